@@ -1,0 +1,153 @@
+//! The one error of the public API: opaque, with predicates to branch on and its cause kept.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+/// Why a call on the registry failed.
+///
+/// The reasons are few on purpose: a caller branches on a predicate, and shows or logs the message, which says what to
+/// do. The cause, where there is one, is in [`source`](StdError::source); it may name database details, so it is for
+/// logs and never for an answer to a client.
+///
+/// Whether a *token* is good is not an `Error` but a [`Denial`](crate::Denial).
+///
+/// ```
+/// # fn show(error: counterfoil::Error) {
+/// if error.is_unavailable() {
+///     // The database can't be asked just now; retrying is safe.
+/// }
+/// # }
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    message: Cow<'static, str>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The reasons, which callers outside the crate see through the predicates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A setting is missing, unknown, or makes no sense with another.
+    Config,
+    /// An argument fails validation; the field is named as callers over HTTP know it.
+    Invalid(&'static str),
+    /// No such token, session or user (or not the caller's).
+    NotFound,
+    /// There is one of that name already.
+    Conflict,
+    /// The revocation can't be undone (by this actor).
+    Final,
+    /// The subject's tokens or the session were ended while this was under way, so nothing was issued.
+    Superseded,
+    /// The database can't be asked, or can't confirm a change.
+    Unavailable,
+    /// The schema is older or newer than this program.
+    Schema,
+    /// What the database or a key holds contradicts itself.
+    Internal,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), source: None }))
+    }
+
+    pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Config, message)
+    }
+
+    pub(crate) fn invalid(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Invalid(field), message)
+    }
+
+    pub(crate) fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Unavailable, message)
+    }
+
+    pub(crate) fn internal(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Internal, message)
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// A setting is missing, unknown, or makes no sense with another. The message names the key.
+    pub fn is_config(&self) -> bool {
+        self.0.kind == Kind::Config
+    }
+
+    /// An argument failed validation; [`field`](Self::field) names it.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self.0.kind, Kind::Invalid(_))
+    }
+
+    /// The argument that failed validation, where [`is_invalid`](Self::is_invalid).
+    pub fn field(&self) -> Option<&'static str> {
+        match self.0.kind {
+            Kind::Invalid(field) => Some(field),
+            _ => None,
+        }
+    }
+
+    /// There is no such token, session or user, or it isn't one the actor may see.
+    pub fn is_not_found(&self) -> bool {
+        self.0.kind == Kind::NotFound
+    }
+
+    /// There is one of that name already.
+    pub fn is_conflict(&self) -> bool {
+        self.0.kind == Kind::Conflict
+    }
+
+    /// The revocation is final, or final for this actor: it can't be undone.
+    pub fn is_final(&self) -> bool {
+        self.0.kind == Kind::Final
+    }
+
+    /// The session or all tokens of the subject were ended while the call was under way, so nothing was issued.
+    pub fn is_superseded(&self) -> bool {
+        self.0.kind == Kind::Superseded
+    }
+
+    /// The database can't be asked just now. Retrying is safe: no call does half of its work.
+    pub fn is_unavailable(&self) -> bool {
+        self.0.kind == Kind::Unavailable
+    }
+
+    /// The database's schema is older or newer than this program.
+    pub fn is_schema(&self) -> bool {
+        self.0.kind == Kind::Schema
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.0.kind).field("message", &self.0.message);
+        if let Some(source) = &self.0.source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

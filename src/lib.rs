@@ -1,0 +1,8 @@
+//! A SQL-persistent token registry for [Rocket](https://rocket.rs): it issues signed tokens (JWT, RFC 7519), keeps a
+//! record of each, and refuses every token without a live one.
+
+mod clock;
+mod error;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::Error;
