@@ -3,6 +3,11 @@
 
 mod clock;
 mod error;
+mod token;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::Error;
+pub use token::{
+    Act, Actor, ActorKind, AudienceRule, AuditEvent, Claims, Cursor, Denial, Filter, Jti, Record, Revocation, Rules,
+    Scope, Scopes, Session, Sid, State, Subject, TokenType,
+};

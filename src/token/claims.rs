@@ -1,0 +1,335 @@
+//! What a token says: its claims, and the rules that need no key and no database.
+
+use serde_json::{Map, Value};
+
+use super::{Denial, Jti, Scopes, Sid, Subject, TokenType};
+use crate::error::Error;
+
+/// Claim names that additional claims may not use, whether they are present or not.
+pub(crate) const RESERVED: &[&str] = &[
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "nbf",
+    "iat",
+    "jti",
+    "type",
+    "sid",
+    "client_id",
+    "fresh",
+    "scope",
+    "csrf",
+    "cnf",
+    "act",
+    "may_act",
+    "active",
+    "username",
+    "token_type",
+    "auth_time",
+    "acr",
+    "amr",
+    "status",
+];
+
+/// The most bytes that additional claims may have together, as JSON.
+const EXTRA_BYTES_MAX: usize = 2_048;
+
+/// The claims of a token of this registry (RFC 7519 §4, RFC 9068 §2.2).
+///
+/// Times are whole seconds since the epoch (NumericDate).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Claims {
+    /// `iss`: who issued it.
+    pub iss: String,
+    /// `sub`: whom it speaks for.
+    pub sub: Subject,
+    /// `aud`: whom it is meant for. Written as a string when it is one.
+    pub aud: Vec<String>,
+    /// `exp`: not good from this second on.
+    pub exp: i64,
+    /// `nbf`: not good before this second.
+    pub nbf: i64,
+    /// `iat`: when it was issued.
+    pub iat: i64,
+    /// `jti`: its id.
+    pub jti: Jti,
+    /// `type`: access or refresh.
+    pub token_type: TokenType,
+    /// `sid`: the session it descends from.
+    pub sid: Sid,
+    /// `client_id`: the client that asked for it, `counterfoil` for the server's own `/login`.
+    pub client_id: String,
+    /// `fresh`: whether it was got by logging in just now. Always `false` for a refresh token, which has no such claim.
+    pub fresh: bool,
+    /// `scope`: what it may do. Empty where it has no such claim.
+    pub scope: Scopes,
+    /// `csrf`: the double-submit value, in tokens set as cookies only.
+    pub csrf: Option<String>,
+    /// The additional claims, at the top level of the token.
+    pub extra: Map<String, Value>,
+}
+
+/// Which audience a route accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AudienceRule<'a> {
+    /// The issuer, or one of the configured audiences.
+    Own,
+    /// Any audience issued here.
+    Any,
+    /// This one.
+    Exactly(&'a str),
+}
+
+/// What claims are compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The issuer that `iss` must equal.
+    pub issuer: &'a str,
+    /// The configured audiences.
+    pub audiences: &'a [String],
+    /// Which audience to accept.
+    pub audience: AudienceRule<'a>,
+    /// Seconds that clocks may differ.
+    pub leeway: i64,
+    /// The time now.
+    pub now: i64,
+}
+
+impl Claims {
+    /// The claims as the members of the token.
+    pub fn to_members(&self) -> Map<String, Value> {
+        let mut members = Map::new();
+        members.insert("iss".into(), self.iss.clone().into());
+        members.insert("sub".into(), self.sub.as_str().into());
+        members.insert("aud".into(), audience_value(&self.aud));
+        members.insert("exp".into(), self.exp.into());
+        members.insert("nbf".into(), self.nbf.into());
+        members.insert("iat".into(), self.iat.into());
+        members.insert("jti".into(), self.jti.to_string().into());
+        members.insert("type".into(), self.token_type.as_str().into());
+        members.insert("sid".into(), self.sid.to_string().into());
+        members.insert("client_id".into(), self.client_id.clone().into());
+        if self.token_type == TokenType::Access {
+            members.insert("fresh".into(), self.fresh.into());
+        }
+        if !self.scope.is_empty() {
+            members.insert("scope".into(), self.scope.to_string().into());
+        }
+        if let Some(csrf) = &self.csrf {
+            members.insert("csrf".into(), csrf.clone().into());
+        }
+        members.extend(self.extra.clone());
+        members
+    }
+
+    /// Reads the claims of a token of this registry; anything missing or of the wrong form is [`Denial::Invalid`].
+    pub fn from_members(mut members: Map<String, Value>) -> Result<Self, Denial> {
+        let token_type: TokenType = parse(&mut members, "type")?;
+        let fresh = match (token_type, members.remove("fresh")) {
+            (TokenType::Access, Some(Value::Bool(fresh))) => fresh,
+            (TokenType::Refresh, None) => false,
+            _ => return Err(Denial::Invalid),
+        };
+        let scope = match members.remove("scope") {
+            None => Scopes::default(),
+            Some(Value::String(scope)) => scope.parse().map_err(|_| Denial::Invalid)?,
+            Some(_) => return Err(Denial::Invalid),
+        };
+        let csrf = match members.remove("csrf") {
+            None => None,
+            Some(Value::String(csrf)) => Some(csrf),
+            Some(_) => return Err(Denial::Invalid),
+        };
+        Ok(Self {
+            iss: text(&mut members, "iss")?,
+            sub: parse(&mut members, "sub")?,
+            aud: audience(members.remove("aud"))?,
+            exp: seconds(&mut members, "exp")?,
+            nbf: seconds(&mut members, "nbf")?,
+            iat: seconds(&mut members, "iat")?,
+            jti: parse(&mut members, "jti")?,
+            token_type,
+            sid: parse(&mut members, "sid")?,
+            client_id: text(&mut members, "client_id")?,
+            fresh,
+            scope,
+            csrf,
+            extra: members,
+        })
+    }
+
+    /// Compares issuer and audience.
+    pub fn check_origin(&self, rules: &Rules<'_>) -> Result<(), Denial> {
+        let accepted = |aud: &String| match rules.audience {
+            AudienceRule::Any => true,
+            AudienceRule::Own => aud == rules.issuer || rules.audiences.contains(aud),
+            AudienceRule::Exactly(expected) => aud == expected,
+        };
+        if self.iss == rules.issuer && self.aud.iter().any(accepted) { Ok(()) } else { Err(Denial::Invalid) }
+    }
+
+    /// Compares `exp` and `nbf` with the time now.
+    pub fn check_times(&self, rules: &Rules<'_>) -> Result<(), Denial> {
+        if rules.now >= self.exp.saturating_add(rules.leeway) {
+            return Err(Denial::Expired);
+        }
+        if rules.now < self.nbf.saturating_sub(rules.leeway) {
+            return Err(Denial::NotYetValid);
+        }
+        Ok(())
+    }
+
+    /// Refuses additional claims that use a reserved name or are too large. `identity` is a further name that repeats
+    /// `sub`, where one is configured.
+    pub(crate) fn check_extra(extra: &Map<String, Value>, identity: Option<&str>) -> Result<(), Error> {
+        if let Some(name) =
+            extra.keys().find(|name| RESERVED.contains(&name.as_str()) || identity == Some(name.as_str()))
+        {
+            return Err(Error::invalid("claims", format!("claims must not contain the reserved name {name:?}")));
+        }
+        let bytes = serde_json::to_vec(extra).map_or(usize::MAX, |json| json.len());
+        if bytes > EXTRA_BYTES_MAX {
+            return Err(Error::invalid("claims", "claims must have at most 2048 bytes as JSON"));
+        }
+        Ok(())
+    }
+}
+
+fn text(members: &mut Map<String, Value>, name: &str) -> Result<String, Denial> {
+    match members.remove(name) {
+        Some(Value::String(text)) => Ok(text),
+        _ => Err(Denial::Invalid),
+    }
+}
+
+fn parse<T: std::str::FromStr>(members: &mut Map<String, Value>, name: &str) -> Result<T, Denial> {
+    text(members, name)?.parse().map_err(|_| Denial::Invalid)
+}
+
+fn seconds(members: &mut Map<String, Value>, name: &str) -> Result<i64, Denial> {
+    match members.remove(name) {
+        Some(Value::Number(number)) => number.as_i64().ok_or(Denial::Invalid),
+        _ => Err(Denial::Invalid),
+    }
+}
+
+fn audience(value: Option<Value>) -> Result<Vec<String>, Denial> {
+    match value {
+        Some(Value::String(one)) => Ok(vec![one]),
+        Some(Value::Array(many)) if !many.is_empty() => many
+            .into_iter()
+            .map(|value| match value {
+                Value::String(aud) => Ok(aud),
+                _ => Err(Denial::Invalid),
+            })
+            .collect(),
+        _ => Err(Denial::Invalid),
+    }
+}
+
+fn audience_value(aud: &[String]) -> Value {
+    match aud {
+        [one] => one.clone().into(),
+        many => many.to_vec().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn members() -> Map<String, Value> {
+        let Value::Object(members) = json!({
+            "iss": "https://id.example", "sub": "alice", "aud": "https://id.example", "exp": 200, "nbf": 100, "iat": 100,
+            "jti": "01900000-0000-7000-8000-000000000001", "type": "access", "sid": "01900000-0000-7000-8000-000000000002",
+            "client_id": "counterfoil", "fresh": true, "scope": "a b", "tenant": "acme",
+        }) else {
+            unreachable!("an object is written above")
+        };
+        members
+    }
+
+    fn rules(now: i64, leeway: i64) -> Rules<'static> {
+        Rules { issuer: "https://id.example", audiences: &[], audience: AudienceRule::Own, leeway, now }
+    }
+
+    #[test]
+    fn claims_survive_being_written_and_read() {
+        let claims = Claims::from_members(members()).unwrap();
+        assert_eq!(claims.extra, Map::from_iter([("tenant".to_owned(), json!("acme"))]));
+        assert_eq!(claims.to_members(), members());
+    }
+
+    #[test]
+    fn every_claim_is_needed_and_must_have_its_form() {
+        for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "type", "sid", "client_id", "fresh"] {
+            let mut missing = members();
+            missing.remove(name);
+            assert_eq!(Claims::from_members(missing), Err(Denial::Invalid), "without {name}");
+            let mut wrong = members();
+            wrong.insert(name.to_owned(), json!([{}]));
+            assert_eq!(Claims::from_members(wrong), Err(Denial::Invalid), "{name} of another form");
+        }
+        for (name, value) in [("exp", json!("200")), ("exp", json!(1.5)), ("aud", json!([])), ("scope", json!("a\"b"))]
+        {
+            let mut wrong = members();
+            wrong.insert(name.to_owned(), value.clone());
+            assert_eq!(Claims::from_members(wrong), Err(Denial::Invalid), "{name} = {value}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_good_from_nbf_until_just_before_exp() {
+        let claims = Claims::from_members(members()).unwrap();
+        assert_eq!(claims.check_times(&rules(99, 0)), Err(Denial::NotYetValid));
+        assert_eq!(claims.check_times(&rules(100, 0)), Ok(()));
+        assert_eq!(claims.check_times(&rules(199, 0)), Ok(()));
+        assert_eq!(claims.check_times(&rules(200, 0)), Err(Denial::Expired));
+        assert_eq!(claims.check_times(&rules(209, 10)), Ok(()));
+        assert_eq!(claims.check_times(&rules(210, 10)), Err(Denial::Expired));
+        assert_eq!(claims.check_times(&rules(90, 10)), Ok(()));
+    }
+
+    #[test]
+    fn the_largest_times_do_not_overflow() {
+        let mut far = members();
+        far.insert("exp".to_owned(), json!(i64::MAX));
+        far.insert("nbf".to_owned(), json!(i64::MIN));
+        let claims = Claims::from_members(far).unwrap();
+        assert_eq!(claims.check_times(&rules(0, 300)), Ok(()));
+    }
+
+    #[test]
+    fn an_audience_must_be_ones_own_unless_asked_otherwise() {
+        let mut foreign = members();
+        foreign.insert("aud".to_owned(), json!(["https://api.example", "https://other.example"]));
+        let claims = Claims::from_members(foreign).unwrap();
+        assert_eq!(claims.check_origin(&rules(100, 0)), Err(Denial::Invalid));
+        let audiences = ["https://api.example".to_owned()];
+        assert_eq!(claims.check_origin(&Rules { audiences: &audiences, ..rules(100, 0) }), Ok(()));
+        let exactly = AudienceRule::Exactly("https://other.example");
+        assert_eq!(claims.check_origin(&Rules { audience: exactly, ..rules(100, 0) }), Ok(()));
+        assert_eq!(
+            claims.check_origin(&Rules { audience: AudienceRule::Any, issuer: "x", ..rules(100, 0) }),
+            Err(Denial::Invalid)
+        );
+    }
+
+    #[test]
+    fn additional_claims_can_use_no_reserved_name() {
+        for name in RESERVED {
+            let extra = Map::from_iter([((*name).to_owned(), json!(1))]);
+            assert_eq!(Claims::check_extra(&extra, None).unwrap_err().field(), Some("claims"), "{name}");
+        }
+        let extra = Map::from_iter([("identity".to_owned(), json!(1))]);
+        assert!(Claims::check_extra(&extra, None).is_ok());
+        assert!(Claims::check_extra(&extra, Some("identity")).is_err());
+        let large = Map::from_iter([("x".to_owned(), json!("y".repeat(EXTRA_BYTES_MAX)))]);
+        assert!(Claims::check_extra(&large, None).is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! Ids of tokens and sessions: UUIDs of version 7, which sort by the time they were made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use crate::error::Error;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A fresh id, made at `now`; its random bits come from the operating system.
+            pub fn new(now: DateTime<Utc>) -> Self {
+                let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+                let context = ContextV7::new();
+                Self(Uuid::new_v7(Timestamp::from_unix(&context, seconds, now.timestamp_subsec_nanos())))
+            }
+
+            /// The id as a UUID.
+            pub fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            /// Reads the hyphenated form alone, so that an id has one spelling.
+            fn from_str(text: &str) -> Result<Self, Error> {
+                let invalid = || Error::invalid($field, concat!($field, " must be a UUID"));
+                if text.len() != uuid::fmt::Hyphenated::LENGTH {
+                    return Err(invalid());
+                }
+                Uuid::try_parse(text).map(Self).map_err(|_| invalid())
+            }
+        }
+    };
+}
+
+id! {
+    /// The id of a token: the `jti` claim (RFC 7519 §4.1.7) and the record's primary key.
+    Jti, "jti"
+}
+id! {
+    /// The id of a session: the `sid` claim, shared by all tokens that descend from one login.
+    Sid, "sid"
+}
+
+impl Jti {
+    /// The session of a token that is its own session, as a personal token is.
+    pub fn own_session(self) -> Sid {
+        Sid(self.0)
+    }
+}

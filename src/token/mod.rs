@@ -1,0 +1,72 @@
+//! Tokens as data: ids, subjects, scopes, claims, records and the reasons to refuse one. Pure: nothing here asks a
+//! database, a key or a clock.
+
+mod act;
+mod claims;
+mod denial;
+mod id;
+mod record;
+mod scope;
+mod subject;
+
+pub use act::{Act, Actor, ActorKind};
+pub(crate) use claims::RESERVED;
+pub use claims::{AudienceRule, Claims, Rules};
+pub use denial::Denial;
+pub use id::{Jti, Sid};
+#[cfg(feature = "server")]
+pub(crate) use record::rfc3339;
+pub use record::{AuditEvent, Cursor, Filter, Record, Revocation, Session, State};
+pub use scope::{Scope, Scopes};
+pub use subject::Subject;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What a token is for: the `type` claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenType {
+    /// Opens routes; short-lived (`typ` is `at+jwt`, RFC 9068).
+    Access,
+    /// Gets new access tokens at `/refresh`; long-lived (`typ` is `rt+jwt`).
+    Refresh,
+}
+
+impl TokenType {
+    /// `access` or `refresh`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Refresh => "refresh",
+        }
+    }
+
+    /// The `typ` of the JOSE header (RFC 8725 §3.11: explicit typing).
+    pub fn header_typ(self) -> &'static str {
+        match self {
+            Self::Access => "at+jwt",
+            Self::Refresh => "rt+jwt",
+        }
+    }
+}
+
+impl fmt::Display for TokenType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for TokenType {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "access" => Ok(Self::Access),
+            "refresh" => Ok(Self::Refresh),
+            _ => Err(crate::Error::invalid("type", "type must be access or refresh")),
+        }
+    }
+}

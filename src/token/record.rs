@@ -1,0 +1,259 @@
+//! What the registry keeps about tokens, sessions and changes, and how lists of them are asked for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::{Actor, Jti, Scopes, Sid, Subject, TokenType};
+use crate::error::Error;
+
+/// The registry's row about one token: the counterfoil that stays behind when the token is handed out.
+///
+/// It serialises as the wire form `{"token", "revoked", "revoked_at", …}`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Record {
+    /// The claims as issued.
+    pub token: Map<String, Value>,
+    /// The token's id.
+    pub jti: Jti,
+    /// The session it descends from.
+    pub sid: Sid,
+    /// Whom it speaks for.
+    pub subject: Subject,
+    /// Access or refresh.
+    pub token_type: TokenType,
+    /// What it may do; for a refresh token, what the tokens got with it may do at most.
+    pub scope: Scopes,
+    /// When it was issued.
+    pub issued_at: DateTime<Utc>,
+    /// When it expires.
+    pub expires_at: DateTime<Utc>,
+    /// Set when it is revoked: by itself, with its session, or with all of its subject.
+    pub revocation: Option<Revocation>,
+    /// When it was last accepted, coarsely, where that is recorded.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// What the user calls it.
+    pub label: Option<String>,
+    /// The name of the client that asked for it, `None` for the server's own `/login` and for library calls.
+    pub client: Option<String>,
+    /// The address it was asked for from.
+    pub ip: Option<String>,
+    /// The user agent it was asked for with.
+    pub user_agent: Option<String>,
+}
+
+/// How a token or session came to be revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Revocation {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// By whom.
+    pub by: Actor,
+    /// Why, where a reason was given.
+    pub reason: Option<String>,
+    /// Whether it can't be undone by anybody.
+    pub is_final: bool,
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let revocation = self.revocation.as_ref();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("token", &self.token)?;
+        map.serialize_entry("revoked", &revocation.is_some())?;
+        map.serialize_entry("revoked_at", &revocation.map(|revocation| rfc3339(revocation.at)))?;
+        map.serialize_entry("revoked_reason", &revocation.and_then(|revocation| revocation.reason.as_deref()))?;
+        map.serialize_entry("last_used_at", &self.last_used_at.map(rfc3339))?;
+        map.serialize_entry("label", &self.label)?;
+        map.serialize_entry("client", &self.client)?;
+        map.serialize_entry("ip", &self.ip)?;
+        map.serialize_entry("user_agent", &self.user_agent)?;
+        map.end()
+    }
+}
+
+/// A live session: all tokens that descend from one login.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Session {
+    /// Its id.
+    pub sid: Sid,
+    /// Whether it is the one that asks; `false` where nobody in particular does.
+    pub current: bool,
+    /// What the user calls the device.
+    pub label: Option<String>,
+    /// The name of the client that began it.
+    pub client: Option<String>,
+    /// The address it began at.
+    pub ip: Option<String>,
+    /// The user agent it began with.
+    pub user_agent: Option<String>,
+    /// When it began.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub created_at: DateTime<Utc>,
+    /// When it last logged in, refreshed or, where that is recorded, was used.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub last_seen_at: DateTime<Utc>,
+    /// When its last token expires.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub expires_at: DateTime<Utc>,
+}
+
+/// One entry of the audit: who changed what, when, from where and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AuditEvent {
+    /// Its number: later entries have larger ones.
+    pub id: i64,
+    /// When.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub at: DateTime<Utc>,
+    /// By whom.
+    pub actor: Actor,
+    /// What was done: `token.revoked`, `session.ended`, …
+    pub action: String,
+    /// The subject it was done to.
+    pub subject: Option<String>,
+    /// The token, session, user or other thing it was done to.
+    pub target: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// From where.
+    pub ip: Option<String>,
+}
+
+/// The states a list can be narrowed to. Each record is in at most one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Accepted now.
+    Live,
+    /// Revoked, whether or not it has expired since.
+    Revoked,
+    /// Expired without having been revoked.
+    Expired,
+}
+
+impl State {
+    /// `live`, `revoked` or `expired`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl FromStr for State {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        [Self::Live, Self::Revoked, Self::Expired]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| Error::invalid("state", "state must be live, revoked or expired"))
+    }
+}
+
+/// Which records a list shows, and from where on.
+///
+/// ```
+/// use counterfoil::{Filter, State};
+///
+/// let alices = Filter::subject("alice".parse()?).state(State::Live).limit(20)?;
+/// # Ok::<(), counterfoil::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Filter {
+    pub(crate) subject: Option<Subject>,
+    pub(crate) token_type: Option<TokenType>,
+    pub(crate) state: Option<State>,
+    pub(crate) after: Option<Cursor>,
+    pub(crate) limit: u16,
+}
+
+impl Filter {
+    /// How many records one page holds at most.
+    pub const LIMIT_MAX: u16 = 1_000;
+
+    /// The records of all subjects, newest first, 100 at a time.
+    pub fn all() -> Self {
+        Self { subject: None, token_type: None, state: None, after: None, limit: 100 }
+    }
+
+    /// The records of one subject.
+    pub fn subject(subject: Subject) -> Self {
+        Self { subject: Some(subject), ..Self::all() }
+    }
+
+    /// Tokens of one type alone.
+    pub fn token_type(mut self, token_type: TokenType) -> Self {
+        self.token_type = Some(token_type);
+        self
+    }
+
+    /// Tokens in one state alone.
+    pub fn state(mut self, state: State) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// From after this record on: the [`Cursor::of`] of the last record of the page before.
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.after = Some(cursor);
+        self
+    }
+
+    /// At most `limit` records, 1 to 1000.
+    pub fn limit(mut self, limit: u16) -> Result<Self, Error> {
+        if limit == 0 || limit > Self::LIMIT_MAX {
+            return Err(Error::invalid("limit", "limit must be 1 to 1000"));
+        }
+        self.limit = limit;
+        Ok(self)
+    }
+}
+
+/// A place in a list of records, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    pub(crate) issued_at: i64,
+    pub(crate) jti: Jti,
+}
+
+impl Cursor {
+    /// The place of this record.
+    pub fn of(record: &Record) -> Self {
+        Self { issued_at: record.issued_at.timestamp(), jti: record.jti }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.issued_at, self.jti)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = || Error::invalid("cursor", "cursor must be one that a list gave");
+        let (issued_at, jti) = text.split_once('.').ok_or_else(invalid)?;
+        Ok(Self { issued_at: issued_at.parse().map_err(|_| invalid())?, jti: jti.parse().map_err(|_| invalid())? })
+    }
+}
+
+pub(crate) fn rfc3339(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn as_rfc3339<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
+}
