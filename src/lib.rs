@@ -2,10 +2,12 @@
 //! record of each, and refuses every token without a live one.
 
 mod clock;
+mod config;
 mod error;
 mod token;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::{Location, Settings};
 pub use error::Error;
 pub use token::{
     Act, Actor, ActorKind, AudienceRule, AuditEvent, Claims, Cursor, Denial, Filter, Jti, Record, Revocation, Rules,

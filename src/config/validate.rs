@@ -1,0 +1,174 @@
+//! What makes no sense, alone or together. Every refusal names the setting as it was written and says what to do.
+
+use super::source::Reader;
+use super::{Algorithm, SECRET_BYTES_MIN, SameSite, Settings};
+use crate::error::Error;
+use crate::token::RESERVED;
+
+/// The longest issuer or audience, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+pub(super) fn validate(r: &Reader, settings: &Settings) -> Result<(), Error> {
+    database(r, settings)?;
+    names(r, settings)?;
+    keys(r, settings)?;
+    if settings.access_expires > settings.refresh_expires {
+        return Err(if r.has("access_expires") {
+            r.refuse("access_expires", format!("must not be longer than {}", r.name("refresh_expires")))
+        } else {
+            r.refuse("refresh_expires", "must not be shorter than access_expires")
+        });
+    }
+    if settings.locations.is_empty() {
+        return Err(r.refuse("locations", "must not be empty: without a location no token is ever found"));
+    }
+    fields(r, settings)?;
+    cookies(r, settings)?;
+    if settings.password.memory_kib < 8 * settings.password.parallelism {
+        return Err(r.refuse("password.memory_kib", "must be at least 8 times password.parallelism (RFC 9106 §3.1)"));
+    }
+    if settings.operations.address.is_some() && settings.operations.port.is_none() {
+        return Err(r.refuse("operations.address", "needs operations.port: without it the server's own address serves"));
+    }
+    if settings.operations.port == Some(r.port) && settings.operations.address.is_none() {
+        return Err(r.refuse("operations.port", "is the server's own port: leave it out, or take another"));
+    }
+    Ok(())
+}
+
+fn database(r: &Reader, settings: &Settings) -> Result<(), Error> {
+    let key = if r.has("database_url") || !r.has("database_url_file") { "database_url" } else { "database_url_file" };
+    let is = |scheme: &str| settings.database_url.starts_with(scheme);
+    let (is_postgres, is_sqlite) = (is("postgres://") || is("postgresql://"), is("sqlite:"));
+    if !is_postgres && !is_sqlite {
+        return Err(r.refuse(key, "must start with postgres:// or sqlite://"));
+    }
+    if (is_postgres && cfg!(not(feature = "postgres"))) || (is_sqlite && cfg!(not(feature = "sqlite"))) {
+        return Err(r.refuse(key, "names a database that this build leaves out: build it with that feature"));
+    }
+    Ok(())
+}
+
+fn names(r: &Reader, settings: &Settings) -> Result<(), Error> {
+    if settings.issuer.is_empty() {
+        return Err(r.refuse("issuer", "must be set outside the debug profile, to the address of this server"));
+    }
+    let must = "must be a name or a URI (RFC 7519 StringOrURI) of at most 255 bytes without spaces";
+    if !is_string_or_uri(&settings.issuer) {
+        return Err(r.refuse("issuer", must));
+    }
+    if !settings.audience.iter().all(|audience| is_string_or_uri(audience)) {
+        return Err(r.refuse("audience", must));
+    }
+    if settings.audience.iter().enumerate().any(|(i, audience)| settings.audience[..i].contains(audience)) {
+        return Err(r.refuse("audience", "must not name one audience twice"));
+    }
+    if settings.identity_claim.as_deref().is_some_and(|name| RESERVED.contains(&name)) {
+        return Err(r.refuse("identity_claim", "must not be the name of a claim that has a meaning of its own"));
+    }
+    Ok(())
+}
+
+/// RFC 7519 §2: any text, but what has a colon is a URI.
+fn is_string_or_uri(text: &str) -> bool {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    };
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+        && text.split_once(':').is_none_or(|(scheme, _)| is_scheme(scheme))
+}
+
+fn keys(r: &Reader, settings: &Settings) -> Result<(), Error> {
+    let keys = &settings.keys;
+    let secret = if r.has("keys.secret") { "keys.secret" } else { "keys.secret_file" };
+    let is_symmetric = settings.algorithm == Algorithm::Hs256;
+    if is_symmetric && keys.file.is_some() {
+        return Err(r.refuse("keys.file", "has no use with HS256: set keys.secret_file, or another algorithm"));
+    }
+    if !is_symmetric && keys.secret.is_some() {
+        return Err(
+            r.refuse(secret, format!("is for HS256, and {} is {}", r.name("algorithm"), settings.algorithm.name()))
+        );
+    }
+    if keys.secret.as_ref().is_some_and(|secret| secret.0.len() < SECRET_BYTES_MIN) {
+        return Err(r.refuse(secret, "must have at least 32 bytes: `openssl rand -hex 32` makes one"));
+    }
+    if keys.generated_file.is_some() && (keys.file.is_some() || keys.secret.is_some()) {
+        return Err(r.refuse("keys.generated_file", "has no use where the key is given: leave it out"));
+    }
+    if r.has("keys.generated_file") && !keys.generate {
+        return Err(r.refuse("keys.generated_file", "has no use without keys.generate = true"));
+    }
+    Ok(())
+}
+
+fn fields(r: &Reader, settings: &Settings) -> Result<(), Error> {
+    let header_names = [("header.name", &settings.header.name), ("csrf_header", &settings.csrf.header_name)];
+    for (key, name) in header_names {
+        if !is_token(name) {
+            return Err(r.refuse(key, "must be the name of a header"));
+        }
+    }
+    if settings.header.name.eq_ignore_ascii_case(&settings.csrf.header_name) {
+        return Err(r.refuse("csrf_header", format!("must differ from {}", r.name("header.name"))));
+    }
+    if !settings.header.scheme.is_empty() && !is_token(&settings.header.scheme) {
+        return Err(r.refuse("header.scheme", "must be one word, such as \"Bearer\", or empty"));
+    }
+    if settings.json.access_name == settings.json.refresh_name {
+        return Err(r.refuse("json.refresh_name", format!("must differ from {}", r.name("json.access_name"))));
+    }
+    Ok(())
+}
+
+fn cookies(r: &Reader, settings: &Settings) -> Result<(), Error> {
+    let (cookie, csrf) = (&settings.cookie, &settings.csrf);
+    if cookie.same_site == SameSite::None && !cookie.secure {
+        return Err(
+            r.refuse("cookie.same_site", "can be None only with cookie.secure = true: browsers drop such cookies")
+        );
+    }
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if cookie.domain.as_deref().is_some_and(|domain| !domain.chars().all(is_host)) {
+        return Err(r.refuse("cookie.domain", "must be a host name, such as \"example.com\""));
+    }
+    let cookies = [
+        ("cookie.access_name", &cookie.access_name, "cookie.access_path", &cookie.access_path),
+        ("cookie.refresh_name", &cookie.refresh_name, "cookie.refresh_path", &cookie.refresh_path),
+        ("cookie.csrf_access_name", &csrf.access_cookie_name, "cookie.csrf_access_path", &csrf.access_cookie_path),
+        ("cookie.csrf_refresh_name", &csrf.refresh_cookie_name, "cookie.csrf_refresh_path", &csrf.refresh_cookie_path),
+    ];
+    for (i, (key, name, path_key, path)) in cookies.into_iter().enumerate() {
+        if !is_token(name) {
+            return Err(r.refuse(key, "must be the name of a cookie: letters, digits, - and _"));
+        }
+        if let Some((other, ..)) = cookies[..i].iter().find(|(_, other, ..)| *other == name) {
+            return Err(r.refuse(key, format!("must differ from {}", r.name(other))));
+        }
+        // The path may come from the common one.
+        let path_key = if r.has(path_key) { path_key } else { "cookie.path" };
+        if !path.starts_with('/') || path.chars().any(|c| c == ';' || c.is_control()) {
+            return Err(r.refuse(path_key, "must be a path that starts with /"));
+        }
+        // RFC 6265bis §4.1.3: browsers drop such a cookie where it is not as its name promises.
+        if name.starts_with("__Secure-") && !cookie.secure {
+            return Err(r.refuse(key, "needs cookie.secure = true for its prefix __Secure-"));
+        }
+        if name.starts_with("__Host-") && (!cookie.secure || cookie.domain.is_some() || path != "/") {
+            return Err(
+                r.refuse(key, "needs cookie.secure = true, the path / and no cookie.domain for its prefix __Host-")
+            );
+        }
+    }
+    if csrf.enabled && csrf.methods.is_empty() {
+        return Err(r.refuse("csrf_methods", "must not be empty: to switch the protection off set csrf = false"));
+    }
+    Ok(())
+}
+
+/// A token of RFC 9110 §5.6.2, as the names of headers, schemes and cookies are.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
