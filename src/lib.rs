@@ -4,6 +4,7 @@
 mod clock;
 mod config;
 mod error;
+mod keys;
 mod token;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -1,0 +1,173 @@
+//! One key: read from PEM or a secret, with its id, its algorithm and what it can do.
+
+use std::borrow::Cow;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    ParsedPublicKey, RSA_PKCS1_SHA256, RsaKeyPair,
+};
+use aws_lc_rs::{hmac, rsa};
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
+
+use super::jws::Jws;
+use crate::config::{Algorithm, SECRET_BYTES_MIN};
+use crate::error::Error;
+
+/// The shortest RSA modulus (RFC 7518 §3.3), 2048 bits.
+const RSA_BYTES_MIN: usize = 256;
+
+/// Why something is no usable key, to stand after "…: ".
+pub(super) type Reason = Cow<'static, str>;
+
+/// A key, and its private part where it is known.
+pub(super) struct Material {
+    pub(super) verifier: Verifier,
+    pub(super) signer: Option<Signer>,
+}
+
+/// What verifies.
+pub(super) struct Verifier {
+    /// The thumbprint of the public key (RFC 7638, SHA-256), so that the same key has the same id everywhere.
+    pub(super) kid: String,
+    pub(super) algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+/// What signs: parsed once, because the JWT crate would parse the key anew at every signature, which takes as long as
+/// the signature itself.
+pub(super) enum Signer {
+    EdDsa(Ed25519KeyPair),
+    Es256(EcdsaKeyPair),
+    Rs256(RsaKeyPair),
+    /// In a box: it is twenty times the size of the others.
+    Hs256(Box<hmac::Key>),
+}
+
+impl Signer {
+    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let signature = match self {
+            Self::EdDsa(key) => key.try_sign(message).map(|signature| signature.as_ref().to_vec()),
+            Self::Es256(key) => key.sign(&SystemRandom::new(), message).map(|signature| signature.as_ref().to_vec()),
+            Self::Rs256(key) => {
+                let mut signature = vec![0; key.public_modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).map(|()| signature)
+            }
+            Self::Hs256(key) => Ok(hmac::sign(key, message).as_ref().to_vec()),
+        };
+        signature.map_err(|error| Error::internal("the key can't sign").with_source(error))
+    }
+}
+
+impl Verifier {
+    fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Self, Reason> {
+        let kid = Jwk::from_decoding_key(&key, None)
+            .and_then(|jwk| jwk.thumbprint(ThumbprintHash::SHA256))
+            .map_err(|error| format!("its thumbprint can't be taken ({error})"))?;
+        Ok(Self { kid, algorithm, key })
+    }
+
+    fn ec(key: DecodingKey) -> Result<Self, Reason> {
+        let is_p256 =
+            key.try_get_as_bytes().is_ok_and(|point| ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_ok());
+        if is_p256 { Self::new(Algorithm::Es256, key) } else { Err("its curve is not P-256, which ES256 needs".into()) }
+    }
+
+    fn rsa(key: DecodingKey) -> Result<Self, Reason> {
+        let bytes = key.try_get_as_bytes().ok().and_then(|der| rsa::PublicKey::from_der(der).ok());
+        match bytes.map(|key| key.modulus_len()) {
+            Some(RSA_BYTES_MIN..) => Self::new(Algorithm::Rs256, key),
+            Some(_) => Err("an RSA key must have at least 2048 bits".into()),
+            None => Err("it is not an RSA public key".into()),
+        }
+    }
+
+    pub(super) fn verifies(&self, jws: &Jws<'_>) -> bool {
+        let algorithm = match self.algorithm {
+            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+            Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
+        };
+        jsonwebtoken::crypto::verify(jws.signature, jws.message.as_bytes(), &self.key, algorithm).unwrap_or(false)
+    }
+}
+
+impl Material {
+    pub(super) fn from_secret(secret: &[u8]) -> Result<Self, Reason> {
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err("a secret of HS256 must have at least 32 bytes".into());
+        }
+        Ok(Self {
+            verifier: Verifier::new(Algorithm::Hs256, DecodingKey::from_secret(secret))?,
+            signer: Some(Signer::Hs256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))),
+        })
+    }
+
+    /// Reads a private key (PKCS#8, PKCS#1 or SEC1) or a public one (SPKI or PKCS#1).
+    pub(super) fn from_pem(text: &[u8]) -> Result<Self, Reason> {
+        let blocks = pem::parse_many(text).map_err(|_| "it is not a PEM file")?;
+        // `openssl ecparam -genkey` writes the name of the curve before the key.
+        let mut keys = blocks.iter().filter(|block| block.tag() != "EC PARAMETERS");
+        let block = keys.next().ok_or("it has no PEM block")?;
+        if keys.next().is_some() {
+            return Err("it has more than one PEM block".into());
+        }
+        let der = block.contents();
+        match block.tag() {
+            "PRIVATE KEY" => {
+                if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
+                    Self::from_ed(pair)
+                } else if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der) {
+                    Self::from_ec(pair)
+                } else if let Ok(pair) = RsaKeyPair::from_pkcs8(der) {
+                    Self::from_rsa(pair)
+                } else {
+                    Err("it is not an Ed25519, P-256 or RSA (2048 to 8192 bits) private key".into())
+                }
+            }
+            "EC PRIVATE KEY" => EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
+                .map_err(|_| "its curve is not P-256, which ES256 needs".into())
+                .and_then(Self::from_ec),
+            "RSA PRIVATE KEY" => RsaKeyPair::from_der(der)
+                .map_err(|_| "it is not an RSA private key of 2048 to 8192 bits".into())
+                .and_then(Self::from_rsa),
+            "PUBLIC KEY" => {
+                let text = pem::encode(block);
+                let text = text.as_bytes();
+                let verifier = if let Ok(key) = DecodingKey::from_ed_pem(text) {
+                    Verifier::new(Algorithm::EdDsa, key)
+                } else if let Ok(key) = DecodingKey::from_ec_pem(text) {
+                    Verifier::ec(key)
+                } else if let Ok(key) = DecodingKey::from_rsa_pem(text) {
+                    Verifier::rsa(key)
+                } else {
+                    Err("it is not an Ed25519, P-256 or RSA public key".into())
+                };
+                verifier.map(|verifier| Self { verifier, signer: None })
+            }
+            "RSA PUBLIC KEY" => {
+                Verifier::rsa(DecodingKey::from_rsa_der(der)).map(|verifier| Self { verifier, signer: None })
+            }
+            "ENCRYPTED PRIVATE KEY" => Err("it is encrypted: decrypt it with `openssl pkey`".into()),
+            "CERTIFICATE" => Err("it is a certificate: take its key out with `openssl x509 -pubkey -noout`".into()),
+            _ => Err("its PEM block is neither a private nor a public key".into()),
+        }
+    }
+
+    fn from_ed(pair: Ed25519KeyPair) -> Result<Self, Reason> {
+        let verifier = Verifier::new(Algorithm::EdDsa, DecodingKey::from_ed_der(pair.public_key().as_ref()))?;
+        Ok(Self { verifier, signer: Some(Signer::EdDsa(pair)) })
+    }
+
+    fn from_ec(pair: EcdsaKeyPair) -> Result<Self, Reason> {
+        let verifier = Verifier::ec(DecodingKey::from_ec_der(pair.public_key().as_ref()))?;
+        Ok(Self { verifier, signer: Some(Signer::Es256(pair)) })
+    }
+
+    fn from_rsa(pair: RsaKeyPair) -> Result<Self, Reason> {
+        let verifier = Verifier::rsa(DecodingKey::from_rsa_der(pair.public_key().as_ref()))?;
+        Ok(Self { verifier, signer: Some(Signer::Rs256(pair)) })
+    }
+}
