@@ -5,6 +5,7 @@ mod clock;
 mod config;
 mod error;
 mod keys;
+mod store;
 mod token;
 
 pub use clock::{Clock, ManualClock, SystemClock};

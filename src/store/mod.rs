@@ -1,0 +1,331 @@
+//! The registry's database: coarse verbs, one transaction each, the same on PostgreSQL and SQLite.
+//!
+//! `postgres` and `sqlite` are twins: the same functions in the same order, and the only places with SQL. Locks are
+//! taken in one order everywhere: subject, session, token. `rows` and `failure` are what they share.
+
+mod failure;
+#[macro_use]
+mod verbs;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod rows;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::token::{Act, AuditEvent, Filter, Jti, Record, Scopes, Session, Sid, Subject, TokenType};
+
+#[cfg(not(any(feature = "postgres", feature = "sqlite")))]
+compile_error!("enable at least one of the features `postgres` and `sqlite`");
+
+/// How the database is reached. It has no `Debug` form: the URL may hold a password.
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// `postgres://…`, `postgresql://…` or `sqlite:…`.
+    pub(crate) url: String,
+    /// How many connections the pool holds at most.
+    pub(crate) connections_max: u32,
+}
+
+/// The store for a URL. Nothing is connected yet: that is [`Store::schema`].
+pub(crate) fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
+    let scheme = options.url.split(':').next().unwrap_or_default();
+    match scheme {
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::Postgres::new(options)?)),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(Arc::new(sqlite::Sqlite::new(options)?)),
+        _ => Err(Error::config(
+            "database_url must start with postgres:// or sqlite:// (and this build must support that database)",
+        )),
+    }
+}
+
+/// The number of times all of a subject's tokens have been ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Generation(pub(crate) i64);
+
+/// A session that begins with an [`Insert`].
+#[derive(Debug, Clone)]
+pub(crate) struct NewSession {
+    pub(crate) sid: Sid,
+    pub(crate) client: Option<String>,
+    pub(crate) label: Option<String>,
+    pub(crate) ip: Option<String>,
+    pub(crate) user_agent: Option<String>,
+}
+
+/// A token to be put on the registry.
+#[derive(Debug, Clone)]
+pub(crate) struct NewToken {
+    pub(crate) jti: Jti,
+    pub(crate) token_type: TokenType,
+    pub(crate) issued_at: i64,
+    pub(crate) not_before: i64,
+    pub(crate) expires_at: i64,
+    pub(crate) scope: Scopes,
+    /// The claims as issued, as JSON.
+    pub(crate) claims: String,
+    /// Of a refresh token: what the tokens got with it are given, as JSON.
+    pub(crate) granted: Option<String>,
+    pub(crate) kid: String,
+    pub(crate) client: Option<String>,
+    pub(crate) label: Option<String>,
+    pub(crate) ip: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) imported: bool,
+}
+
+/// Which session new tokens join.
+#[derive(Debug, Clone)]
+pub(crate) enum Within {
+    /// One that begins with them, if the subject's generation is still this one.
+    New(NewSession, Generation),
+    /// A live one, if the token that was presented for it is still not revoked.
+    Existing { sid: Sid, presented: Jti },
+}
+
+/// Tokens to be put on the registry together, or not at all.
+#[derive(Debug, Clone)]
+pub(crate) struct Insert {
+    pub(crate) subject: Subject,
+    pub(crate) within: Within,
+    /// May be empty (a session may begin with unstored access tokens only).
+    pub(crate) tokens: Vec<NewToken>,
+    /// The time now.
+    pub(crate) now: i64,
+    /// The session lives at least until then, whatever its stored tokens say.
+    pub(crate) session_expires_at: i64,
+}
+
+/// What became of an [`Insert`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    /// It is durable.
+    Stored,
+    /// Nothing was stored: the subject's generation moved on, or the session ended, or the presented token was revoked.
+    Superseded,
+    /// Nothing was stored: a token of one of these ids is on the registry already.
+    Duplicate,
+}
+
+/// What a check needs to know of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) sid: Sid,
+    pub(crate) subject: Subject,
+    pub(crate) token_type: TokenType,
+    pub(crate) not_before: i64,
+    pub(crate) expires_at: i64,
+    /// Revoked itself, or its session or its subject's generation ended.
+    pub(crate) revoked: bool,
+    pub(crate) imported: bool,
+}
+
+/// What a refresh needs to know of the presented token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refreshable {
+    /// What the tokens got with it are given, as JSON.
+    pub(crate) granted: String,
+    pub(crate) client: Option<String>,
+    pub(crate) label: Option<String>,
+}
+
+/// What became of a revocation by jti.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Revoked {
+    /// It is revoked, now or before.
+    Done,
+    /// There is no such record within the actor's reach.
+    NotFound,
+}
+
+/// What became of an un-revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unrevoked {
+    /// It is not revoked, now or before.
+    Done,
+    /// There is no such record within the actor's reach.
+    NotFound,
+    /// It is revoked for good, or by somebody whose revocation this actor can't undo, or expired.
+    Final,
+}
+
+/// A user of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredUser {
+    pub(crate) username: Subject,
+    /// In PHC string format.
+    pub(crate) password_hash: String,
+    pub(crate) scope: Scopes,
+    pub(crate) disabled: bool,
+    pub(crate) created_at: i64,
+    pub(crate) password_changed_at: i64,
+}
+
+/// What [`Store::purge_batch`] removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PurgedBatch {
+    pub(crate) tokens: u64,
+    /// The largest `expires_at` removed: the next batch need not look before it. `None` where nothing was left.
+    pub(crate) up_to: Option<i64>,
+}
+
+/// Which audit entries a list shows, newest first.
+#[derive(Debug, Clone)]
+pub(crate) struct AuditFilter {
+    pub(crate) subject: Option<String>,
+    pub(crate) actor: Option<String>,
+    pub(crate) action: Option<String>,
+    /// Entries with smaller ids alone.
+    pub(crate) before: Option<i64>,
+    pub(crate) limit: u16,
+}
+
+/// How the schema in the database compares with the one this program was built for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Schema {
+    Current,
+    /// The descriptions of the migrations that are missing.
+    Older(Vec<String>),
+    /// It has a migration this program doesn't know, or one that differs.
+    Newer,
+}
+
+/// What the pool is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PoolUse {
+    pub(crate) open: u32,
+    pub(crate) idle: u32,
+    pub(crate) max: u32,
+}
+
+/// Every verb fails with `Kind::Unavailable` where the database can't be asked, and has then done nothing or all.
+#[async_trait]
+pub(crate) trait Store: Send + Sync + std::fmt::Debug {
+    // The database itself.
+
+    /// Compares the schema with this program's. A database that is not there at all, or refuses the log-in, is
+    /// `Kind::Config`; one that can't be reached is `Kind::Unavailable`.
+    async fn schema(&self) -> Result<Schema, Error>;
+    /// Applies the missing migrations, one process at a time, and names them.
+    async fn migrate(&self) -> Result<Vec<String>, Error>;
+    /// The database's own time.
+    async fn time(&self) -> Result<DateTime<Utc>, Error>;
+    fn pool_use(&self) -> PoolUse;
+    async fn close(&self);
+
+    // Tokens and sessions.
+
+    /// The subject's generation; 0 for one that has no row yet.
+    async fn generation(&self, subject: &Subject) -> Result<Generation, Error>;
+    async fn insert(&self, insert: &Insert) -> Result<Inserted, Error>;
+    async fn status(&self, jti: Jti) -> Result<Option<Status>, Error>;
+    /// What a refresh with this token grants; `None` where there is no such refresh token.
+    async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, Error>;
+    async fn record(&self, jti: Jti) -> Result<Option<Record>, Error>;
+    /// Newest first. `live_at` is the time that [`State`](crate::token::State) is judged by, leeway already taken off.
+    async fn list(&self, filter: &Filter, live_at: i64) -> Result<Vec<Record>, Error>;
+    /// Sets or clears the label of a record of this subject; whether there is one.
+    async fn set_label(&self, jti: Jti, subject: &Subject, label: Option<&str>) -> Result<bool, Error>;
+    /// Live sessions, newest first; `current` is always `false`.
+    async fn sessions(&self, subject: &Subject, live_at: i64) -> Result<Vec<Session>, Error>;
+    /// Notes when tokens were last used, and with them when their sessions were last seen.
+    async fn touch(&self, used: &[(Jti, i64)]) -> Result<(), Error>;
+
+    // Changes. Each writes its audit entry in the same transaction.
+
+    /// Revokes one record. Revoking a revoked one again keeps the first time; an actor of higher standing than the
+    /// first (anyone but the subject, over the subject) takes the revocation over.
+    async fn revoke(&self, jti: Jti, act: &Act, now: i64) -> Result<Revoked, Error>;
+    /// `live_at` is the time that expiry is judged by, leeway already taken off.
+    async fn unrevoke(&self, jti: Jti, act: &Act, now: i64, live_at: i64) -> Result<Unrevoked, Error>;
+    /// Ends a session for good; how many live tokens that revoked, `None` where there is no such session within reach.
+    async fn end_session(&self, sid: Sid, act: &Act, now: i64, live_at: i64) -> Result<Option<u64>, Error>;
+    /// Ends all sessions of a subject, but for one to keep; how many live tokens that revoked. A subject that never
+    /// had a token gets a row all the same, so that a log-in under way is superseded.
+    async fn end_subject(
+        &self,
+        subject: &Subject,
+        keep: Option<Sid>,
+        act: &Act,
+        now: i64,
+        live_at: i64,
+    ) -> Result<u64, Error>;
+
+    // Purge.
+
+    /// Takes or extends the lease on the purge for `holder`; whether it has it.
+    async fn hold_purge(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, Error>;
+    /// Gives the lease back, with what the run removed.
+    async fn release_purge(&self, holder: Uuid, now: i64, purged: u64) -> Result<(), Error>;
+    /// Removes up to `rows_max` tokens with `from <= expires_at < cutoff`, oldest first.
+    async fn purge_batch(&self, from: i64, cutoff: i64, rows_max: u32) -> Result<PurgedBatch, Error>;
+    /// Removes up to `rows_max` of each of what tokens leave behind: sessions, endings, subjects, log-in limits. A row
+    /// goes only when nothing that could still be presented needs it. Returns how many rows went in all.
+    async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, Error>;
+    /// Removes up to `rows_max` audit entries from before `cutoff`.
+    async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, Error>;
+    /// How many tokens expired before `cutoff`.
+    async fn purgeable(&self, cutoff: i64) -> Result<u64, Error>;
+    /// How many records are held; an estimate where counting would be slow.
+    async fn records_held(&self) -> Result<u64, Error>;
+
+    // Audit.
+
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, Error>;
+
+    // Users of the server.
+
+    async fn user(&self, username: &Subject) -> Result<Option<StoredUser>, Error>;
+    /// By name, from after `after` on.
+    async fn users(&self, after: Option<&str>, limit: u16) -> Result<Vec<StoredUser>, Error>;
+    /// Whether it was added: `false` where there is one of that name. Ends what tokens the subject may have had, so
+    /// that a name taken again doesn't inherit them.
+    async fn add_user(&self, user: &StoredUser, act: &Act, now: i64) -> Result<bool, Error>;
+    /// The registry's first administrator, once ever: `true` where this call added it. Where there are users already
+    /// it is settled too, without one.
+    async fn add_first_admin(&self, user: &StoredUser, act: &Act, now: i64) -> Result<bool, Error>;
+    /// Whether [`add_first_admin`](Self::add_first_admin) is still to be settled.
+    async fn needs_first_admin(&self) -> Result<bool, Error>;
+    /// Sets what is `Some`. Disabling ends the user's sessions; access tokens that hold a scope which is taken away
+    /// are revoked for good. `None` where there is no such user.
+    async fn set_user(
+        &self,
+        username: &Subject,
+        scope: Option<&Scopes>,
+        disabled: Option<bool>,
+        act: &Act,
+        now: i64,
+    ) -> Result<Option<StoredUser>, Error>;
+    /// Sets the password's hash; `end_others` ends all sessions but the one to keep. Where it is to replace
+    /// one hash, it does so only while that is still the user's. Whether it was set.
+    async fn set_password(
+        &self,
+        username: &Subject,
+        password_hash: &str,
+        replacing: Option<&str>,
+        end_others: Option<Option<Sid>>,
+        act: &Act,
+        now: i64,
+    ) -> Result<bool, Error>;
+    /// Replaces the hash of an unchanged password (new parameters), only where it is still `old`.
+    async fn rehash_password(&self, username: &Subject, old: &str, new: &str) -> Result<(), Error>;
+    /// Removes the user and ends its sessions; whether there was one.
+    async fn delete_user(&self, username: &Subject, act: &Act, now: i64) -> Result<bool, Error>;
+    /// Whether the subject began a session from this address since `since`.
+    async fn seen_at_address(&self, subject: &Subject, ip: &str, since: i64) -> Result<bool, Error>;
+
+    // Failed log-ins (GCRA: a theoretical arrival time for each name).
+
+    /// The theoretical arrival times of these names, in milliseconds; a name without one has 0.
+    async fn login_arrivals(&self, names: &[String]) -> Result<Vec<i64>, Error>;
+    /// Counts a failure: moves each name's time on by its interval, from now or from where it stands.
+    async fn login_failed(&self, names: &[(String, i64)], now_ms: i64) -> Result<(), Error>;
+}

@@ -1,0 +1,248 @@
+//! Taking tokens back, by token, session and subject, and the audit of it.
+
+use sqlx::postgres::PgConnection;
+
+use super::Postgres;
+use crate::store::rows::{self, AuditRow, Standing, Step};
+use crate::store::{AuditFilter, Revoked, Unrevoked};
+use crate::token::{Act, AuditEvent, Jti, Sid, Subject};
+
+impl Postgres {
+    pub(super) async fn revoke(&self, jti: Jti, act: &Act, now: i64) -> Result<Revoked, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let Some(standing) = lock_record(&mut tx, jti, act).await? else {
+            tx.rollback().await?;
+            return Ok(Revoked::NotFound);
+        };
+        if standing.revoke(act) == Step::Change {
+            sqlx::query!(
+                "update cf_tokens set revoked_at = coalesce(revoked_at, $2), revoked_by_kind = $3, revoked_by = $4,
+                    revoked_reason = $5
+                where jti = $1",
+                jti.as_uuid(),
+                now,
+                act.actor.kind.as_str(),
+                act.actor.name,
+                act.reason
+            )
+            .execute(&mut *tx)
+            .await?;
+            let target = jti.to_string();
+            note(&mut tx, "token.revoked", &standing.subject, Some(&target), act, act.reason.as_deref(), now).await?;
+        }
+        tx.commit().await?;
+        Ok(Revoked::Done)
+    }
+
+    pub(super) async fn unrevoke(&self, jti: Jti, act: &Act, now: i64, live_at: i64) -> Result<Unrevoked, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let Some(standing) = lock_record(&mut tx, jti, act).await? else {
+            tx.rollback().await?;
+            return Ok(Unrevoked::NotFound);
+        };
+        match standing.unrevoke(act, live_at) {
+            Step::Refuse => {
+                tx.rollback().await?;
+                return Ok(Unrevoked::Final);
+            }
+            Step::Nothing => {}
+            Step::Change => {
+                sqlx::query!(
+                    "update cf_tokens set revoked_at = null, revoked_by_kind = null, revoked_by = null,
+                        revoked_reason = null
+                    where jti = $1",
+                    jti.as_uuid()
+                )
+                .execute(&mut *tx)
+                .await?;
+                let (target, reason) = (jti.to_string(), act.reason.as_deref());
+                note(&mut tx, "token.unrevoked", &standing.subject, Some(&target), act, reason, now).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(Unrevoked::Done)
+    }
+
+    pub(super) async fn end_session(
+        &self,
+        sid: Sid,
+        act: &Act,
+        now: i64,
+        live_at: i64,
+    ) -> Result<Option<u64>, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let found = sqlx::query!(
+            r#"select s.subject, (s.ended_at is not null or s.generation <> u.generation) as "over!"
+            from cf_sessions s join cf_subjects u on u.subject = s.subject
+            where s.sid = $1 and ($2::text is null or s.subject = $2)
+            for no key update of s"#,
+            sid.as_uuid(),
+            act.actor.confined_to()
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let revoked = match found {
+            None => None,
+            Some(session) if session.over => Some(0),
+            Some(session) => {
+                let live = sqlx::query_scalar!(
+                    r#"select count(*) as "live!" from cf_tokens
+                    where sid = $1 and revoked_at is null and expires_at > $2"#,
+                    sid.as_uuid(),
+                    live_at
+                )
+                .fetch_one(&mut *tx)
+                .await?;
+                sqlx::query!(
+                    "update cf_sessions set ended_at = $2, ended_by_kind = $3, ended_by = $4, ended_reason = $5
+                    where sid = $1",
+                    sid.as_uuid(),
+                    now,
+                    act.actor.kind.as_str(),
+                    act.actor.name,
+                    act.reason
+                )
+                .execute(&mut *tx)
+                .await?;
+                let (target, reason) = (sid.to_string(), act.reason.as_deref());
+                note(&mut tx, "session.ended", &session.subject, Some(&target), act, reason, now).await?;
+                Some(rows::count(live))
+            }
+        };
+        tx.commit().await?;
+        Ok(revoked)
+    }
+
+    pub(super) async fn end_subject(
+        &self,
+        subject: &Subject,
+        keep: Option<Sid>,
+        act: &Act,
+        now: i64,
+        live_at: i64,
+    ) -> Result<u64, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let reason = act.reason.as_deref();
+        let generation = end_generation(&mut tx, subject.as_str(), keep, act, reason, now).await?;
+        let live = sqlx::query_scalar!(
+            r#"select count(*) as "live!" from cf_sessions s join cf_tokens t on t.sid = s.sid
+            where s.subject = $1 and s.generation = $2 and s.ended_at is null
+                and t.revoked_at is null and t.expires_at > $3"#,
+            subject.as_str(),
+            generation - 1,
+            live_at
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        note(&mut tx, "subject.ended", subject.as_str(), None, act, reason, now).await?;
+        tx.commit().await?;
+        Ok(rows::count(live))
+    }
+
+    pub(super) async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, sqlx::Error> {
+        let found = sqlx::query_as!(
+            AuditRow,
+            "select id, at, actor_kind, actor, action, subject, target, reason, ip from cf_audit
+            where id < $1 and ($2::text is null or subject = $2) and ($3::text is null or actor = $3)
+                and ($4::text is null or action = $4)
+            order by id desc limit $5",
+            filter.before.unwrap_or(i64::MAX),
+            filter.subject,
+            filter.actor,
+            filter.action,
+            i64::from(filter.limit)
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows::read(found)
+    }
+}
+
+/// Ends the sessions of the subject's generation, all but one to keep, and gives the new generation. A subject without
+/// a row gets one.
+pub(super) async fn end_generation(
+    connection: &mut PgConnection,
+    subject: &str,
+    keep: Option<Sid>,
+    act: &Act,
+    reason: Option<&str>,
+    now: i64,
+) -> Result<i64, sqlx::Error> {
+    let generation = sqlx::query_scalar!(
+        "insert into cf_subjects (subject, generation) values ($1, 1)
+        on conflict (subject) do update set generation = cf_subjects.generation + 1
+        returning generation",
+        subject
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "insert into cf_subject_endings (subject, generation, ended_at, ended_by_kind, ended_by, ended_reason)
+        values ($1, $2, $3, $4, $5, $6)",
+        subject,
+        generation,
+        now,
+        act.actor.kind.as_str(),
+        act.actor.name,
+        reason
+    )
+    .execute(&mut *connection)
+    .await?;
+    if let Some(sid) = keep {
+        sqlx::query!(
+            "update cf_sessions set generation = $3::bigint
+            where sid = $1 and subject = $2 and generation = $3::bigint - 1 and ended_at is null",
+            sid.as_uuid(),
+            subject,
+            generation
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(generation)
+}
+
+/// Writes an audit entry.
+pub(super) async fn note(
+    connection: &mut PgConnection,
+    action: &str,
+    subject: &str,
+    target: Option<&str>,
+    act: &Act,
+    reason: Option<&str>,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into cf_audit (at, actor_kind, actor, action, subject, target, reason, ip)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        now,
+        act.actor.kind.as_str(),
+        act.actor.name,
+        action,
+        subject,
+        target,
+        reason,
+        act.ip
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Where a record stands, its row locked; `None` where the actor reaches no such record.
+async fn lock_record(connection: &mut PgConnection, jti: Jti, act: &Act) -> Result<Option<Standing>, sqlx::Error> {
+    sqlx::query_as!(
+        Standing,
+        r#"select t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final,
+            (s.ended_at is not null or s.generation <> u.generation) as "over!"
+        from cf_tokens t
+        join cf_sessions s on s.sid = t.sid
+        join cf_subjects u on u.subject = s.subject
+        where t.jti = $1 and ($2::text is null or t.subject = $2)
+        for no key update of t"#,
+        jti.as_uuid(),
+        act.actor.confined_to()
+    )
+    .fetch_optional(connection)
+    .await
+}

@@ -1,0 +1,159 @@
+//! PostgreSQL.
+
+mod changes;
+mod purge;
+mod tokens;
+mod users;
+
+use std::fmt;
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection, Transaction};
+
+use super::*;
+
+/// Begins a change, in one round trip. It is durable when it is acknowledged, whatever the server's default is, and it
+/// never waits for ever, nor lets others wait for a process that was stopped between two statements.
+const BEGIN: &str = "begin; \
+    select set_config('synchronous_commit', 'on', true) \
+        where current_setting('synchronous_commit') in ('off', 'local', 'remote_write'); \
+    set local lock_timeout = '2s'; \
+    set local statement_timeout = '4s'; \
+    set local idle_in_transaction_session_timeout = '10s'";
+
+/// Held for the length of a migration, so that one process migrates at a time ("cfoil" and a number).
+const MIGRATION_LOCK: i64 = 0x6366_6f69_6c01;
+
+/// How long a request waits for a connection.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
+/// How long the first contact may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// A connection that was idle for longer is tried before it is used: the server may have been restarted meanwhile.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+pub(super) struct Postgres {
+    options: PgConnectOptions,
+    pool: PgPool,
+    connections_max: u32,
+}
+
+impl Postgres {
+    const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+    const SWEEP_LIMIT: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(options: &Options) -> Result<Self, Error> {
+        let connect: PgConnectOptions = options.url.parse().map_err(failure::unreachable)?;
+        let connect = match connect.get_application_name() {
+            Some(_) => connect,
+            None => connect.application_name("counterfoil"),
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections_max)
+            .acquire_timeout(ACQUIRE_LIMIT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(connect.clone());
+        Ok(Self { options: connect, pool, connections_max: options.connections_max })
+    }
+
+    async fn schema(&self) -> Result<Schema, Error> {
+        let mut connection = self.connect().await?;
+        let is_replica = sqlx::query_scalar!(r#"/* postgres */ select pg_is_in_recovery() as "is_replica!""#)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failure::failed)?;
+        if is_replica {
+            return Err(Error::unavailable("the database is a replica that can't be written to"));
+        }
+        let is_migrated = sqlx::query_scalar!(
+            r#"select to_regclass($1::text) is not null as "is_migrated!""#,
+            failure::MIGRATIONS_TABLE
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(failure::failed)?;
+        let applied = match is_migrated {
+            true => {
+                connection.list_applied_migrations(failure::MIGRATIONS_TABLE).await.map_err(failure::not_migrated)?
+            }
+            false => Vec::new(),
+        };
+        Ok(failure::compare(&migrator(), &applied))
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, Error> {
+        let mut connection = self.connect().await?;
+        // A lock of the transaction, not of the session, so that poolers work; and all migrations or none.
+        let mut tx = connection.begin().await.map_err(failure::failed)?;
+        sqlx::query!("select pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+            .execute(&mut *tx)
+            .await
+            .map_err(failure::failed)?;
+        let applied = apply(&mut tx).await.map_err(failure::not_migrated)?;
+        tx.commit().await.map_err(failure::failed)?;
+        Ok(applied)
+    }
+
+    async fn time(&self) -> Result<DateTime<Utc>, sqlx::Error> {
+        let millis = sqlx::query_scalar!(
+            r#"/* postgres */ select (extract(epoch from clock_timestamp()) * 1000)::bigint as "millis!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        rows::millis(millis)
+    }
+
+    fn pool_use(&self) -> PoolUse {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        PoolUse { open: self.pool.size(), idle, max: self.connections_max }
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+        self.pool.begin_with(BEGIN).await
+    }
+
+    /// A connection of its own, whose error says more than the pool's.
+    async fn connect(&self) -> Result<PgConnection, Error> {
+        failure::within(CONNECT_LIMIT, PgConnection::connect_with(&self.options)).await.map_err(failure::unreachable)
+    }
+}
+
+/// Without a lock of sqlx's: that one belongs to the session.
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("./migrations/postgres");
+    migrator.set_locking(false);
+    migrator.dangerous_set_table_name(failure::MIGRATIONS_TABLE);
+    migrator
+}
+
+async fn apply(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::migrate::MigrateError> {
+    let migrator = migrator();
+    connection.ensure_migrations_table(failure::MIGRATIONS_TABLE).await?;
+    let applied = connection.list_applied_migrations(failure::MIGRATIONS_TABLE).await?;
+    migrator.run_direct(None, connection, false).await?;
+    Ok(match failure::compare(&migrator, &applied) {
+        Schema::Older(missing) => missing,
+        Schema::Current | Schema::Newer => Vec::new(),
+    })
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("connections_max", &self.connections_max).finish_non_exhaustive()
+    }
+}
+
+implement_store!(Postgres);

@@ -1,0 +1,157 @@
+//! Removing what nothing that could still be presented needs, in bounded batches that wait for no lock.
+
+use super::Postgres;
+use crate::store::PurgedBatch;
+use crate::store::rows::{self, ENDING_KEPT_SECONDS};
+use uuid::Uuid;
+
+impl Postgres {
+    pub(super) async fn hold_purge(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, sqlx::Error> {
+        let held = sqlx::query!(
+            "update cf_jobs set holder = $1, held_until = $3
+            where name = 'purge' and (holder is null or holder = $1 or held_until <= $2)",
+            holder,
+            now,
+            until
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(held.rows_affected() > 0)
+    }
+
+    pub(super) async fn release_purge(&self, holder: Uuid, now: i64, purged: u64) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "update cf_jobs set holder = null, held_until = 0, last_run_at = $2, last_count = $3
+            where name = 'purge' and holder = $1",
+            holder,
+            now,
+            i64::try_from(purged).unwrap_or(i64::MAX)
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn purge_batch(&self, from: i64, cutoff: i64, rows_max: u32) -> Result<PurgedBatch, sqlx::Error> {
+        let gone = sqlx::query!(
+            r#"with due as (
+                select ctid from cf_tokens where expires_at >= $1 and expires_at < $2
+                order by expires_at limit $3 for update skip locked
+            ), gone as (
+                delete from cf_tokens where ctid = any(array(select ctid from due)) returning expires_at
+            )
+            select count(*) as "tokens!", max(expires_at) as up_to from gone"#,
+            from,
+            cutoff,
+            i64::from(rows_max)
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(PurgedBatch { tokens: rows::count(gone.tokens), up_to: gone.up_to })
+    }
+
+    pub(super) async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
+        let rows_max = i64::from(rows_max);
+        let mut tx = self.begin().await?;
+        // Each kind is locked first and looked at again by the next statement, which sees what was added before the
+        // lock. A subject loses its last row here or never, so the subjects of what goes are all there is to look at.
+        let due = sqlx::query_scalar!(
+            "select s.sid from cf_sessions s
+            where s.expires_at < $1 and not exists (select from cf_tokens t where t.sid = s.sid)
+            order by s.expires_at limit $2 for update skip locked",
+            cutoff,
+            rows_max
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut bereft = sqlx::query_scalar!(
+            "delete from cf_sessions s
+            where s.sid = any($1) and not exists (select from cf_tokens t where t.sid = s.sid) returning s.subject",
+            &due
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let endings = sqlx::query_scalar!(
+            "with due as (
+                select e.subject, e.generation from cf_subject_endings e
+                where e.ended_at < $1 and not exists (
+                    select from cf_sessions s where s.subject = e.subject and s.generation < e.generation
+                )
+                order by e.ended_at limit $2 for update skip locked
+            )
+            delete from cf_subject_endings e using due
+            where e.subject = due.subject and e.generation = due.generation returning e.subject",
+            cutoff - ENDING_KEPT_SECONDS,
+            rows_max
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut gone = bereft.len() + endings.len();
+        bereft.extend(endings);
+        let idle = sqlx::query_scalar!(
+            "select subject from cf_subjects where subject = any($1) order by subject for update skip locked",
+            &bereft
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let subjects = sqlx::query!(
+            "delete from cf_subjects u where u.subject = any($1)
+                and not exists (select from cf_sessions s where s.subject = u.subject)
+                and not exists (select from cf_subject_endings e where e.subject = u.subject)
+                and not exists (select from cf_users n where n.username = u.subject)",
+            &idle
+        )
+        .execute(&mut *tx)
+        .await?;
+        let limits = sqlx::query!(
+            "with due as (
+                select name from cf_login_limits where arrival_ms < $1
+                order by arrival_ms limit $2 for update skip locked
+            )
+            delete from cf_login_limits l using due where l.name = due.name",
+            now_ms,
+            rows_max
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        gone += usize::try_from(subjects.rows_affected() + limits.rows_affected()).unwrap_or(0);
+        Ok(gone as u64)
+    }
+
+    pub(super) async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
+        let gone = sqlx::query!(
+            "delete from cf_audit where id = any(array(select id from cf_audit where at < $1 order by at limit $2))",
+            cutoff,
+            i64::from(rows_max)
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(gone.rows_affected())
+    }
+
+    pub(super) async fn purgeable(&self, cutoff: i64) -> Result<u64, sqlx::Error> {
+        let due = sqlx::query_scalar!(r#"select count(*) as "due!" from cf_tokens where expires_at < $1"#, cutoff)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(rows::count(due))
+    }
+
+    pub(super) async fn records_held(&self) -> Result<u64, sqlx::Error> {
+        /// Up to here counting is quick, and exact.
+        const COUNTED_MAX: i64 = 100_000;
+        let estimate = sqlx::query_scalar!(
+            r#"/* postgres */ select reltuples::bigint as "estimate!" from pg_class where oid = to_regclass('cf_tokens')"#
+        )
+        .fetch_optional(&self.pool)
+        .await?
+        .unwrap_or(0);
+        if estimate > COUNTED_MAX {
+            return Ok(rows::count(estimate));
+        }
+        let held = sqlx::query_scalar!(r#"/* postgres */ select count(*) as "held!" from cf_tokens"#)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(rows::count(held))
+    }
+}

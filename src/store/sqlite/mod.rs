@@ -1,0 +1,224 @@
+//! SQLite.
+//!
+//! One connection writes, so that writers of this process queue in the order they came instead of trying each other's
+//! patience; other processes are waited for by SQLite's busy time-out. Readers never wait (WAL).
+
+mod changes;
+mod purge;
+mod tokens;
+mod users;
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Transaction};
+
+use super::*;
+
+/// Begins a change: the one writer at a time is told apart before anything is read.
+const BEGIN: &str = "begin immediate";
+
+/// How long a change waits for another process's.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
+/// How long a request waits for a connection.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
+/// How often, and after what pause each, a new file is tried to be put in WAL mode, for which SQLite doesn't wait.
+const WAL_TRIES: u32 = 100;
+const WAL_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) struct Sqlite {
+    /// `None` for a database in memory.
+    file: Option<SqliteConnectOptions>,
+    readers: SqlitePool,
+    writer: SqlitePool,
+    connections_max: u32,
+}
+
+impl Sqlite {
+    const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+    const SWEEP_LIMIT: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(options: &Options) -> Result<Self, Error> {
+        let connect = SqliteConnectOptions::from_str(&options.url)
+            .map_err(failure::unreachable)?
+            .create_if_missing(false)
+            .foreign_keys(true)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_LIMIT);
+        let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_LIMIT).test_before_acquire(false);
+        if is_in_memory(&options.url) {
+            // It is gone when its connection is, so there is one, for all, for good.
+            let only = pool.min_connections(1).max_connections(1).idle_timeout(None).max_lifetime(None);
+            let only = only.connect_lazy_with(connect.shared_cache(false));
+            return Ok(Self { file: None, readers: only.clone(), writer: only, connections_max: 1 });
+        }
+        let readers = pool
+            .clone()
+            .max_connections(options.connections_max)
+            .connect_lazy_with(connect.clone().pragma("query_only", "on"));
+        let writer = pool.max_connections(1).connect_lazy_with(connect.clone());
+        Ok(Self { file: Some(connect), readers, writer, connections_max: options.connections_max })
+    }
+
+    async fn schema(&self) -> Result<Schema, Error> {
+        if let Some(file) = &self.file
+            && !exists(file)?
+        {
+            return Ok(failure::compare(&migrator(), &[]));
+        }
+        let mut connection = self.connect().await?;
+        // Refuses a file that is no database, or may not be written, before the first request finds out.
+        let mut tx = sqlx::Connection::begin_with(&mut *connection, BEGIN).await.map_err(failure::unreachable)?;
+        let is_migrated = sqlx::query_scalar!(
+            r#"select exists (select 1 from sqlite_master where type = 'table' and name = ?1) as "is_migrated!: bool""#,
+            failure::MIGRATIONS_TABLE
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failure::unreachable)?;
+        let applied = match is_migrated {
+            true => tx.list_applied_migrations(failure::MIGRATIONS_TABLE).await.map_err(failure::not_migrated)?,
+            false => Vec::new(),
+        };
+        tx.rollback().await.map_err(failure::failed)?;
+        Ok(failure::compare(&migrator(), &applied))
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, Error> {
+        if let Some(file) = &self.file {
+            create(file).await?;
+        }
+        let mut connection = self.connect().await?;
+        // One process at a time, and all migrations or none.
+        let mut tx = sqlx::Connection::begin_with(&mut *connection, BEGIN).await.map_err(failure::unreachable)?;
+        let applied = apply(&mut tx).await.map_err(failure::not_migrated)?;
+        tx.commit().await.map_err(failure::failed)?;
+        Ok(applied)
+    }
+
+    async fn time(&self) -> Result<DateTime<Utc>, sqlx::Error> {
+        let millis =
+            sqlx::query_scalar!(r#"/* sqlite */ select cast(unixepoch('subsec') * 1000 as integer) as "millis!: i64""#)
+                .fetch_one(&self.readers)
+                .await?;
+        rows::millis(millis)
+    }
+
+    fn pool_use(&self) -> PoolUse {
+        let idle = u32::try_from(self.readers.num_idle()).unwrap_or(u32::MAX);
+        PoolUse { open: self.readers.size(), idle, max: self.connections_max }
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, sqlx::Sqlite>, sqlx::Error> {
+        self.writer.begin_with(BEGIN).await
+    }
+
+    async fn connect(&self) -> Result<PoolConnection<sqlx::Sqlite>, Error> {
+        self.writer.acquire().await.map_err(failure::unreachable)
+    }
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("./migrations/sqlite");
+    migrator.dangerous_set_table_name(failure::MIGRATIONS_TABLE);
+    migrator
+}
+
+async fn apply(connection: &mut SqliteConnection) -> Result<Vec<String>, sqlx::migrate::MigrateError> {
+    let migrator = migrator();
+    connection.ensure_migrations_table(failure::MIGRATIONS_TABLE).await?;
+    let applied = connection.list_applied_migrations(failure::MIGRATIONS_TABLE).await?;
+    migrator.run_direct(None, connection, false).await?;
+    Ok(match failure::compare(&migrator, &applied) {
+        Schema::Older(missing) => missing,
+        Schema::Current | Schema::Newer => Vec::new(),
+    })
+}
+
+/// Whether the file is there; a directory that is not is an error of the settings.
+fn exists(file: &SqliteConnectOptions) -> Result<bool, Error> {
+    let path = file.get_filename();
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if directory.is_some_and(|directory| !directory.is_dir()) {
+        return Err(Error::config(format!(
+            "database_url: {} can't be created: its directory does not exist",
+            path.display()
+        )));
+    }
+    Ok(path.exists())
+}
+
+/// Creates the file, if it is not there, and puts it in WAL mode, in which it stays.
+async fn create(file: &SqliteConnectOptions) -> Result<(), Error> {
+    if !exists(file)? {
+        create_private(file.get_filename());
+    }
+    let options = file.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+    let mut tries_left = WAL_TRIES;
+    loop {
+        match options.connect().await {
+            Ok(connection) => return sqlx::Connection::close(connection).await.map_err(failure::failed),
+            Err(error) if tries_left > 0 && failure::is_busy(&error) => tries_left -= 1,
+            Err(error) => return Err(failure::unreachable(error)),
+        }
+        tokio::time::sleep(WAL_PAUSE).await;
+    }
+}
+
+/// Creates an empty file that is its owner's alone: it will hold password hashes. SQLite gives the files beside it the
+/// same mode. Where this fails, connecting does too, and says why.
+fn create_private(path: &Path) {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    drop(options.open(path));
+}
+
+/// As sqlx reads the URL.
+fn is_in_memory(url: &str) -> bool {
+    let rest = url.trim_start_matches("sqlite://").trim_start_matches("sqlite:");
+    let (database, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    database == ":memory:" || parameters.split('&').any(|parameter| parameter == "mode=memory")
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("connections_max", &self.connections_max).finish_non_exhaustive()
+    }
+}
+
+implement_store!(Sqlite);
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_new_database_is_its_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry.db");
+        let url = format!("sqlite://{}", path.display());
+        let store = Sqlite::new(&Options { url, connections_max: 1 }).unwrap();
+        store.migrate().await.unwrap();
+        for file in [path.clone(), path.with_extension("db-wal")] {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
+        store.close().await;
+    }
+}

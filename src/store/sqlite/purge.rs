@@ -1,0 +1,141 @@
+//! Removing what nothing that could still be presented needs, in bounded batches.
+
+use super::Sqlite;
+use crate::store::PurgedBatch;
+use crate::store::rows::{self, ENDING_KEPT_SECONDS};
+use uuid::Uuid;
+
+impl Sqlite {
+    pub(super) async fn hold_purge(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, sqlx::Error> {
+        let held = sqlx::query!(
+            "update cf_jobs set holder = ?1, held_until = ?3
+            where name = 'purge' and (holder is null or holder = ?1 or held_until <= ?2)",
+            holder,
+            now,
+            until
+        )
+        .execute(&self.writer)
+        .await?;
+        Ok(held.rows_affected() > 0)
+    }
+
+    pub(super) async fn release_purge(&self, holder: Uuid, now: i64, purged: u64) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "update cf_jobs set holder = null, held_until = 0, last_run_at = ?2, last_count = ?3
+            where name = 'purge' and holder = ?1",
+            holder,
+            now,
+            i64::try_from(purged).unwrap_or(i64::MAX)
+        )
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn purge_batch(&self, from: i64, cutoff: i64, rows_max: u32) -> Result<PurgedBatch, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let due = sqlx::query!(
+            r#"select count(*) as "tokens!: i64", max(expires_at) as "up_to: i64" from (
+                select expires_at from cf_tokens where expires_at >= ?1 and expires_at < ?2
+                order by expires_at, rowid limit ?3
+            )"#,
+            from,
+            cutoff,
+            rows_max
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        sqlx::query!(
+            "delete from cf_tokens where rowid in (
+                select rowid from cf_tokens where expires_at >= ?1 and expires_at < ?2
+                order by expires_at, rowid limit ?3
+            )",
+            from,
+            cutoff,
+            rows_max
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(PurgedBatch { tokens: rows::count(due.tokens), up_to: due.up_to })
+    }
+
+    pub(super) async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        // A subject loses its last row here or never, so the subjects of what goes are all there is to look at.
+        let mut bereft = sqlx::query_scalar!(
+            "delete from cf_sessions where sid in (
+                select s.sid from cf_sessions s
+                where s.expires_at < ?1 and not exists (select 1 from cf_tokens t where t.sid = s.sid)
+                order by s.expires_at limit ?2
+            ) returning subject",
+            cutoff,
+            rows_max
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let ended_before = cutoff - ENDING_KEPT_SECONDS;
+        let endings = sqlx::query_scalar!(
+            "delete from cf_subject_endings where (subject, generation) in (
+                select e.subject, e.generation from cf_subject_endings e
+                where e.ended_at < ?1 and not exists (
+                    select 1 from cf_sessions s where s.subject = e.subject and s.generation < e.generation
+                )
+                order by e.ended_at limit ?2
+            ) returning subject",
+            ended_before,
+            rows_max
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut gone = bereft.len() + endings.len();
+        bereft.extend(endings);
+        let bereft = rows::json(&bereft)?;
+        let subjects = sqlx::query!(
+            "delete from cf_subjects where subject in (select value from json_each(?1))
+                and not exists (select 1 from cf_sessions s where s.subject = cf_subjects.subject)
+                and not exists (select 1 from cf_subject_endings e where e.subject = cf_subjects.subject)
+                and not exists (select 1 from cf_users n where n.username = cf_subjects.subject)",
+            bereft
+        )
+        .execute(&mut *tx)
+        .await?;
+        let limits = sqlx::query!(
+            "delete from cf_login_limits where name in (
+                select name from cf_login_limits where arrival_ms < ?1 order by arrival_ms limit ?2
+            )",
+            now_ms,
+            rows_max
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        gone += usize::try_from(subjects.rows_affected() + limits.rows_affected()).unwrap_or(0);
+        Ok(gone as u64)
+    }
+
+    pub(super) async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
+        let gone = sqlx::query!(
+            "delete from cf_audit where id in (select id from cf_audit where at < ?1 order by at limit ?2)",
+            cutoff,
+            rows_max
+        )
+        .execute(&self.writer)
+        .await?;
+        Ok(gone.rows_affected())
+    }
+
+    pub(super) async fn purgeable(&self, cutoff: i64) -> Result<u64, sqlx::Error> {
+        let due = sqlx::query_scalar!(r#"select count(*) as "due!: i64" from cf_tokens where expires_at < ?1"#, cutoff)
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(rows::count(due))
+    }
+
+    pub(super) async fn records_held(&self) -> Result<u64, sqlx::Error> {
+        let held = sqlx::query_scalar!(r#"/* sqlite */ select count(*) as "held!: i64" from cf_tokens"#)
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(rows::count(held))
+    }
+}

@@ -1,0 +1,275 @@
+//! The server's users, and their failed log-ins.
+
+use sqlx::sqlite::SqliteConnection;
+
+use super::Sqlite;
+use super::changes::{end_generation, note};
+use crate::store::StoredUser;
+use crate::store::rows::{self, UserRow, reason_or};
+use crate::token::{Act, Scopes, Sid, Subject};
+
+impl Sqlite {
+    pub(super) async fn user(&self, username: &Subject) -> Result<Option<StoredUser>, sqlx::Error> {
+        let row = sqlx::query_as!(
+            UserRow,
+            r#"select username, password_hash, scope, disabled as "disabled: bool", created_at, password_changed_at
+            from cf_users where username = ?1"#,
+            username.as_str()
+        )
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(rows::read_one).transpose()
+    }
+
+    pub(super) async fn users(&self, after: Option<&str>, limit: u16) -> Result<Vec<StoredUser>, sqlx::Error> {
+        let found = sqlx::query_as!(
+            UserRow,
+            r#"select username, password_hash, scope, disabled as "disabled: bool", created_at, password_changed_at
+            from cf_users where username > ?1 order by username limit ?2"#,
+            after.unwrap_or_default(),
+            i64::from(limit)
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        rows::read(found)
+    }
+
+    pub(super) async fn add_user(&self, user: &StoredUser, act: &Act, now: i64) -> Result<bool, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let added = add(&mut tx, user, act, now).await?;
+        if added {
+            tx.commit().await?
+        } else {
+            tx.rollback().await?
+        }
+        Ok(added)
+    }
+
+    pub(super) async fn add_first_admin(&self, user: &StoredUser, act: &Act, now: i64) -> Result<bool, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        // One process settles it; the others wait here for its end, and then find it settled.
+        let settled =
+            sqlx::query!("update cf_installation set first_admin_at = ?1 where id = 1 and first_admin_at is null", now)
+                .execute(&mut *tx)
+                .await?;
+        if settled.rows_affected() == 0 {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        let is_first =
+            sqlx::query_scalar!(r#"/* sqlite */ select not exists (select 1 from cf_users) as "is_first!: bool""#)
+                .fetch_one(&mut *tx)
+                .await?;
+        let added = is_first && add(&mut tx, user, act, now).await?;
+        tx.commit().await?;
+        Ok(added)
+    }
+
+    pub(super) async fn needs_first_admin(&self) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar!(
+            r#"/* sqlite */ select first_admin_at is null as "needed!: bool" from cf_installation where id = 1"#
+        )
+        .fetch_one(&self.readers)
+        .await
+    }
+
+    pub(super) async fn set_user(
+        &self,
+        username: &Subject,
+        scope: Option<&Scopes>,
+        disabled: Option<bool>,
+        act: &Act,
+        now: i64,
+    ) -> Result<Option<StoredUser>, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let name = username.as_str();
+        let row = sqlx::query_as!(
+            UserRow,
+            r#"select username, password_hash, scope, disabled as "disabled: bool", created_at, password_changed_at
+            from cf_users where username = ?1"#,
+            name
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else {
+            tx.rollback().await?;
+            return Ok(None);
+        };
+        let before: StoredUser = rows::read_one(row)?;
+        let user = StoredUser {
+            scope: scope.unwrap_or(&before.scope).clone(),
+            disabled: disabled.unwrap_or(before.disabled),
+            ..before.clone()
+        };
+        sqlx::query!(
+            "update cf_users set scope = ?2, disabled = ?3 where username = ?1",
+            name,
+            user.scope.to_string(),
+            user.disabled
+        )
+        .execute(&mut *tx)
+        .await?;
+        let lost = before.scope.difference(&user.scope);
+        if !lost.is_empty() {
+            let lost = rows::json(&lost.iter().collect::<Vec<_>>())?;
+            // One that is revoked already becomes final too: it must not come back with what was taken away.
+            sqlx::query!(
+                "update cf_tokens set revoked_at = coalesce(revoked_at, ?3),
+                    revoked_by_kind = coalesce(revoked_by_kind, ?4), revoked_by = coalesce(revoked_by, ?5),
+                    revoked_reason = case when revoked_at is null then ?6 else revoked_reason end, revoked_final = true
+                where subject = ?1 and token_type = 'access' and not revoked_final
+                    and exists (
+                        select 1 from json_each(?2) lost where instr(' ' || scope || ' ', ' ' || lost.value || ' ') > 0
+                    )",
+                name,
+                lost,
+                now,
+                act.actor.kind.as_str(),
+                act.actor.name,
+                reason_or(act, "scope removed")
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
+        if user.scope != before.scope {
+            note(&mut tx, "user.changed", name, Some(name), act, act.reason.as_deref(), now).await?;
+        }
+        if user.disabled && !before.disabled {
+            end_generation(&mut tx, name, None, act, reason_or(act, "user disabled"), now).await?;
+            note(&mut tx, "user.disabled", name, Some(name), act, act.reason.as_deref(), now).await?;
+        } else if before.disabled && !user.disabled {
+            note(&mut tx, "user.enabled", name, Some(name), act, act.reason.as_deref(), now).await?;
+        }
+        tx.commit().await?;
+        Ok(Some(user))
+    }
+
+    pub(super) async fn set_password(
+        &self,
+        username: &Subject,
+        password_hash: &str,
+        replacing: Option<&str>,
+        end_others: Option<Option<Sid>>,
+        act: &Act,
+        now: i64,
+    ) -> Result<bool, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let name = username.as_str();
+        if let Some(keep) = end_others {
+            end_generation(&mut tx, name, keep, act, reason_or(act, "password changed"), now).await?;
+        }
+        let changed = sqlx::query!(
+            "update cf_users set password_hash = ?2, password_changed_at = ?3
+            where username = ?1 and (?4 is null or password_hash = ?4)",
+            name,
+            password_hash,
+            now,
+            replacing
+        )
+        .execute(&mut *tx)
+        .await?;
+        if changed.rows_affected() == 0 {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        note(&mut tx, "user.password", name, Some(name), act, act.reason.as_deref(), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    pub(super) async fn rehash_password(&self, username: &Subject, old: &str, new: &str) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "update cf_users set password_hash = ?3 where username = ?1 and password_hash = ?2",
+            username.as_str(),
+            old,
+            new
+        )
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn delete_user(&self, username: &Subject, act: &Act, now: i64) -> Result<bool, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let name = username.as_str();
+        end_generation(&mut tx, name, None, act, reason_or(act, "user deleted"), now).await?;
+        let deleted = sqlx::query!("delete from cf_users where username = ?1", name).execute(&mut *tx).await?;
+        if deleted.rows_affected() == 0 {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        note(&mut tx, "user.deleted", name, Some(name), act, act.reason.as_deref(), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    pub(super) async fn seen_at_address(&self, subject: &Subject, ip: &str, since: i64) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar!(
+            r#"select exists (
+                select 1 from cf_sessions where subject = ?1 and created_at >= ?3 and ip = ?2
+            ) as "seen!: bool""#,
+            subject.as_str(),
+            ip,
+            since
+        )
+        .fetch_one(&self.readers)
+        .await
+    }
+
+    pub(super) async fn login_arrivals(&self, names: &[String]) -> Result<Vec<i64>, sqlx::Error> {
+        let names = rows::json(&names)?;
+        sqlx::query_scalar!(
+            r#"select coalesce(l.arrival_ms, 0) as "arrival_ms!: i64"
+            from json_each(?1) as n
+            left join cf_login_limits l on l.name = n.value
+            order by n.key"#,
+            names
+        )
+        .fetch_all(&self.readers)
+        .await
+    }
+
+    pub(super) async fn login_failed(&self, names: &[(String, i64)], now_ms: i64) -> Result<(), sqlx::Error> {
+        let steps = rows::json(&rows::by_name(names))?;
+        let mut tx = self.begin().await?;
+        sqlx::query!(
+            "insert into cf_login_limits (name, arrival_ms)
+            select n.key, ?2 + n.value from json_each(?1) as n where true
+            on conflict (name) do update
+            set arrival_ms = max(cf_login_limits.arrival_ms, ?2) + (excluded.arrival_ms - ?2)",
+            steps,
+            now_ms
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await
+    }
+}
+
+/// Adds a user, unless there is one of that name. A name that has been used before inherits no tokens.
+async fn add(connection: &mut SqliteConnection, user: &StoredUser, act: &Act, now: i64) -> Result<bool, sqlx::Error> {
+    let name = user.username.as_str();
+    let fresh = sqlx::query!("insert into cf_subjects (subject) values (?1) on conflict (subject) do nothing", name)
+        .execute(&mut *connection)
+        .await?;
+    if fresh.rows_affected() == 0 {
+        end_generation(connection, name, None, act, reason_or(act, "user added"), now).await?;
+    }
+    let added = sqlx::query!(
+        "insert into cf_users (username, password_hash, scope, disabled, created_at, password_changed_at)
+        values (?1, ?2, ?3, ?4, ?5, ?6) on conflict (username) do nothing",
+        name,
+        user.password_hash,
+        user.scope.to_string(),
+        user.disabled,
+        user.created_at,
+        user.password_changed_at
+    )
+    .execute(&mut *connection)
+    .await?;
+    if added.rows_affected() == 0 {
+        return Ok(false);
+    }
+    note(connection, "user.added", name, Some(name), act, act.reason.as_deref(), now).await?;
+    Ok(true)
+}

@@ -1,0 +1,86 @@
+//! The `Store` trait for both databases, written once: each verb is the database's own function of that name, tried
+//! again where another transaction came first, given up where no answer comes, and its error told apart.
+
+/// Implements `Store` for a database whose functions of the same names return `Result<_, sqlx::Error>`. It has the
+/// constants `ANSWER_LIMIT` and `SWEEP_LIMIT`, and `schema`, `migrate`, `pool_use` and `close` as the trait wants them.
+macro_rules! implement_store {
+    ($database:ty) => {
+        implement_store! {
+            $database;
+            ANSWER_LIMIT {
+                fn time() -> DateTime<Utc>;
+                fn generation(subject: &Subject) -> Generation;
+                fn insert(insert: &Insert) -> Inserted;
+                fn status(jti: Jti) -> Option<Status>;
+                fn refreshable(jti: Jti) -> Option<Refreshable>;
+                fn record(jti: Jti) -> Option<Record>;
+                fn list(filter: &Filter, live_at: i64) -> Vec<Record>;
+                fn set_label(jti: Jti, subject: &Subject, label: Option<&str>) -> bool;
+                fn sessions(subject: &Subject, live_at: i64) -> Vec<Session>;
+                fn revoke(jti: Jti, act: &Act, now: i64) -> Revoked;
+                fn unrevoke(jti: Jti, act: &Act, now: i64, live_at: i64) -> Unrevoked;
+                fn end_session(sid: Sid, act: &Act, now: i64, live_at: i64) -> Option<u64>;
+                fn end_subject(subject: &Subject, keep: Option<Sid>, act: &Act, now: i64, live_at: i64) -> u64;
+                fn hold_purge(holder: Uuid, now: i64, until: i64) -> bool;
+                fn release_purge(holder: Uuid, now: i64, purged: u64) -> ();
+                fn audit(filter: &AuditFilter) -> Vec<AuditEvent>;
+                fn user(username: &Subject) -> Option<StoredUser>;
+                fn users(after: Option<&str>, limit: u16) -> Vec<StoredUser>;
+                fn add_user(user: &StoredUser, act: &Act, now: i64) -> bool;
+                fn add_first_admin(user: &StoredUser, act: &Act, now: i64) -> bool;
+                fn needs_first_admin() -> bool;
+                fn set_user(username: &Subject, scope: Option<&Scopes>, disabled: Option<bool>, act: &Act, now: i64)
+                    -> Option<StoredUser>;
+                fn set_password(
+                    username: &Subject, password_hash: &str, replacing: Option<&str>, end_others: Option<Option<Sid>>,
+                    act: &Act, now: i64
+                ) -> bool;
+                fn rehash_password(username: &Subject, old: &str, new: &str) -> ();
+                fn delete_user(username: &Subject, act: &Act, now: i64) -> bool;
+                fn seen_at_address(subject: &Subject, ip: &str, since: i64) -> bool;
+                fn login_arrivals(names: &[String]) -> Vec<i64>;
+                fn login_failed(names: &[(String, i64)], now_ms: i64) -> ();
+            }
+            SWEEP_LIMIT {
+                fn touch(used: &[(Jti, i64)]) -> ();
+                fn purge_batch(from: i64, cutoff: i64, rows_max: u32) -> PurgedBatch;
+                fn purge_remains(cutoff: i64, now_ms: i64, rows_max: u32) -> u64;
+                fn purge_audit(cutoff: i64, rows_max: u32) -> u64;
+                fn purgeable(cutoff: i64) -> u64;
+                fn records_held() -> u64;
+            }
+        }
+    };
+    ($database:ty; $($limit:ident { $(fn $verb:ident($($name:ident: $type:ty),*) -> $answer:ty;)* })*) => {
+        #[async_trait]
+        impl Store for $database {
+            async fn schema(&self) -> Result<Schema, Error> {
+                self.schema().await
+            }
+
+            async fn migrate(&self) -> Result<Vec<String>, Error> {
+                self.migrate().await
+            }
+
+            fn pool_use(&self) -> PoolUse {
+                self.pool_use()
+            }
+
+            async fn close(&self) {
+                self.close().await;
+            }
+
+            $($(
+                async fn $verb(&self, $($name: $type),*) -> Result<$answer, Error> {
+                    let mut tries_left = failure::RETRIES;
+                    loop {
+                        match failure::within(Self::$limit, <Self>::$verb(self, $($name),*)).await {
+                            Err(error) if tries_left > 0 && failure::lost_to_another(&error) => tries_left -= 1,
+                            outcome => return outcome.map_err(failure::failed),
+                        }
+                    }
+                }
+            )*)*
+        }
+    };
+}
