@@ -1,0 +1,313 @@
+//! What to issue, and what was issued.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+use crate::store::Generation;
+use crate::token::{Claims, Scopes, Subject};
+
+/// The longest label, in characters.
+const LABEL_CHARS_MAX: usize = 100;
+/// The longest user agent that is kept, in characters; longer ones are cut.
+const USER_AGENT_CHARS_MAX: usize = 255;
+/// The longest audience, in characters, and how many one token may have.
+const AUDIENCE_CHARS_MAX: usize = 255;
+const AUDIENCE_COUNT_MAX: usize = 16;
+
+/// What to issue: to whom, for what, for how long.
+///
+/// ```
+/// use std::time::Duration;
+/// use counterfoil::Grant;
+///
+/// let grant = Grant::to("alice".parse()?)
+///     .scope("notes:read notes:write".parse()?)
+///     .fresh(true)
+///     .access_expires(Duration::from_secs(5 * 60))
+///     .label("Alice's phone")?
+///     .claim("tenant", "acme")?;
+/// # Ok::<(), counterfoil::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub(super) subject: Subject,
+    pub(super) scope: Scopes,
+    pub(super) audience: Vec<String>,
+    pub(super) fresh: bool,
+    pub(super) refresh: bool,
+    pub(super) access_expires: Option<Duration>,
+    pub(super) refresh_expires: Option<Duration>,
+    pub(super) label: Option<String>,
+    pub(super) claims: Map<String, Value>,
+    pub(super) device: Device,
+    pub(super) cookies: Option<bool>,
+    pub(super) as_of: Option<AsOf>,
+}
+
+/// Where a token was asked for from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Device {
+    pub(super) ip: Option<String>,
+    pub(super) user_agent: Option<String>,
+}
+
+impl Device {
+    fn new(ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
+        let user_agent =
+            user_agent.map(|agent| agent.chars().filter(|c| !c.is_control()).take(USER_AGENT_CHARS_MAX).collect());
+        Self { ip: ip.map(|ip| ip.to_string()), user_agent }
+    }
+}
+
+/// A moment in a subject's history, taken with [`Registry::as_of`](super::Registry::as_of) before credentials are
+/// checked: tokens granted as of it are refused if all of the subject's tokens were ended since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AsOf {
+    pub(super) subject: Subject,
+    pub(super) generation: Generation,
+}
+
+impl Grant {
+    /// An access and a refresh token for this subject, not fresh, without scopes, with the lifetimes of the settings.
+    pub fn to(subject: Subject) -> Self {
+        Self {
+            subject,
+            scope: Scopes::default(),
+            audience: Vec::new(),
+            fresh: false,
+            refresh: true,
+            access_expires: None,
+            refresh_expires: None,
+            label: None,
+            claims: Map::new(),
+            device: Device::default(),
+            cookies: None,
+            as_of: None,
+        }
+    }
+
+    /// With these scopes.
+    pub fn scope(mut self, scope: Scopes) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// For these audiences instead of the issuer: at most 16, each with 1 to 255 characters.
+    pub fn audience<I: IntoIterator<Item = S>, S: Into<String>>(mut self, audience: I) -> Result<Self, Error> {
+        self.audience = audience.into_iter().map(Into::into).collect();
+        let bad = |aud: &String| {
+            aud.is_empty() || aud.chars().count() > AUDIENCE_CHARS_MAX || aud.chars().any(char::is_control)
+        };
+        if self.audience.len() > AUDIENCE_COUNT_MAX || self.audience.iter().any(bad) {
+            return Err(Error::invalid("audience", "audience must name at most 16 audiences of 1 to 255 characters"));
+        }
+        Ok(self)
+    }
+
+    /// Whether the access token is fresh: whether the subject proved just now who it is.
+    pub fn fresh(mut self, fresh: bool) -> Self {
+        self.fresh = fresh;
+        self
+    }
+
+    /// An access token alone.
+    pub fn without_refresh(mut self) -> Self {
+        self.refresh = false;
+        self
+    }
+
+    /// With another lifetime of the access token than the settings'. Those got by refreshing have it too.
+    pub fn access_expires(mut self, lifetime: Duration) -> Self {
+        self.access_expires = Some(lifetime);
+        self
+    }
+
+    /// With another lifetime of the refresh token than the settings'.
+    pub fn refresh_expires(mut self, lifetime: Duration) -> Self {
+        self.refresh_expires = Some(lifetime);
+        self
+    }
+
+    /// With a name for the device, at most 100 characters.
+    pub fn label(mut self, label: impl Into<String>) -> Result<Self, Error> {
+        self.label = Some(checked_label(label.into())?);
+        Ok(self)
+    }
+
+    /// With an additional claim, at the top level of the access token and of those got by refreshing.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) for a name that the registry uses itself, and when all additional claims
+    /// together have more than 2048 bytes.
+    pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Result<Self, Error> {
+        self.claims.insert(name.into(), value.into());
+        Claims::check_extra(&self.claims, None)?;
+        Ok(self)
+    }
+
+    /// With where it was asked for from. A longer user agent is cut to 255 characters.
+    pub fn device(mut self, ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
+        self.device = Device::new(ip, user_agent);
+        self
+    }
+
+    /// Whether the tokens are to be set as cookies; by default where the settings' `locations` have `cookie`.
+    pub fn cookies(mut self, cookies: bool) -> Self {
+        self.cookies = Some(cookies);
+        self
+    }
+
+    /// As of a moment taken before the subject's credentials were checked.
+    pub fn as_of(mut self, as_of: AsOf) -> Self {
+        self.as_of = Some(as_of);
+        self
+    }
+}
+
+/// A personal token to issue: an access token that is its own session, for a program of the subject.
+#[derive(Debug, Clone)]
+pub struct Personal {
+    pub(super) label: String,
+    pub(super) scope: Option<Scopes>,
+    pub(super) expires: Option<Duration>,
+    pub(super) device: Device,
+}
+
+impl Personal {
+    /// With a label of 1 to 100 characters, the scopes of the presenting token, and the longest lifetime there is.
+    pub fn new(label: impl Into<String>) -> Result<Self, Error> {
+        Ok(Self { label: checked_label(label.into())?, scope: None, expires: None, device: Device::default() })
+    }
+
+    /// With fewer scopes.
+    pub fn scope(mut self, scope: Scopes) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// With a shorter lifetime.
+    pub fn expires(mut self, lifetime: Duration) -> Self {
+        self.expires = Some(lifetime);
+        self
+    }
+
+    /// With where it was asked for from.
+    pub fn device(mut self, ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
+        self.device = Device::new(ip, user_agent);
+        self
+    }
+}
+
+/// How to refresh.
+#[derive(Debug, Clone, Default)]
+pub struct Refresh {
+    pub(super) within: Option<Scopes>,
+    pub(super) device: Device,
+}
+
+impl Refresh {
+    /// With the scopes that were granted.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With the granted scopes cut to these, what the subject still has.
+    pub fn within(mut self, scope: Scopes) -> Self {
+        self.within = Some(scope);
+        self
+    }
+
+    /// With where it was asked for from.
+    pub fn device(mut self, ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
+        self.device = Device::new(ip, user_agent);
+        self
+    }
+}
+
+/// Tokens that were issued, and are on the registry.
+///
+/// It serialises as an OAuth token answer (RFC 6749 §5.1). As the answer of a Rocket route it also sets the cookies,
+/// where the settings ask for them.
+#[derive(Clone, PartialEq)]
+pub struct Issued {
+    pub(super) access: IssuedToken,
+    pub(super) refresh: Option<IssuedToken>,
+    pub(super) cookies: bool,
+}
+
+/// One issued token and its claims.
+#[derive(Clone, PartialEq)]
+pub(super) struct IssuedToken {
+    pub(super) token: String,
+    pub(super) claims: Claims,
+}
+
+impl Issued {
+    /// The access token.
+    pub fn access_token(&self) -> &str {
+        &self.access.token
+    }
+
+    /// The claims of the access token.
+    pub fn access_claims(&self) -> &Claims {
+        &self.access.claims
+    }
+
+    /// The refresh token, where one was issued.
+    pub fn refresh_token(&self) -> Option<&str> {
+        self.refresh.as_ref().map(|refresh| refresh.token.as_str())
+    }
+
+    /// The claims of the refresh token, where one was issued.
+    pub fn refresh_claims(&self) -> Option<&Claims> {
+        self.refresh.as_ref().map(|refresh| &refresh.claims)
+    }
+
+    /// Whether the tokens are to be set as cookies.
+    pub fn wants_cookies(&self) -> bool {
+        self.cookies
+    }
+}
+
+impl Serialize for Issued {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let claims = &self.access.claims;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("access_token", &self.access.token)?;
+        if let Some(refresh) = &self.refresh {
+            map.serialize_entry("refresh_token", &refresh.token)?;
+        }
+        map.serialize_entry("token_type", "Bearer")?;
+        map.serialize_entry("expires_in", &(claims.exp - claims.iat))?;
+        if !claims.scope.is_empty() {
+            map.serialize_entry("scope", &claims.scope)?;
+        }
+        map.end()
+    }
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued").field("access", &self.access.claims.jti).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedToken").field("jti", &self.claims.jti).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn checked_label(label: String) -> Result<String, Error> {
+    if label.is_empty() || label.chars().count() > LABEL_CHARS_MAX || label.chars().any(char::is_control) {
+        return Err(Error::invalid("label", "label must have 1 to 100 characters, none of them a control character"));
+    }
+    Ok(label)
+}

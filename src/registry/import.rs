@@ -1,0 +1,152 @@
+//! Tokens issued elsewhere before the registry was adopted: verified with an accepted key, and given a record.
+
+use serde_json::{Map, Value};
+
+use super::issue::Granted;
+use super::{Registry, whole_seconds};
+use crate::config::Settings;
+use crate::error::Error;
+use crate::store::{NewToken, Status};
+use crate::token::{Claims, Denial, Jti, Record, Scopes, Subject, TokenType};
+
+/// What an imported token's `client_id` is taken to be.
+const IMPORTED_CLIENT: &str = "imported";
+
+/// The claims of other issuers that name the subject, in the order of looking (`identity`: Flask-JWT-Extended 2 and 3).
+const SUBJECT_CLAIMS: [&str; 2] = ["sub", "identity"];
+
+impl Registry {
+    /// Puts a token that was issued elsewhere on the registry, so that it is accepted until it expires or is revoked.
+    ///
+    /// Its key must be the current one or among `keys.accept`. It must have `exp`, a `jti` that is a UUID, and a subject
+    /// in `sub` or `identity`; what else it lacks is filled in: the type is access, it is not fresh and has no scopes.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) with what is wrong with it; [`is_conflict`](Error::is_conflict) where it is on
+    /// the registry already.
+    pub async fn import(&self, token: &str) -> Result<Record, Error> {
+        let verified = self.inner.keys.verify(token).map_err(|denial| match denial {
+            Denial::Malformed => Error::invalid("token", "token is not a signed JWT"),
+            _ => Error::invalid("token", "token is not signed by the current or an accepted key"),
+        })?;
+        let members = verified.claims;
+        let jti = jti_of(&members).ok_or_else(|| Error::invalid("token", "token has no jti that is a UUID"))?;
+        let subject =
+            subject_of(&members).ok_or_else(|| Error::invalid("token", "token has no usable sub or identity"))?;
+        let expires_at = seconds_of(&members, "exp").ok_or_else(|| Error::invalid("token", "token has no exp"))?;
+        let now = self.now().timestamp();
+        if now >= expires_at.saturating_add(whole_seconds(self.settings().leeway)) {
+            return Err(Error::invalid("token", "token has expired"));
+        }
+        let token_type = type_of(&members)
+            .ok_or_else(|| Error::invalid("token", "token has a type that is not access or refresh"))?;
+        let scope = scope_of(&members).ok_or_else(|| Error::invalid("token", "token has a scope that is no scope"))?;
+        let issued_at = seconds_of(&members, "iat").unwrap_or(now);
+        let granted = match token_type {
+            TokenType::Access => None,
+            TokenType::Refresh => Some(
+                Granted {
+                    scope: scope.clone(),
+                    audience: Vec::new(),
+                    claims: Map::new(),
+                    access_expires: None,
+                    cookies: members.contains_key("csrf"),
+                }
+                .to_json()?,
+            ),
+        };
+        let claims = serde_json::to_string(&members)
+            .map_err(|error| Error::internal("claims can't be written as JSON").with_source(error))?;
+        let record = NewToken {
+            jti,
+            token_type,
+            issued_at,
+            not_before: seconds_of(&members, "nbf").unwrap_or(issued_at),
+            expires_at,
+            scope,
+            claims,
+            granted,
+            kid: verified.kid,
+            client: None,
+            label: None,
+            ip: None,
+            user_agent: None,
+            imported: true,
+        };
+        self.register_imported(subject, record, jti.own_session()).await?;
+        self.get(jti).await
+    }
+}
+
+pub(super) fn jti_of(members: &Map<String, Value>) -> Option<Jti> {
+    members.get("jti")?.as_str()?.parse().ok()
+}
+
+/// The claims of an imported token, with what it leaves out taken from its record and the settings.
+pub(super) fn complete(
+    mut members: Map<String, Value>,
+    jti: Jti,
+    status: &Status,
+    settings: &Settings,
+) -> Result<Claims, Denial> {
+    if subject_of(&members).as_ref() != Some(&status.subject) || type_of(&members) != Some(status.token_type) {
+        return Err(Denial::Invalid);
+    }
+    let exp = seconds_of(&members, "exp").ok_or(Denial::Invalid)?;
+    let fresh = members.get("fresh").and_then(Value::as_bool).unwrap_or(false);
+    let scope = scope_of(&members).ok_or(Denial::Invalid)?;
+    let csrf = members.get("csrf").and_then(Value::as_str).map(str::to_owned);
+    let iat = seconds_of(&members, "iat").unwrap_or(status.not_before);
+    members.retain(|name, _| !crate::token::RESERVED.contains(&name.as_str()));
+    Ok(Claims {
+        iss: settings.issuer.clone(),
+        sub: status.subject.clone(),
+        aud: vec![settings.issuer.clone()],
+        exp,
+        nbf: status.not_before,
+        iat,
+        jti,
+        token_type: status.token_type,
+        sid: status.sid,
+        client_id: IMPORTED_CLIENT.to_owned(),
+        fresh: fresh && status.token_type == TokenType::Access,
+        scope,
+        csrf,
+        extra: members,
+    })
+}
+
+fn subject_of(members: &Map<String, Value>) -> Option<Subject> {
+    let value = SUBJECT_CLAIMS.iter().find_map(|name| members.get(*name))?;
+    match value {
+        Value::String(subject) => subject.parse().ok(),
+        // Flask-JWT-Extended let applications use the row id of their user.
+        Value::Number(number) => number.to_string().parse().ok(),
+        _ => None,
+    }
+}
+
+fn type_of(members: &Map<String, Value>) -> Option<TokenType> {
+    match members.get("type") {
+        None => Some(TokenType::Access),
+        Some(value) => value.as_str()?.parse().ok(),
+    }
+}
+
+fn scope_of(members: &Map<String, Value>) -> Option<Scopes> {
+    match members.get("scope") {
+        None => Some(Scopes::default()),
+        Some(value) => value.as_str()?.parse().ok(),
+    }
+}
+
+/// A NumericDate (RFC 7519 §2), which may have a fraction.
+fn seconds_of(members: &Map<String, Value>, name: &str) -> Option<i64> {
+    let value = members.get(name)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a float cast saturates, and a saturated time is still in order"
+    )]
+    value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))
+}

@@ -1,0 +1,322 @@
+//! Issuing: sign, put on the registry, and only then hand out.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::grant::Device;
+use super::{AsOf, Checked, Grant, Issued, IssuedToken, Personal, Refresh, Registry, whole_seconds};
+use crate::config::Location;
+use crate::error::{Error, Kind};
+use crate::store::{Generation, Insert, Inserted, NewSession, NewToken, Within};
+use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, TokenType};
+
+/// The `client_id` of tokens that no client asked for.
+const OWN_CLIENT: &str = "counterfoil";
+
+/// The longest lifetime that can be asked for: a hundred years.
+const LIFETIME_SECONDS_MAX: i64 = 100 * 365 * 24 * 60 * 60;
+
+/// What the access tokens got with a refresh token are given; kept in its record as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Granted {
+    pub(super) scope: Scopes,
+    pub(super) audience: Vec<String>,
+    pub(super) claims: Map<String, Value>,
+    /// Seconds; the settings' lifetime where not set.
+    pub(super) access_expires: Option<i64>,
+    pub(super) cookies: bool,
+}
+
+impl Granted {
+    pub(super) fn to_json(&self) -> Result<String, Error> {
+        serde_json::to_string(self)
+            .map_err(|error| Error::internal("a grant can't be written as JSON").with_source(error))
+    }
+}
+
+/// A token before it is signed.
+struct Draft {
+    claims: Claims,
+    granted: Option<String>,
+    label: Option<String>,
+    device: Device,
+    scope: Scopes,
+}
+
+impl Registry {
+    /// The moment to grant tokens [as of](Grant::as_of). Take it before checking the subject's credentials, so that a
+    /// log-in that is under way when all of the subject's tokens are ended can't leave a live one behind.
+    pub async fn as_of(&self, subject: &Subject) -> Result<AsOf, Error> {
+        let generation = self.store()?.generation(subject).await?;
+        Ok(AsOf { subject: subject.clone(), generation })
+    }
+
+    /// Issues tokens, in a session of their own. They are on the registry when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`is_superseded`](Error::is_superseded) where all of the subject's tokens were ended since the grant's moment;
+    /// [`is_invalid`](Error::is_invalid) for a lifetime that makes no sense; [`is_unavailable`](Error::is_unavailable).
+    pub async fn issue(&self, grant: Grant) -> Result<Issued, Error> {
+        let generation = match &grant.as_of {
+            Some(as_of) if as_of.subject == grant.subject => as_of.generation,
+            Some(_) => return Err(Error::invalid("as_of", "the grant is as of a moment of another subject")),
+            None => self.store()?.generation(&grant.subject).await?,
+        };
+        let settings = self.settings();
+        Claims::check_extra(&grant.claims, settings.identity_claim.as_deref())?;
+        let sid = Sid::new(self.now());
+        let cookies = grant.cookies.unwrap_or_else(|| settings.locations.contains(&Location::Cookie));
+        let granted = Granted {
+            scope: grant.scope.clone(),
+            audience: grant.audience.clone(),
+            claims: grant.claims,
+            access_expires: grant.access_expires.map(whole_seconds),
+            cookies,
+        };
+
+        let mut access = self.draft_access(&grant.subject, sid, &granted, grant.scope.clone(), grant.fresh)?;
+        access.label.clone_from(&grant.label);
+        access.device = grant.device.clone();
+        let refresh = if grant.refresh {
+            let lifetime = lifetime(grant.refresh_expires.unwrap_or(settings.refresh_expires), "refresh_expires_in")?;
+            let mut claims = self.draft_claims(&grant.subject, sid, TokenType::Refresh, lifetime, cookies);
+            claims.aud = vec![settings.issuer.clone()];
+            Some(Draft {
+                claims,
+                granted: Some(granted.to_json()?),
+                label: grant.label.clone(),
+                device: grant.device.clone(),
+                scope: grant.scope,
+            })
+        } else {
+            None
+        };
+        let session = NewSession {
+            sid,
+            client: None,
+            label: grant.label,
+            ip: grant.device.ip,
+            user_agent: grant.device.user_agent,
+        };
+        self.register(grant.subject, Within::New(session, generation), access, refresh, cookies).await
+    }
+
+    /// Issues another access token in the session of a refresh token that was checked.
+    ///
+    /// # Errors
+    ///
+    /// [`is_superseded`](Error::is_superseded) where the token or its session was revoked or ended meanwhile.
+    pub async fn refresh(&self, presented: &Checked, refresh: Refresh) -> Result<Issued, Error> {
+        let claims = presented.claims();
+        if claims.token_type != TokenType::Refresh {
+            return Err(Error::invalid("token", "only a refresh token can be refreshed"));
+        }
+        let kept = self.store()?.refreshable(claims.jti).await?.ok_or_else(superseded)?;
+        let granted: Granted = serde_json::from_str(&kept.granted)
+            .map_err(|error| Error::internal("the grant of a refresh token can't be read").with_source(error))?;
+        let scope = match &refresh.within {
+            Some(within) => granted.scope.intersection(within),
+            None => granted.scope.clone(),
+        };
+        let mut access = self.draft_access(&claims.sub, claims.sid, &granted, scope, false)?;
+        access.label = kept.label;
+        access.device = refresh.device;
+        let within = Within::Existing { sid: claims.sid, presented: claims.jti };
+        self.register(claims.sub.clone(), within, access, None, granted.cookies).await
+    }
+
+    /// Issues a personal token for the subject of a token that was checked: never fresh, without a refresh token, its
+    /// own session, always recorded and checked.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) with the field `scope` for a scope that the presenting token lacks, with
+    /// `expires_in` for a lifetime over `personal.max_expires`; [`is_superseded`](Error::is_superseded) where the
+    /// presenting token was revoked meanwhile.
+    pub async fn issue_personal(&self, presented: &Checked, personal: Personal) -> Result<Issued, Error> {
+        let by = presented.claims();
+        let scope = personal.scope.unwrap_or_else(|| by.scope.clone());
+        if !scope.is_subset(&by.scope) {
+            return Err(Error::invalid("scope", "scope must be within the scopes of the presenting token"));
+        }
+        let max = self.settings().personal_max_expires;
+        let expires = personal.expires.unwrap_or(max);
+        if expires > max {
+            return Err(Error::invalid("expires_in", format!("expires_in must be at most {} seconds", max.as_secs())));
+        }
+        // The generation first, then the presenting token again: whoever ends all of the subject's tokens comes either
+        // before the second look, which then fails, or after the first, and then the insert fails.
+        let generation = self.store()?.generation(&by.sub).await?;
+        self.still_live(by).await?;
+
+        let jti = Jti::new(self.now());
+        let mut claims =
+            self.draft_claims(&by.sub, jti.own_session(), TokenType::Access, lifetime(expires, "expires_in")?, false);
+        claims.jti = jti;
+        claims.aud.clone_from(&by.aud);
+        claims.scope = scope.clone();
+        let draft = Draft { claims, granted: None, label: Some(personal.label), device: personal.device, scope };
+        let session = NewSession {
+            sid: jti.own_session(),
+            client: None,
+            label: draft.label.clone(),
+            ip: draft.device.ip.clone(),
+            user_agent: draft.device.user_agent.clone(),
+        };
+        self.register(by.sub.clone(), Within::New(session, generation), draft, None, false).await
+    }
+
+    /// Whether a token that was found live a moment ago still is.
+    async fn still_live(&self, claims: &Claims) -> Result<(), Error> {
+        if !self.is_recorded(claims) {
+            return Ok(());
+        }
+        match self.store()?.status(claims.jti).await? {
+            Some(status) if !status.revoked => Ok(()),
+            _ => Err(superseded()),
+        }
+    }
+
+    fn draft_access(
+        &self,
+        subject: &Subject,
+        sid: Sid,
+        granted: &Granted,
+        scope: Scopes,
+        fresh: bool,
+    ) -> Result<Draft, Error> {
+        let expires = match granted.access_expires {
+            Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+            None => self.settings().access_expires,
+        };
+        let lifetime = lifetime(expires, "access_expires_in")?;
+        let mut claims = self.draft_claims(subject, sid, TokenType::Access, lifetime, granted.cookies);
+        if !granted.audience.is_empty() {
+            claims.aud.clone_from(&granted.audience);
+        }
+        claims.fresh = fresh;
+        claims.scope = scope.clone();
+        claims.extra.extend(granted.claims.clone());
+        Ok(Draft { claims, granted: None, label: None, device: Device::default(), scope })
+    }
+
+    fn draft_claims(&self, subject: &Subject, sid: Sid, token_type: TokenType, lifetime: i64, cookies: bool) -> Claims {
+        let settings = self.settings();
+        let now = self.seconds();
+        let mut extra = Map::new();
+        if let Some(name) = &settings.identity_claim {
+            extra.insert(name.clone(), subject.as_str().into());
+        }
+        Claims {
+            iss: settings.issuer.clone(),
+            sub: subject.clone(),
+            aud: vec![settings.issuer.clone()],
+            exp: now + lifetime,
+            nbf: now,
+            iat: now,
+            jti: Jti::new(self.now()),
+            token_type,
+            sid,
+            client_id: OWN_CLIENT.to_owned(),
+            fresh: false,
+            scope: Scopes::default(),
+            // 122 random bits of the operating system, which say nothing about the token.
+            csrf: (cookies && settings.csrf.enabled).then(|| uuid::Uuid::new_v4().to_string()),
+            extra,
+        }
+    }
+
+    /// Signs the drafts and puts those that are recorded on the registry, together or not at all.
+    async fn register(
+        &self,
+        subject: Subject,
+        within: Within,
+        access: Draft,
+        refresh: Option<Draft>,
+        cookies: bool,
+    ) -> Result<Issued, Error> {
+        let mut tokens = Vec::with_capacity(2);
+        let mut sign = |draft: Draft| -> Result<IssuedToken, Error> {
+            let members = draft.claims.to_members();
+            let signed = self.inner.keys.sign(draft.claims.token_type, &members)?;
+            if self.is_recorded(&draft.claims) {
+                tokens.push(new_token(&draft, &members, signed.kid)?);
+            }
+            Ok(IssuedToken { token: signed.token, claims: draft.claims })
+        };
+        let access = sign(access)?;
+        let refresh = refresh.map(&mut sign).transpose()?;
+        let session_expires_at = refresh.as_ref().map_or(0, |refresh| refresh.claims.exp).max(access.claims.exp);
+
+        let insert = Insert { subject, within, tokens, now: self.seconds(), session_expires_at };
+        match self.store()?.insert(&insert).await? {
+            Inserted::Stored => {}
+            Inserted::Superseded => return Err(superseded()),
+            Inserted::Duplicate => return Err(Error::internal("a fresh token id is on the registry already")),
+        }
+        self.inner.metrics.issued(&access.claims, refresh.is_some());
+        Ok(Issued { access, refresh, cookies })
+    }
+
+    /// Puts one token on the registry as imported, in a session of its own.
+    pub(super) async fn register_imported(&self, subject: Subject, token: NewToken, sid: Sid) -> Result<(), Error> {
+        let generation: Generation = self.store()?.generation(&subject).await?;
+        let session = NewSession { sid, client: None, label: token.label.clone(), ip: None, user_agent: None };
+        let insert = Insert {
+            subject,
+            within: Within::New(session, generation),
+            session_expires_at: token.expires_at,
+            now: self.seconds(),
+            tokens: vec![token],
+        };
+        match self.store()?.insert(&insert).await? {
+            Inserted::Stored => Ok(()),
+            Inserted::Superseded => Err(superseded()),
+            Inserted::Duplicate => Err(Error::new(Kind::Conflict, "the token is on the registry already")),
+        }
+    }
+}
+
+fn new_token(draft: &Draft, members: &Map<String, Value>, kid: String) -> Result<NewToken, Error> {
+    let claims = serde_json::to_string(members)
+        .map_err(|error| Error::internal("claims can't be written as JSON").with_source(error))?;
+    Ok(NewToken {
+        jti: draft.claims.jti,
+        token_type: draft.claims.token_type,
+        issued_at: draft.claims.iat,
+        not_before: draft.claims.nbf,
+        expires_at: draft.claims.exp,
+        scope: draft.scope.clone(),
+        claims,
+        granted: draft.granted.clone(),
+        kid,
+        client: None,
+        label: draft.label.clone(),
+        ip: draft.device.ip.clone(),
+        user_agent: draft.device.user_agent.clone(),
+        imported: false,
+    })
+}
+
+/// A lifetime in whole seconds, at least one and at most a hundred years.
+fn lifetime(lifetime: Duration, field: &'static str) -> Result<i64, Error> {
+    let seconds = whole_seconds(lifetime);
+    if !(1..=LIFETIME_SECONDS_MAX).contains(&seconds) {
+        return Err(Error::invalid(field, format!("{field} must be 1 second to 100 years")));
+    }
+    Ok(seconds)
+}
+
+fn superseded() -> Error {
+    Error::new(Kind::Superseded, "the session or all tokens of the subject were ended meanwhile")
+}
+
+impl From<&Error> for Denial {
+    /// What a failure means for the token that was presented: it was revoked meanwhile, or nobody can tell.
+    fn from(error: &Error) -> Self {
+        if error.is_superseded() { Self::Revoked } else { Self::Unavailable }
+    }
+}

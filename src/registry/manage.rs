@@ -1,0 +1,104 @@
+//! Looking at records and sessions, and taking tokens back.
+
+use super::Registry;
+use super::grant::checked_label;
+use crate::error::{Error, Kind};
+use crate::store::{AuditFilter, Revoked, Unrevoked};
+use crate::token::{Act, AuditEvent, Filter, Jti, Record, Session, Sid, Subject};
+
+impl Registry {
+    /// The record of a token.
+    ///
+    /// # Errors
+    ///
+    /// [`is_not_found`](Error::is_not_found) where there is none.
+    pub async fn get(&self, jti: Jti) -> Result<Record, Error> {
+        self.store()?.record(jti).await?.ok_or_else(token_not_found)
+    }
+
+    /// One page of records, newest first. With `check = "refresh"` access tokens have none, but for personal ones.
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<Record>, Error> {
+        self.store()?.list(filter, self.live_at()).await
+    }
+
+    /// Sets the label of a record of this subject, at most 100 characters, or clears it.
+    pub async fn set_label(&self, jti: Jti, subject: &Subject, label: Option<String>) -> Result<Record, Error> {
+        let label = label.map(checked_label).transpose()?;
+        if !self.store()?.set_label(jti, subject, label.as_deref()).await? {
+            return Err(token_not_found());
+        }
+        self.get(jti).await
+    }
+
+    /// The live sessions of a subject, newest first.
+    pub async fn sessions(&self, subject: &Subject) -> Result<Vec<Session>, Error> {
+        self.store()?.sessions(subject, self.live_at()).await
+    }
+
+    /// Revokes one token. It is refused everywhere when this returns; revoking it again is not an error.
+    ///
+    /// An actor that is a [subject](crate::Actor::subject) reaches its own tokens alone. Revoking a refresh token
+    /// touches that record alone: [`end_session`](Self::end_session) takes back all that descends from one login.
+    ///
+    /// # Errors
+    ///
+    /// [`is_not_found`](Error::is_not_found) where the actor can reach no such record.
+    pub async fn revoke(&self, jti: Jti, act: impl Into<Act>) -> Result<(), Error> {
+        match self.store()?.revoke(jti, &act.into(), self.seconds()).await? {
+            Revoked::Done => {
+                self.inner.metrics.revoked("token");
+                Ok(())
+            }
+            Revoked::NotFound => Err(token_not_found()),
+        }
+    }
+
+    /// Undoes a revocation by jti. A subject undoes only its own; any other actor undoes anybody's.
+    ///
+    /// # Errors
+    ///
+    /// [`is_final`](Error::is_final) where it can't be undone: a revocation by somebody above the actor, an ended
+    /// session, an expired token; [`is_not_found`](Error::is_not_found) where the actor can reach no such record.
+    pub async fn unrevoke(&self, jti: Jti, act: impl Into<Act>) -> Result<(), Error> {
+        match self.store()?.unrevoke(jti, &act.into(), self.seconds(), self.live_at()).await? {
+            Unrevoked::Done => {
+                self.inner.metrics.unrevoked();
+                Ok(())
+            }
+            Unrevoked::NotFound => Err(token_not_found()),
+            Unrevoked::Final => Err(Error::new(Kind::Final, "The revocation is final")),
+        }
+    }
+
+    /// Ends a session for good: everything that descends from one login. Returns how many live tokens that revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`is_not_found`](Error::is_not_found) where the actor can reach no such session.
+    pub async fn end_session(&self, sid: Sid, act: impl Into<Act>) -> Result<u64, Error> {
+        let revoked = self.store()?.end_session(sid, &act.into(), self.seconds(), self.live_at()).await?;
+        let revoked = revoked.ok_or_else(|| Error::new(Kind::NotFound, "Session not found"))?;
+        self.inner.metrics.revoked("session");
+        Ok(revoked)
+    }
+
+    /// Ends all sessions of a subject for good, but for one to keep. Returns how many live tokens that revoked.
+    pub async fn revoke_all(&self, subject: &Subject, keep: Option<Sid>, act: impl Into<Act>) -> Result<u64, Error> {
+        let act = act.into();
+        if act.actor.confined_to().is_some_and(|own| own != subject.as_str()) {
+            return Err(Error::new(Kind::NotFound, "Subject not found"));
+        }
+        let revoked = self.store()?.end_subject(subject, keep, &act, self.seconds(), self.live_at()).await?;
+        self.inner.metrics.revoked("subject");
+        Ok(revoked)
+    }
+
+    /// One page of the audit, newest first.
+    pub(crate) async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, Error> {
+        self.store()?.audit(filter).await
+    }
+}
+
+fn token_not_found() -> Error {
+    Error::new(Kind::NotFound, "Token not found")
+}

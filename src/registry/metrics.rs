@@ -1,0 +1,124 @@
+//! What the registry counts, in the text format of Prometheus. Every registry has its own counters: nothing is global.
+
+use std::time::Duration;
+
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, TextEncoder};
+
+use crate::error::Error;
+use crate::store::PoolUse;
+use crate::token::{Claims, Denial};
+
+pub(crate) struct Metrics {
+    registry: prometheus::Registry,
+    issued: IntCounterVec,
+    checks: IntCounterVec,
+    check_seconds: Histogram,
+    revocations: IntCounterVec,
+    unrevocations: IntCounter,
+    purged: IntCounter,
+    purge_backlog: IntGauge,
+    login_failures: IntCounter,
+    records: IntGauge,
+    pool: prometheus::IntGaugeVec,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Result<Self, Error> {
+        Self::build().map_err(|error| Error::internal("the metrics can't be set up").with_source(error))
+    }
+
+    fn build() -> Result<Self, prometheus::Error> {
+        let buckets =
+            vec![0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
+        let counters = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
+        let metrics = Self {
+            registry: prometheus::Registry::new(),
+            issued: counters("counterfoil_issued_total", "Tokens issued, by type.", "type")?,
+            checks: counters("counterfoil_checks_total", "Tokens checked, by outcome.", "outcome")?,
+            check_seconds: Histogram::with_opts(
+                HistogramOpts::new("counterfoil_check_seconds", "How long checks took.").buckets(buckets),
+            )?,
+            revocations: counters(
+                "counterfoil_revocations_total",
+                "Acknowledged revocations, by what was revoked.",
+                "of",
+            )?,
+            unrevocations: IntCounter::new("counterfoil_unrevocations_total", "Acknowledged un-revocations.")?,
+            purged: IntCounter::new("counterfoil_purged_records_total", "Expired records removed by this process.")?,
+            purge_backlog: IntGauge::new(
+                "counterfoil_purge_backlog_records",
+                "Expired records when the last purge of this process ended.",
+            )?,
+            login_failures: IntCounter::new(
+                "counterfoil_login_failures_total",
+                "Log-ins with a wrong name or password.",
+            )?,
+            records: IntGauge::new(
+                "counterfoil_records",
+                "Records held, live and expired; an estimate on large tables.",
+            )?,
+            pool: prometheus::IntGaugeVec::new(
+                Opts::new("counterfoil_pool_connections", "Database connections, by state."),
+                &["state"],
+            )?,
+        };
+        let registry = &metrics.registry;
+        registry.register(Box::new(metrics.issued.clone()))?;
+        registry.register(Box::new(metrics.checks.clone()))?;
+        registry.register(Box::new(metrics.check_seconds.clone()))?;
+        registry.register(Box::new(metrics.revocations.clone()))?;
+        registry.register(Box::new(metrics.unrevocations.clone()))?;
+        registry.register(Box::new(metrics.purged.clone()))?;
+        registry.register(Box::new(metrics.purge_backlog.clone()))?;
+        registry.register(Box::new(metrics.login_failures.clone()))?;
+        registry.register(Box::new(metrics.records.clone()))?;
+        registry.register(Box::new(metrics.pool.clone()))?;
+        Ok(metrics)
+    }
+
+    pub(super) fn checked(&self, denial: Option<&Denial>, took: Duration) {
+        self.checks.with_label_values(&[denial.map_or("accepted", Denial::code)]).inc();
+        self.check_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn issued(&self, access: &Claims, with_refresh: bool) {
+        self.issued.with_label_values(&[access.token_type.as_str()]).inc();
+        if with_refresh {
+            self.issued.with_label_values(&["refresh"]).inc();
+        }
+    }
+
+    pub(super) fn revoked(&self, of: &str) {
+        self.revocations.with_label_values(&[of]).inc();
+    }
+
+    pub(super) fn unrevoked(&self) {
+        self.unrevocations.inc();
+    }
+
+    pub(super) fn purged(&self, records: u64) {
+        self.purged.inc_by(records);
+    }
+
+    pub(super) fn purge_backlog(&self, records: u64) {
+        self.purge_backlog.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn login_failed(&self) {
+        self.login_failures.inc();
+    }
+
+    /// The text of a scrape. `records` is `None` where the database can't be asked; the gauge then keeps its last value.
+    pub(super) fn render(&self, records: Option<u64>, pool: PoolUse) -> Result<String, Error> {
+        if let Some(records) = records {
+            self.records.set(i64::try_from(records).unwrap_or(i64::MAX));
+        }
+        self.pool.with_label_values(&["idle"]).set(pool.idle.into());
+        self.pool.with_label_values(&["used"]).set(pool.open.saturating_sub(pool.idle).into());
+        self.pool.with_label_values(&["max"]).set(pool.max.into());
+        let mut text = Vec::new();
+        let rendered = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        rendered.map_err(|error| Error::internal("the metrics can't be written").with_source(error))?;
+        String::from_utf8(text).map_err(|error| Error::internal("the metrics are not text").with_source(error))
+    }
+}

@@ -1,0 +1,146 @@
+//! The registry: issues, checks, revokes, lists and purges. The only orchestrator: it alone knows both keys and store.
+
+mod check;
+mod grant;
+mod import;
+#[cfg(feature = "server")]
+mod inspect;
+mod issue;
+mod last_used;
+mod manage;
+mod metrics;
+mod open;
+mod purge;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+pub use check::{Checked, Expect};
+pub use grant::{AsOf, Grant, Issued, Personal, Refresh};
+#[cfg(feature = "server")]
+pub(crate) use inspect::Inspected;
+pub use open::Readiness;
+pub use purge::Purged;
+pub(crate) use tasks::Tasks;
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::error::Error;
+use crate::keys::{KeyInfo, KeyRing};
+#[cfg(feature = "server")]
+pub(crate) use crate::store::AuditFilter;
+use crate::store::Store;
+use crate::token::Rules;
+use grant::IssuedToken;
+use last_used::LastUsed;
+use metrics::Metrics;
+use open::Opening;
+
+/// The registry of issued tokens.
+///
+/// A cheap handle: clones share everything. The [fairing](crate::fairing()) manages one, so that a route takes it as
+/// `&State<Registry>`; a test or a program without Rocket opens its own.
+///
+/// ```
+/// use counterfoil::{Expect, Grant, Registry, Settings, SystemClock};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let registry = Registry::open(Settings::for_tests(), SystemClock).await?;
+/// let issued = registry.issue(Grant::to("alice".parse()?)).await?;
+///
+/// let checked = registry.check(issued.access_token(), Expect::access()).await?;
+/// assert_eq!(checked.claims().sub.as_str(), "alice");
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    keys: KeyRing,
+    store: Arc<dyn Store>,
+    opening: Opening,
+    metrics: Metrics,
+    last_used: LastUsed,
+}
+
+impl Registry {
+    /// The settings it goes by.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The time it goes by.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.inner.clock.now()
+    }
+
+    /// Everything it counts, in the text format of Prometheus.
+    pub async fn metrics_text(&self) -> Result<String, Error> {
+        let held = match self.store() {
+            Ok(store) => store.records_held().await.ok(),
+            Err(_) => None,
+        };
+        self.inner.metrics.render(held, self.inner.store.pool_use())
+    }
+
+    /// The keys whose tokens it accepts, the one that signs first.
+    pub(crate) fn keys(&self) -> Vec<KeyInfo> {
+        self.inner.keys.list()
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.inner.clock
+    }
+
+    /// The store, once the database has been reached and its schema found to be right.
+    pub(crate) fn store(&self) -> Result<&dyn Store, Error> {
+        self.inner.opening.permit()?;
+        Ok(&*self.inner.store)
+    }
+
+    /// The time now, in whole seconds.
+    fn seconds(&self) -> i64 {
+        self.inner.clock.now_seconds()
+    }
+
+    fn leeway_seconds(&self) -> i64 {
+        whole_seconds(self.inner.settings.leeway)
+    }
+
+    /// The time that expiry in the database is judged by: now, less the leeway.
+    pub(crate) fn live_at(&self) -> i64 {
+        self.seconds() - self.leeway_seconds()
+    }
+
+    fn rules<'a>(&'a self, audience: crate::token::AudienceRule<'a>) -> Rules<'a> {
+        Rules {
+            issuer: &self.inner.settings.issuer,
+            audiences: &self.inner.settings.audience,
+            audience,
+            leeway: self.leeway_seconds(),
+            now: self.seconds(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("issuer", &self.inner.settings.issuer).finish_non_exhaustive()
+    }
+}
+
+/// A duration in whole seconds, rounded down.
+fn whole_seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}

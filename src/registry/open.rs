@@ -1,0 +1,164 @@
+//! Opening the registry: keys, database, schema, and waiting for a database that is down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::last_used::LastUsed;
+use super::metrics::Metrics;
+use super::{Inner, Registry};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::error::{Error, Kind};
+use crate::keys::KeyRing;
+use crate::store::{self, Schema};
+
+/// The longest pause between two attempts to reach the database.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Whether the registry can be asked, in a fixed word each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Readiness {
+    /// It answers.
+    Ready,
+    /// Its database can't be asked.
+    Database,
+    /// Its database has an older or newer schema than this program.
+    Migrations,
+}
+
+impl Readiness {
+    /// `ready`, `database` or `migrations`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Database => "database",
+            Self::Migrations => "migrations",
+        }
+    }
+}
+
+/// Whether the database has been reached and its schema found to be right, since this process began.
+pub(super) struct Opening(AtomicU8);
+
+const WAITING: u8 = 0;
+const WRONG_SCHEMA: u8 = 1;
+const OPEN: u8 = 2;
+
+impl Opening {
+    pub(super) fn permit(&self) -> Result<(), Error> {
+        match self.0.load(Ordering::Acquire) {
+            OPEN => Ok(()),
+            WRONG_SCHEMA => Err(Error::unavailable("the database's schema is not the one this program needs")),
+            _ => Err(Error::unavailable("the database has not been reached yet")),
+        }
+    }
+}
+
+impl Registry {
+    /// Opens the registry: loads the keys, reaches the database and checks or migrates its schema.
+    ///
+    /// A database that can't be reached doesn't fail the opening: every call answers
+    /// [`is_unavailable`](Error::is_unavailable) until it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) where a key can't be loaded, or the database refuses the log-in or is missing;
+    /// [`is_schema`](Error::is_schema) where its schema is newer, or older and `migrate` is off.
+    pub async fn open(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
+        let keys = KeyRing::load(&settings)?;
+        let store = store::connect(&store::Options {
+            url: settings.database_url.clone(),
+            connections_max: settings.database_pool,
+        })?;
+        let registry = Self {
+            inner: Arc::new(Inner {
+                last_used: LastUsed::new(settings.last_used),
+                metrics: Metrics::new()?,
+                opening: Opening(AtomicU8::new(WAITING)),
+                clock: Arc::new(clock),
+                settings,
+                keys,
+                store,
+            }),
+        };
+        match registry.try_open().await {
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(error = %error, "the database can't be reached; answering 503 until it can");
+                Ok(registry)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(registry),
+        }
+    }
+
+    /// Whether the registry can be asked now. It asks the database.
+    pub async fn readiness(&self) -> Readiness {
+        match self.inner.opening.0.load(Ordering::Acquire) {
+            WRONG_SCHEMA => Readiness::Migrations,
+            OPEN if self.inner.store.time().await.is_ok() => Readiness::Ready,
+            _ => Readiness::Database,
+        }
+    }
+
+    /// Applies the missing migrations and names them.
+    pub async fn migrate(settings: &Settings) -> Result<Vec<String>, Error> {
+        let store = store::connect(&store::Options {
+            url: settings.database_url.clone(),
+            connections_max: settings.database_pool,
+        })?;
+        let applied = store.migrate().await;
+        store.close().await;
+        applied
+    }
+
+    /// Closes the connections to the database. Whoever still asks is refused as unavailable.
+    pub async fn close(&self) {
+        self.flush_last_used().await;
+        self.inner.store.close().await;
+    }
+
+    /// Tries until the database has been reached. Returns at once where it has been.
+    pub(super) async fn keep_opening(&self) {
+        let mut pause = Duration::from_millis(100);
+        while self.inner.opening.0.load(Ordering::Acquire) != OPEN {
+            match self.try_open().await {
+                Ok(()) => tracing::info!("the database has been reached"),
+                Err(error) => tracing::warn!(error = %error, "the database is not ready yet"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+        }
+    }
+
+    async fn try_open(&self) -> Result<(), Error> {
+        let store = &self.inner.store;
+        let schema = store.schema().await?;
+        let outcome = match schema {
+            Schema::Current => Ok(()),
+            Schema::Older(_) if self.inner.settings.migrate => store.migrate().await.map(|applied| {
+                tracing::info!(?applied, "migrated the database");
+            }),
+            Schema::Older(missing) => Err(Error::new(
+                Kind::Schema,
+                format!(
+                    "the database lacks {} migration(s) ({}): run `counterfoil migrate`",
+                    missing.len(),
+                    missing.join(", ")
+                ),
+            )),
+            Schema::Newer => Err(Error::new(
+                Kind::Schema,
+                "the database's schema is newer than this program, or was changed by hand: run the version that made it",
+            )),
+        };
+        let state = match &outcome {
+            Ok(()) => OPEN,
+            Err(error) if error.is_schema() => WRONG_SCHEMA,
+            Err(_) => WAITING,
+        };
+        self.inner.opening.0.store(state, Ordering::Release);
+        outcome
+    }
+}

@@ -1,0 +1,134 @@
+//! The purge: removes what has expired for every checker, in bounded batches, one process at a time.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{Registry, whole_seconds};
+use crate::error::Error;
+
+/// How long the lease on the purge lasts beyond the batch that renews it.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// What this process's clock may differ from the database's, beyond the leeway, before the purge refuses to run.
+const DRIFT_SECONDS_MAX: i64 = 5;
+
+/// What a purge did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Purged {
+    /// How many token records it removed.
+    pub tokens: u64,
+    /// Whether it removed all there was: `false` where its time budget ran out, or another process purges just now.
+    pub complete: bool,
+}
+
+impl Registry {
+    /// Removes the records of tokens that expired longer ago than the leeway and `purge.retain`, and what they leave
+    /// behind, in batches with pauses, until none is left or `purge.budget` is used up.
+    ///
+    /// One process at a time does it: where another does, this one removes nothing and says so.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable) where the database can't be asked, or its time differs from this
+    /// process's by more than the leeway and 5 seconds: a wrong clock must not remove what is still good.
+    pub async fn purge(&self) -> Result<Purged, Error> {
+        self.purge_with(|_| {}).await
+    }
+
+    /// [`purge`](Self::purge), telling `progress` after each batch how many records have gone.
+    pub async fn purge_with(&self, progress: impl FnMut(u64)) -> Result<Purged, Error> {
+        let holder = Uuid::new_v4();
+        let store = self.store()?;
+        let now = self.database_seconds().await?;
+        if !store.hold_purge(holder, now, now + whole_seconds(LEASE)).await? {
+            return Ok(Purged::default());
+        }
+        let mut purged = Purged::default();
+        let outcome = self.purge_holding(holder, &mut purged, progress).await;
+        self.inner.metrics.purged(purged.tokens);
+        let released = store.release_purge(holder, self.database_seconds().await?, purged.tokens).await;
+        outcome.and(released)?;
+        tracing::info!(tokens = purged.tokens, complete = purged.complete, "purged");
+        Ok(purged)
+    }
+
+    /// How many records [`purge`](Self::purge) would remove.
+    pub async fn purgeable(&self) -> Result<u64, Error> {
+        let cutoff = self.purge_cutoff(self.database_seconds().await?);
+        self.store()?.purgeable(cutoff).await
+    }
+
+    async fn purge_holding(
+        &self,
+        holder: Uuid,
+        purged: &mut Purged,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), Error> {
+        let settings = self.settings().purge.clone();
+        let store = self.store()?;
+        let began = Instant::now();
+        // The records below this bound have gone; not looking there again spares walking over their dead index entries.
+        let mut from = i64::MIN;
+        loop {
+            let now = self.database_seconds().await?;
+            let cutoff = self.purge_cutoff(now);
+            if !store.hold_purge(holder, now, now + whole_seconds(LEASE)).await? {
+                return Ok(());
+            }
+            let batch = store.purge_batch(from, cutoff, settings.batch_rows).await?;
+            purged.tokens += batch.tokens;
+            progress(purged.tokens);
+            let remains = store.purge_remains(cutoff, now.saturating_mul(1_000), settings.batch_rows).await?;
+            let audit_cutoff = now - whole_seconds(self.settings().audit_retain);
+            let audit = store.purge_audit(audit_cutoff, settings.batch_rows).await?;
+            let batch_rows = u64::from(settings.batch_rows);
+            if batch.tokens < batch_rows && remains < batch_rows && audit < batch_rows {
+                purged.complete = true;
+                self.inner.metrics.purge_backlog(0);
+                return Ok(());
+            }
+            if began.elapsed() >= settings.budget {
+                self.inner.metrics.purge_backlog(store.purgeable(cutoff).await?);
+                return Ok(());
+            }
+            from = batch.up_to.unwrap_or(from);
+            tokio::time::sleep(settings.pause).await;
+        }
+    }
+
+    /// Purges once each `purge.every`, a little earlier or later each time, so that processes started together don't
+    /// ask together. For ever; an error is logged and the next run tries again.
+    pub(super) async fn keep_purging(&self) {
+        let Some(every) = self.settings().purge.every else { return };
+        loop {
+            tokio::time::sleep(jittered(every)).await;
+            if let Err(error) = self.purge().await {
+                tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "the purge failed");
+            }
+        }
+    }
+
+    fn purge_cutoff(&self, now: i64) -> i64 {
+        now - self.leeway_seconds() - whole_seconds(self.settings().purge.retain)
+    }
+
+    /// The database's time, in seconds; refused where this process's differs too much.
+    async fn database_seconds(&self) -> Result<i64, Error> {
+        let database = self.clock().reconcile(self.store()?.time().await?).timestamp();
+        let differs = (database - self.seconds()).abs();
+        if differs > self.leeway_seconds() + DRIFT_SECONDS_MAX {
+            return Err(Error::unavailable(format!(
+                "the database's clock differs from this machine's by {differs} s: set the clocks right, then purge"
+            )));
+        }
+        Ok(database)
+    }
+}
+
+/// Between nine and eleven tenths of `every`; the random bits are those of an id.
+fn jittered(every: Duration) -> Duration {
+    let part = f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0;
+    every.mul_f64(0.9 + 0.2 * part)
+}
