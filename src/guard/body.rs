@@ -1,0 +1,269 @@
+//! Data guards: for routes whose token may be in the JSON body.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use rocket::Request;
+use rocket::data::{self, Data, FromData, ToByteUnit};
+use serde_json::Value;
+
+use super::extract::{self, Found};
+use super::locations::{Configured, Locations};
+use super::{sentinel, verdict};
+use crate::config::Location;
+use crate::registry::{Checked, Expect, Registry};
+use crate::token::{AudienceRule, Denial, Sid, Subject, TokenType};
+
+/// The JSON body of a request.
+enum Body {
+    Empty,
+    Json(Value),
+    /// Something else, which matters only where no token is found elsewhere.
+    Other,
+}
+
+impl Body {
+    async fn read(request: &Request<'_>, registry: &Registry, data: Data<'_>) -> Result<Self, Denial> {
+        let limit = registry.settings().body_limit.bytes();
+        let body = data.open(limit).into_bytes().await.map_err(|_| Denial::BodyUnreadable)?;
+        if !body.is_complete() {
+            return Err(Denial::BodyTooLarge);
+        }
+        if body.is_empty() {
+            return Ok(Self::Empty);
+        }
+        match request.content_type() {
+            Some(content_type) if content_type.is_json() => {
+                serde_json::from_slice(&body).map(Self::Json).map_err(|_| Denial::BodyUnreadable)
+            }
+            _ => Ok(Self::Other),
+        }
+    }
+
+    /// The token in a member of the body.
+    fn find(&self, name: &str) -> Result<Option<Found<'_>>, Denial> {
+        match self {
+            Self::Json(Value::Object(members)) => match members.get(name) {
+                None | Some(Value::Null) => Ok(None),
+                Some(Value::String(token)) => Ok((!token.is_empty()).then_some(Found { token, by_cookie: false })),
+                Some(_) => Err(Denial::Malformed),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// Why there is no token.
+    fn missing(&self) -> Denial {
+        if matches!(self, Self::Other) { Denial::BodyNotJson } else { Denial::Missing }
+    }
+
+    fn into_json(self) -> Option<Value> {
+        match self {
+            Self::Json(value) => Some(value),
+            Self::Empty | Self::Other => None,
+        }
+    }
+}
+
+async fn token_or_body<'r, L: Locations>(
+    request: &'r Request<'_>,
+    data: Data<'_>,
+    expected: TokenType,
+) -> Result<(&'r Checked, Option<Value>), Denial> {
+    let registry = verdict::registry(request)?;
+    let settings = registry.settings();
+    let locations = L::choose(&settings.locations);
+    let body = Body::read(request, registry, data).await?;
+    let found = extract::find(request, settings, &locations, expected)?;
+    let in_body = if locations.contains(&Location::Json) {
+        body.find(match expected {
+            TokenType::Access => &settings.json.access_name,
+            TokenType::Refresh => &settings.json.refresh_name,
+        })?
+    } else {
+        None
+    };
+    let found = extract::same(found, in_body)?.ok_or_else(|| body.missing())?;
+    let checked = verdict::found_token(request, found, Some(expected)).await?;
+    Ok((checked, body.into_json()))
+}
+
+macro_rules! data_guard {
+    ($(#[$doc:meta])* $name:ident, $expected:expr) => {
+        $(#[$doc])*
+        pub struct $name<'r, L = Configured> {
+            checked: &'r Checked,
+            body: Option<Value>,
+            locations: PhantomData<fn() -> L>,
+        }
+
+        impl<L> $name<'_, L> {
+            /// The JSON body, where the request has one. A route that takes a token from its body finds the rest of it here.
+            pub fn body(&self) -> Option<&Value> {
+                self.body.as_ref()
+            }
+        }
+
+        impl<L> Deref for $name<'_, L> {
+            type Target = Checked;
+
+            fn deref(&self) -> &Checked {
+                self.checked
+            }
+        }
+
+        impl<L> std::fmt::Debug for $name<'_, L> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                // The body holds the token.
+                f.debug_tuple(stringify!($name)).field(&self.checked.jti()).finish()
+            }
+        }
+
+        #[rocket::async_trait]
+        impl<'r, L: Locations> FromData<'r> for $name<'r, L> {
+            type Error = Denial;
+
+            async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
+                let result = token_or_body::<L>(request, data, $expected).await;
+                let result = result.map(|(checked, body)| Self { checked, body, locations: PhantomData });
+                verdict::outcome(request, result)
+            }
+        }
+
+        sentinel!([L] $name<'_, L>);
+    };
+}
+
+data_guard! {
+    /// A live access token, also from the JSON body (its member `access_token`, or as set) where the locations have
+    /// `json`.
+    ///
+    /// ```
+    /// use counterfoil::{AccessTokenData, ConfiguredOrJson};
+    ///
+    /// #[rocket::post("/notes", data = "<token>")]
+    /// fn add(token: AccessTokenData<'_, ConfiguredOrJson>) -> Option<String> {
+    ///     Some(token.body()?.get("text")?.to_string())
+    /// }
+    /// ```
+    AccessTokenData, TokenType::Access
+}
+
+data_guard! {
+    /// A live refresh token, also from the JSON body (its member `refresh_token`, or as set) where the locations have
+    /// `json`.
+    ///
+    /// ```
+    /// use counterfoil::{ConfiguredOrJson, Denial, Issued, Refresh, RefreshTokenData, Registry};
+    /// use rocket::State;
+    ///
+    /// #[rocket::post("/refresh", data = "<token>")]
+    /// async fn refresh(
+    ///     token: RefreshTokenData<'_, ConfiguredOrJson>,
+    ///     registry: &State<Registry>,
+    /// ) -> Result<Issued, Denial> {
+    ///     registry.refresh(&token, Refresh::new()).await.map_err(|error| Denial::from(&error))
+    /// }
+    /// ```
+    RefreshTokenData, TokenType::Refresh
+}
+
+/// The tokens that a request to log out came with: one of either type, or an access and a refresh token of one session,
+/// live or expired; in the configured locations, or as the member `refresh_token` of the JSON body.
+///
+/// Where there are several, those that are not good are passed over, so that a browser with one revoked cookie can still
+/// log out. Two good ones of one type, or of two sessions, are [`Denial::Ambiguous`].
+///
+/// ```
+/// use counterfoil::{Actor, Cleared, Denial, LogoutTokens, Registry};
+/// use rocket::State;
+///
+/// #[rocket::post("/logout", data = "<tokens>")]
+/// async fn logout(tokens: LogoutTokens, registry: &State<Registry>) -> Result<Cleared<&'static str>, Denial> {
+///     let ended = registry.end_session(tokens.session(), Actor::subject(tokens.subject())).await;
+///     match ended {
+///         // It has been purged: logging out of nothing is done.
+///         Err(error) if !error.is_not_found() => Err(Denial::from(&error)),
+///         _ => Ok(Cleared("bye")),
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct LogoutTokens {
+    session: Sid,
+    subject: Subject,
+}
+
+impl LogoutTokens {
+    /// The session to end.
+    pub fn session(&self) -> Sid {
+        self.session
+    }
+
+    /// Whose it is.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    async fn from(request: &Request<'_>, data: Data<'_>) -> Result<Self, Denial> {
+        let registry = verdict::registry(request)?;
+        let settings = registry.settings();
+        let locations = &settings.locations;
+        let body = Body::read(request, registry, data).await?;
+
+        // A cookie or member has its type; what is in the header may be either.
+        let elsewhere: Vec<Location> = locations.iter().copied().filter(|at| *at != Location::Cookie).collect();
+        let cookie = if locations.contains(&Location::Cookie) { &[Location::Cookie][..] } else { &[] };
+        let in_body = if locations.contains(&Location::Json) { body.find(&settings.json.access_name)? } else { None };
+        let candidates = [
+            (None, extract::find(request, settings, &elsewhere, TokenType::Access)?),
+            (Some(TokenType::Access), extract::find(request, settings, cookie, TokenType::Access)?),
+            (Some(TokenType::Refresh), extract::find(request, settings, cookie, TokenType::Refresh)?),
+            (Some(TokenType::Access), in_body),
+            (Some(TokenType::Refresh), body.find(&settings.json.refresh_name)?),
+        ];
+
+        let mut good: Vec<(Found<'_>, Checked)> = Vec::new();
+        let mut denial = None;
+        for (expected, found) in candidates.into_iter().filter_map(|(expected, found)| Some((expected, found?))) {
+            let expect = match expected {
+                Some(TokenType::Access) => Expect::access(),
+                Some(TokenType::Refresh) => Expect::refresh(),
+                None => Expect::either(),
+            };
+            match registry.check(found.token, expect.even_expired().audience(AudienceRule::Any)).await {
+                Ok(checked) => good.push((found, checked)),
+                Err(Denial::Unavailable) => return Err(Denial::Unavailable),
+                Err(refused) => denial = denial.or(Some(refused)),
+            }
+        }
+        let Some((_, first)) = good.first() else { return Err(denial.unwrap_or_else(|| body.missing())) };
+        let contradicts = |other: &Checked| {
+            let (first, other) = (first.claims(), other.claims());
+            other.sid != first.sid || (other.token_type == first.token_type && other.jti != first.jti)
+        };
+        if good.iter().any(|(_, checked)| contradicts(checked)) {
+            return Err(Denial::Ambiguous);
+        }
+        // One of them shows that the request was meant: all are of one session.
+        let is_meant = !extract::needs_csrf(request, settings)
+            || good.iter().any(|(found, checked)| {
+                !found.by_cookie || extract::check_csrf(request, settings, checked.claims()).is_ok()
+            });
+        if !is_meant {
+            return Err(Denial::CsrfFailed);
+        }
+        Ok(Self { session: first.claims().sid, subject: first.claims().sub.clone() })
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromData<'r> for LogoutTokens {
+    type Error = Denial;
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
+        verdict::outcome(request, Self::from(request, data).await)
+    }
+}
+
+sentinel!([] LogoutTokens);

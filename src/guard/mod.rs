@@ -1,0 +1,38 @@
+//! The guards: what a route writes in its signature to be reached with a live token alone.
+
+mod body;
+mod claims;
+mod denial;
+mod device;
+mod extract;
+mod forwarded;
+mod issued;
+mod locations;
+mod scoped;
+mod token;
+mod user;
+mod verdict;
+
+pub use body::{AccessTokenData, LogoutTokens, RefreshTokenData};
+pub use claims::WithClaims;
+pub(crate) use denial::DenialCatcher;
+pub use denial::denial;
+pub use device::Device;
+pub use forwarded::ForwardedToken;
+pub use issued::Cleared;
+pub use locations::{Configured, ConfiguredOrJson, CookieOnly, HeaderOnly, JsonOnly, Locations, QueryOnly};
+pub use scoped::{AllOf, AnyOf, ScopeRule, Scoped, is_scope};
+pub use token::{AccessToken, AnyToken, FreshToken, OptionalToken, RefreshToken};
+pub use user::{CurrentUser, LoadError, LoadUser};
+
+/// Stops a launch where the fairing that manages the registry is missing.
+macro_rules! sentinel {
+    ([$($generics:tt)*] $guard:ty) => {
+        impl<$($generics)*> rocket::Sentinel for $guard {
+            fn abort(rocket: &rocket::Rocket<rocket::Ignite>) -> bool {
+                rocket.state::<crate::registry::Registry>().is_none()
+            }
+        }
+    };
+}
+pub(crate) use sentinel;

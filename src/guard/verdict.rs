@@ -1,0 +1,133 @@
+//! One check per request however many guards: verdicts are kept with the request, and so is the last denial, for the
+//! catcher that answers it.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rocket::Request;
+use rocket::http::Status;
+use rocket::outcome::Outcome;
+
+use super::extract::{self, Found};
+use super::locations::Locations;
+use crate::registry::{Checked, Expect, Registry};
+use crate::token::{Denial, TokenType};
+
+/// What the guards of one request found out. Rocket's catchers see the request and a status alone, so this is also how
+/// they learn the reason.
+#[derive(Default)]
+struct Cell {
+    /// Append-only, so that guards can lend what is in it for as long as the request lives.
+    verdicts: OnceLock<Box<Verdict>>,
+    denial: Mutex<Option<Denial>>,
+}
+
+struct Verdict {
+    token: String,
+    /// The type that was asked for, `None` for either.
+    expected: Option<TokenType>,
+    outcome: Result<Checked, Denial>,
+    next: OnceLock<Box<Verdict>>,
+}
+
+impl Verdict {
+    /// What this verdict says about the same token where `expected` is asked for, if it says anything.
+    fn answers(&self, token: &str, expected: Option<TokenType>) -> Option<Result<&Checked, Denial>> {
+        if self.token != token {
+            return None;
+        }
+        match (&self.outcome, expected) {
+            (Ok(checked), Some(expected)) if checked.claims().token_type != expected => Some(Err(Denial::WrongType)),
+            (Ok(checked), _) => Some(Ok(checked)),
+            // Of the other type it may still be good.
+            (Err(Denial::WrongType), expected) if expected != self.expected => None,
+            (Err(denial), _) => Some(Err(denial.clone())),
+        }
+    }
+}
+
+fn cell<'r>(request: &'r Request<'_>) -> &'r Cell {
+    request.local_cache(Cell::default)
+}
+
+/// The registry that the fairing manages.
+pub(super) fn registry<'r>(request: &'r Request<'_>) -> Result<&'r Registry, Denial> {
+    // The sentinels stop a launch without it, so this is for routes that hide their guards from Rocket.
+    request.rocket().state::<Registry>().ok_or(Denial::Unavailable)
+}
+
+/// Finds and checks the token of a request for one purpose.
+pub(super) async fn token<'r, L: Locations>(
+    request: &'r Request<'_>,
+    expected: TokenType,
+) -> Result<&'r Checked, Denial> {
+    let settings = registry(request)?.settings();
+    let found = extract::find(request, settings, &L::choose(&settings.locations), expected)?;
+    found_token(request, found.ok_or(Denial::Missing)?, Some(expected)).await
+}
+
+/// Finds and checks the token of a request, of either type: the access token where it has both.
+pub(super) async fn any_token<'r, L: Locations>(request: &'r Request<'_>) -> Result<&'r Checked, Denial> {
+    let settings = registry(request)?.settings();
+    let locations = L::choose(&settings.locations);
+    let found = match extract::find(request, settings, &locations, TokenType::Access)? {
+        None => extract::find(request, settings, &locations, TokenType::Refresh)?,
+        found => found,
+    };
+    found_token(request, found.ok_or(Denial::Missing)?, None).await
+}
+
+/// Checks a token that was found, unless this request already did, and its CSRF value where it came by cookie.
+pub(super) async fn found_token<'r>(
+    request: &'r Request<'_>,
+    found: Found<'_>,
+    expected: Option<TokenType>,
+) -> Result<&'r Checked, Denial> {
+    let registry = registry(request)?;
+    let checked = check_once(request, registry, found.token, expected).await?;
+    let settings = registry.settings();
+    if found.by_cookie && extract::needs_csrf(request, settings) {
+        extract::check_csrf(request, settings, checked.claims())?;
+    }
+    Ok(checked)
+}
+
+async fn check_once<'r>(
+    request: &'r Request<'_>,
+    registry: &Registry,
+    token: &str,
+    expected: Option<TokenType>,
+) -> Result<&'r Checked, Denial> {
+    let mut place = &cell(request).verdicts;
+    while let Some(verdict) = place.get() {
+        if let Some(answer) = verdict.answers(token, expected) {
+            return answer;
+        }
+        place = &verdict.next;
+    }
+    let expect = match expected {
+        Some(TokenType::Access) => Expect::access(),
+        Some(TokenType::Refresh) => Expect::refresh(),
+        None => Expect::either(),
+    };
+    let outcome = registry.check(token, expect).await;
+    let verdict = Verdict { token: token.to_owned(), expected, outcome, next: OnceLock::new() };
+    let verdict = place.get_or_init(|| Box::new(verdict));
+    verdict.answers(token, expected).unwrap_or(Err(Denial::Unavailable))
+}
+
+/// A guard's result as Rocket wants it. A denial is an error and never a forward, which could reach an open route.
+pub(super) fn outcome<T, F>(request: &Request<'_>, result: Result<T, Denial>) -> Outcome<T, (Status, Denial), F> {
+    match result {
+        Ok(guard) => Outcome::Success(guard),
+        Err(denial) => {
+            *cell(request).denial.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial.clone());
+            Outcome::Error((Status::new(denial.status()), denial))
+        }
+    }
+}
+
+/// The last denial of this request with this status.
+pub(super) fn last_denial(request: &Request<'_>, status: Status) -> Option<Denial> {
+    let denial = cell(request).denial.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    denial.filter(|denial| denial.status() == status.code)
+}
