@@ -107,6 +107,8 @@
     )
 )]
 
+#[cfg(feature = "server")]
+mod accounts;
 mod clock;
 mod config;
 mod error;

@@ -1,0 +1,340 @@
+//! The server's own users: their passwords, how often they may be guessed, and the first of them.
+
+mod first_admin;
+mod limits;
+mod password;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+
+use crate::config::LoginSettings;
+use crate::error::{Error, Kind};
+use crate::registry::{AsOf, Checked, Registry};
+use crate::store::StoredUser;
+use crate::token::{Act, Actor, Scopes, Subject, rfc3339};
+use limits::Counter;
+use password::{Passwords, Turn, Verdict};
+
+/// For how long an address that an account logged in from is known as one of its own.
+const ADDRESS_KNOWN_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// How long to wait where there are too many log-ins at once.
+const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The server's users. A cheap handle: clones share everything.
+#[derive(Clone)]
+pub(crate) struct Accounts {
+    registry: Registry,
+    passwords: Arc<Passwords>,
+}
+
+/// A user of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct User {
+    pub(crate) username: Subject,
+    pub(crate) scope: Scopes,
+    pub(crate) disabled: bool,
+    #[serde(serialize_with = "as_rfc3339")]
+    pub(crate) created_at: DateTime<Utc>,
+    #[serde(serialize_with = "as_rfc3339")]
+    pub(crate) password_changed_at: DateTime<Utc>,
+}
+
+/// Who logged in, and the moment that tokens are to be granted as of.
+#[derive(Debug)]
+pub(crate) struct LoggedIn {
+    pub(crate) user: User,
+    pub(crate) as_of: AsOf,
+}
+
+/// Why a log-in failed.
+#[derive(Debug)]
+pub(crate) enum LoginFailure {
+    /// No such user, a wrong password, or a disabled user: nobody is told which.
+    BadCredentials,
+    /// Too many have failed.
+    Limited { retry_after: Duration },
+    /// Nobody can tell.
+    Failed(Error),
+}
+
+impl From<Error> for LoginFailure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Accounts {
+    /// # Errors
+    ///
+    /// `Kind::Config` for parameters that Argon2 refuses.
+    pub(crate) fn new(registry: &Registry) -> Result<Self, Error> {
+        let passwords = Arc::new(Passwords::new(&registry.settings().password)?);
+        Ok(Self { registry: registry.clone(), passwords })
+    }
+
+    /// Checks a username and a password. Whoever is unknown or disabled takes as long as a wrong password.
+    pub(crate) async fn login(
+        &self,
+        username: &str,
+        password: &str,
+        ip: Option<IpAddr>,
+    ) -> Result<LoggedIn, LoginFailure> {
+        let Ok(subject) = username.parse::<Subject>() else {
+            self.refuse_impossible(password, ip).await?;
+            return Err(LoginFailure::BadCredentials);
+        };
+        // Before anything about the user is read: whoever ends all of the user's tokens from here on supersedes this.
+        let as_of = self.registry.as_of(&subject).await?;
+        let (turn, user, verdict) = self.authenticate(&subject, password, ip).await?;
+        if verdict == Verdict::RightButOutdated {
+            self.rehash(turn, &user, password).await;
+        }
+        Ok(LoggedIn { user: user.into(), as_of })
+    }
+
+    pub(crate) async fn get(&self, username: &Subject) -> Result<User, Error> {
+        let user = self.registry.store()?.user(username).await?;
+        user.map(User::from).ok_or_else(user_not_found)
+    }
+
+    /// By name, from after `after` on.
+    pub(crate) async fn list(&self, after: Option<&str>, limit: u16) -> Result<Vec<User>, Error> {
+        let users = self.registry.store()?.users(after, limit).await?;
+        Ok(users.into_iter().map(User::from).collect())
+    }
+
+    /// # Errors
+    ///
+    /// `Kind::Conflict` where there is a user of that name, `Kind::Invalid` for a password that is too short or long.
+    pub(crate) async fn add(
+        &self,
+        username: &Subject,
+        password: &str,
+        scope: &Scopes,
+        act: &Act,
+    ) -> Result<User, Error> {
+        self.passwords.check_new(password, "password")?;
+        let user = self.new_user(username, password, scope).await?;
+        let now = user.created_at;
+        if !self.registry.store()?.add_user(&user, act, now).await? {
+            return Err(Error::new(Kind::Conflict, "There is a user of that name already"));
+        }
+        Ok(user.into())
+    }
+
+    /// Sets what is `Some`. Disabling ends the user's sessions; a scope that is taken away revokes the access tokens
+    /// that hold it.
+    pub(crate) async fn set(
+        &self,
+        username: &Subject,
+        scope: Option<&Scopes>,
+        disabled: Option<bool>,
+        act: &Act,
+    ) -> Result<User, Error> {
+        let now = self.registry.clock().now_seconds();
+        let user = self.registry.store()?.set_user(username, scope, disabled, act, now).await?;
+        user.map(User::from).ok_or_else(user_not_found)
+    }
+
+    /// Sets a user's password without knowing the old one, and ends all sessions unless they are to be kept.
+    pub(crate) async fn set_password(
+        &self,
+        username: &Subject,
+        new: &str,
+        keep_sessions: bool,
+        act: &Act,
+    ) -> Result<(), Error> {
+        self.passwords.check_new(new, "password")?;
+        let (_, hash) = self.passwords.hash(self.turn_or_unavailable().await?, new).await?;
+        let end_others = if keep_sessions { None } else { Some(None) };
+        let now = self.registry.clock().now_seconds();
+        let store = self.registry.store()?;
+        if store.set_password(username, &hash, None, end_others, act, now).await? {
+            Ok(())
+        } else {
+            Err(user_not_found())
+        }
+    }
+
+    /// Changes the password of the token's subject, who must know the current one; guesses are limited like log-ins.
+    /// Ends all sessions but the token's own, unless they are to be kept.
+    pub(crate) async fn change_password(
+        &self,
+        token: &Checked,
+        current: &str,
+        new: &str,
+        keep_sessions: bool,
+        ip: Option<IpAddr>,
+    ) -> Result<(), LoginFailure> {
+        self.passwords.check_new(new, "new")?;
+        let claims = token.claims();
+        let (turn, user, _) = self.authenticate(&claims.sub, current, ip).await?;
+        let (_, hash) = self.passwords.hash(turn, new).await?;
+        let end_others = (!keep_sessions).then_some(Some(claims.sid));
+        let act = Act::by(Actor::subject(&claims.sub)).from_ip(ip);
+        let now = self.registry.clock().now_seconds();
+        let store = self.registry.store()?;
+        // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is known,
+        // must not see it set back.
+        let replaced = Some(user.password_hash.as_str());
+        if store.set_password(&user.username, &hash, replaced, end_others, &act, now).await? {
+            Ok(())
+        } else {
+            Err(LoginFailure::BadCredentials)
+        }
+    }
+
+    /// Removes a user and ends all sessions of the subject.
+    pub(crate) async fn delete(&self, username: &Subject, act: &Act) -> Result<(), Error> {
+        let now = self.registry.clock().now_seconds();
+        if self.registry.store()?.delete_user(username, act, now).await? { Ok(()) } else { Err(user_not_found()) }
+    }
+
+    /// The user of that name, if the password is right, nothing limits the attempt and the user may log in.
+    async fn authenticate(
+        &self,
+        subject: &Subject,
+        password: &str,
+        ip: Option<IpAddr>,
+    ) -> Result<(Turn, StoredUser, Verdict), LoginFailure> {
+        let counters = self.counters(Some(subject), ip);
+        // The turn comes first: so at most as many attempts as there are turns can pass a limit that is about to bind.
+        let turn = self.turn().await?;
+        self.check_limits(Some(subject), &counters, ip).await?;
+        let user = self.registry.store()?.user(subject).await?;
+        let hash = user.as_ref().map(|user| user.password_hash.as_str());
+        let (turn, verdict) = self.passwords.verify(turn, password, hash).await?;
+        match user {
+            Some(user) if verdict != Verdict::Wrong && !user.disabled => Ok((turn, user, verdict)),
+            _ => {
+                self.count_failure(&counters).await?;
+                Err(LoginFailure::BadCredentials)
+            }
+        }
+    }
+
+    /// Takes as long as [`authenticate`](Self::authenticate), for a name that no user can have.
+    async fn refuse_impossible(&self, password: &str, ip: Option<IpAddr>) -> Result<(), LoginFailure> {
+        let counters = self.counters(None, ip);
+        let turn = self.turn().await?;
+        self.check_limits(None, &counters, ip).await?;
+        self.passwords.verify(turn, password, None).await?;
+        self.count_failure(&counters).await?;
+        Ok(())
+    }
+
+    async fn turn(&self) -> Result<Turn, LoginFailure> {
+        self.passwords.turn().await.ok_or(LoginFailure::Limited { retry_after: CROWDED_RETRY_AFTER })
+    }
+
+    async fn turn_or_unavailable(&self) -> Result<Turn, Error> {
+        self.passwords.turn().await.ok_or_else(|| Error::unavailable("too many passwords are being hashed just now"))
+    }
+
+    /// What a failure of this attempt counts under.
+    fn counters(&self, subject: Option<&Subject>, ip: Option<IpAddr>) -> Vec<Counter> {
+        let settings: &LoginSettings = &self.registry.settings().login;
+        if settings.limit == 0 {
+            return Vec::new();
+        }
+        let account = subject.map(|subject| Counter::account(subject.as_str(), settings));
+        let address = ip.filter(|_| settings.address_limit > 0).map(|ip| Counter::address(ip, settings));
+        account.into_iter().chain(address).collect()
+    }
+
+    async fn check_limits(
+        &self,
+        subject: Option<&Subject>,
+        counters: &[Counter],
+        ip: Option<IpAddr>,
+    ) -> Result<(), LoginFailure> {
+        if counters.is_empty() {
+            return Ok(());
+        }
+        let store = self.registry.store()?;
+        let names: Vec<String> = counters.iter().map(|counter| counter.name.clone()).collect();
+        let arrivals = store.login_arrivals(&names).await?;
+        let now_ms = self.now_ms();
+        let mut longest = None;
+        for (counter, arrival) in counters.iter().zip(arrivals) {
+            let Some(wait) = counter.wait(arrival, now_ms) else { continue };
+            // Guessing at an account from elsewhere must not lock its owner out at home.
+            if let (true, Some(subject), Some(ip)) = (counter.is_account, subject, ip) {
+                let since = self.registry.clock().now_seconds() - ADDRESS_KNOWN_SECONDS;
+                if store.seen_at_address(subject, &ip.to_string(), since).await? {
+                    continue;
+                }
+            }
+            longest = longest.max(Some(wait));
+        }
+        longest.map_or(Ok(()), |retry_after| Err(LoginFailure::Limited { retry_after }))
+    }
+
+    async fn count_failure(&self, counters: &[Counter]) -> Result<(), Error> {
+        self.registry.metrics().login_failed();
+        if counters.is_empty() {
+            return Ok(());
+        }
+        let steps: Vec<(String, i64)> = counters.iter().map(Counter::step).collect();
+        self.registry.store()?.login_failed(&steps, self.now_ms()).await
+    }
+
+    /// Hashes a right password anew, with the parameters of the settings. The log-in doesn't depend on it.
+    async fn rehash(&self, turn: Turn, user: &StoredUser, password: &str) {
+        let rehashed = async {
+            let (_, hash) = self.passwords.hash(turn, password).await?;
+            self.registry.store()?.rehash_password(&user.username, &user.password_hash, &hash).await
+        };
+        if let Err(error) = rehashed.await {
+            tracing::warn!(error = %error, "a password could not be hashed anew");
+        }
+    }
+
+    async fn new_user(&self, username: &Subject, password: &str, scope: &Scopes) -> Result<StoredUser, Error> {
+        let (_, password_hash) = self.passwords.hash(self.turn_or_unavailable().await?, password).await?;
+        let now = self.registry.clock().now_seconds();
+        Ok(StoredUser {
+            username: username.clone(),
+            password_hash,
+            scope: scope.clone(),
+            disabled: false,
+            created_at: now,
+            password_changed_at: now,
+        })
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.registry.now().timestamp_millis()
+    }
+}
+
+impl From<StoredUser> for User {
+    fn from(user: StoredUser) -> Self {
+        Self {
+            username: user.username,
+            scope: user.scope,
+            disabled: user.disabled,
+            created_at: at(user.created_at),
+            password_changed_at: at(user.password_changed_at),
+        }
+    }
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).unwrap_or_default()
+}
+
+fn as_rfc3339<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
+}
+
+fn user_not_found() -> Error {
+    Error::new(Kind::NotFound, "User not found")
+}

@@ -1,0 +1,299 @@
+use std::time::Duration;
+
+use super::first_admin::FirstAdmin;
+use super::*;
+use crate::clock::{Clock, ManualClock};
+use crate::config::{self, Secret, Settings};
+use crate::registry::{Expect, Grant};
+use crate::token::{AudienceRule, Denial};
+
+const PASSWORD: &str = "correct horse battery";
+const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const AWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
+
+struct Bench {
+    registry: Registry,
+    accounts: Accounts,
+    clock: ManualClock,
+}
+
+async fn bench(change: impl FnOnce(&mut Settings)) -> Bench {
+    let mut settings = Settings::for_tests();
+    settings.password.memory_kib = 16;
+    settings.password.iterations = 1;
+    settings.password.parallelism = 1;
+    settings.login = LoginSettings { limit: 3, address_limit: 6, window: Duration::from_secs(300) };
+    change(&mut settings);
+    let clock = ManualClock::here();
+    let registry = Registry::open(settings, clock.clone()).await.unwrap();
+    let accounts = Accounts::new(&registry).unwrap();
+    Bench { registry, accounts, clock }
+}
+
+fn operator() -> Act {
+    Act::by(Actor::command_line("tester"))
+}
+
+fn name(name: &str) -> Subject {
+    name.parse().unwrap()
+}
+
+impl Bench {
+    async fn with_alice(change: impl FnOnce(&mut Settings)) -> Self {
+        let bench = bench(change).await;
+        bench.accounts.add(&name("alice"), PASSWORD, &"notes:read".parse().unwrap(), &operator()).await.unwrap();
+        bench
+    }
+
+    async fn login(&self, password: &str, ip: IpAddr) -> Result<LoggedIn, LoginFailure> {
+        self.accounts.login("alice", password, Some(ip)).await
+    }
+
+    /// Logs in as `/login` does, from this address.
+    async fn begin_session(&self, ip: IpAddr) -> Checked {
+        let logged_in = self.login(PASSWORD, ip).await.unwrap();
+        let grant = Grant::to(name("alice")).fresh(true).device(Some(ip), None).as_of(logged_in.as_of);
+        let issued = self.registry.issue(grant).await.unwrap();
+        self.registry.check(issued.access_token(), Expect::access()).await.unwrap()
+    }
+}
+
+fn is_bad_credentials<T>(outcome: &Result<T, LoginFailure>) -> bool {
+    matches!(outcome, Err(LoginFailure::BadCredentials))
+}
+
+fn retry_after<T>(outcome: Result<T, LoginFailure>) -> Duration {
+    match outcome {
+        Err(LoginFailure::Limited { retry_after }) => retry_after,
+        _ => panic!("it should be limited"),
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_unknown_wrong_disabled_or_impossible_is_told_the_same() {
+    let bench = Bench::with_alice(|settings| settings.login.limit = 0).await;
+    assert!(bench.login(PASSWORD, HOME).await.is_ok());
+    assert!(is_bad_credentials(&bench.login("wrong", HOME).await));
+    for nobody in ["bob", "", "a\u{0}b", &"x".repeat(300)] {
+        assert!(is_bad_credentials(&bench.accounts.login(nobody, PASSWORD, Some(HOME)).await), "{nobody:?}");
+    }
+    bench.accounts.set(&name("alice"), None, Some(true), &operator()).await.unwrap();
+    assert!(is_bad_credentials(&bench.login(PASSWORD, HOME).await));
+    bench.accounts.set(&name("alice"), None, Some(false), &operator()).await.unwrap();
+    assert!(bench.login(PASSWORD, HOME).await.is_ok());
+}
+
+/// What may happen between the check of a password and the issue of its tokens, without leaving a live token behind.
+#[tokio::test]
+async fn a_log_in_under_way_is_superseded_by_whatever_ends_all_of_its_users_tokens() {
+    for case in ["revoke-all", "password", "disable", "delete"] {
+        let bench = Bench::with_alice(|_| {}).await;
+        let Bench { registry, accounts, .. } = &bench;
+        let logged_in = bench.login(PASSWORD, HOME).await.unwrap();
+        let alice = name("alice");
+        match case {
+            "revoke-all" => drop(registry.revoke_all(&alice, None, operator()).await.unwrap()),
+            "password" => accounts.set_password(&alice, "another password", false, &operator()).await.unwrap(),
+            "disable" => drop(accounts.set(&alice, None, Some(true), &operator()).await.unwrap()),
+            _ => accounts.delete(&alice, &operator()).await.unwrap(),
+        }
+        let issued = registry.issue(Grant::to(alice).as_of(logged_in.as_of)).await;
+        assert!(issued.unwrap_err().is_superseded(), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_is_limited_by_failures_alone_and_says_how_long() {
+    let bench = Bench::with_alice(|_| {}).await;
+    for _ in 0..5 {
+        assert!(bench.login(PASSWORD, AWAY).await.is_ok(), "log-ins that succeed don't count");
+    }
+    for _ in 0..3 {
+        assert!(is_bad_credentials(&bench.login("wrong", AWAY).await));
+    }
+    assert_eq!(retry_after(bench.login(PASSWORD, AWAY).await), Duration::from_secs(100));
+    bench.clock.advance(Duration::from_secs(99));
+    assert_eq!(retry_after(bench.login(PASSWORD, HOME).await), Duration::from_secs(1), "from elsewhere too");
+    bench.clock.advance(Duration::from_secs(1));
+    assert!(bench.login(PASSWORD, AWAY).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_unknown_account_is_limited_like_a_known_one() {
+    let bench = Bench::with_alice(|_| {}).await;
+    for _ in 0..3 {
+        assert!(is_bad_credentials(&bench.accounts.login("nobody", "wrong", Some(AWAY)).await));
+    }
+    retry_after(bench.accounts.login("nobody", "wrong", Some(AWAY)).await);
+}
+
+#[tokio::test]
+async fn an_accounts_limit_does_not_lock_its_owner_out_at_home_but_the_addresss_own_does() {
+    let bench = Bench::with_alice(|_| {}).await;
+    bench.begin_session(HOME).await;
+    for _ in 0..3 {
+        assert!(is_bad_credentials(&bench.login("wrong", AWAY).await));
+    }
+    retry_after(bench.login(PASSWORD, AWAY).await);
+    assert!(bench.login(PASSWORD, HOME).await.is_ok());
+
+    for _ in 0..6 {
+        assert!(is_bad_credentials(&bench.login("wrong", HOME).await));
+    }
+    retry_after(bench.login(PASSWORD, HOME).await);
+}
+
+#[tokio::test]
+async fn an_address_is_limited_across_accounts() {
+    let bench = Bench::with_alice(|_| {}).await;
+    for n in 0..6 {
+        assert!(is_bad_credentials(&bench.accounts.login(&format!("user{n}"), "wrong", Some(AWAY)).await));
+    }
+    retry_after(bench.login(PASSWORD, AWAY).await);
+    assert!(bench.login(PASSWORD, HOME).await.is_ok());
+}
+
+#[tokio::test]
+async fn many_guesses_at_once_pass_the_limit_by_no_more_than_may_hash_at_once() {
+    let bench = Bench::with_alice(|settings| settings.password.concurrency = 2).await;
+    let mut guesses = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let accounts = bench.accounts.clone();
+        guesses.spawn(async move { is_bad_credentials(&accounts.login("alice", "wrong", None).await) });
+    }
+    let tried = guesses.join_all().await.into_iter().filter(|tried| *tried).count();
+    assert!((3..=3 + 1).contains(&tried), "{tried}");
+}
+
+#[tokio::test]
+async fn a_password_is_hashed_anew_when_its_parameters_changed() {
+    let bench = Bench::with_alice(|_| {}).await;
+    let mut settings = bench.registry.settings().password;
+    settings.iterations = 2;
+    let newer = Accounts { registry: bench.registry.clone(), passwords: Arc::new(Passwords::new(&settings).unwrap()) };
+    let store = bench.registry.store().unwrap();
+    let hash = async || store.user(&name("alice")).await.unwrap().unwrap().password_hash;
+    let before = hash().await;
+    assert!(newer.login("alice", "wrong", None).await.is_err());
+    assert_eq!(hash().await, before);
+    newer.login("alice", PASSWORD, None).await.unwrap();
+    let after = hash().await;
+    assert_ne!(after, before);
+    assert!(after.contains("t=2"), "{after}");
+    newer.login("alice", PASSWORD, None).await.unwrap();
+    assert_eq!(hash().await, after);
+}
+
+#[tokio::test]
+async fn changing_a_password_ends_the_other_sessions_and_guesses_are_limited() {
+    let bench = Bench::with_alice(|_| {}).await;
+    let Bench { registry, accounts, .. } = &bench;
+    let (mine, other) = (bench.begin_session(HOME).await, bench.begin_session(AWAY).await);
+    let live = async || -> Vec<_> {
+        registry.sessions(&name("alice")).await.unwrap().into_iter().map(|session| session.sid).collect()
+    };
+    let wrong = accounts.change_password(&mine, "wrong", "another password", false, Some(HOME)).await;
+    assert!(is_bad_credentials(&wrong));
+    let short = accounts.change_password(&mine, PASSWORD, "short", false, Some(HOME)).await;
+    assert!(matches!(short, Err(LoginFailure::Failed(error)) if error.field() == Some("new")));
+    assert_eq!(live().await.len(), 2);
+
+    accounts.change_password(&mine, PASSWORD, "another password", true, Some(HOME)).await.unwrap();
+    assert_eq!(live().await.len(), 2);
+    accounts.change_password(&mine, "another password", "a third password", false, Some(HOME)).await.unwrap();
+    assert_eq!(live().await, [mine.claims().sid]);
+    assert_ne!(mine.claims().sid, other.claims().sid);
+
+    for _ in 0..6 {
+        drop(accounts.change_password(&mine, "wrong", "another password", false, Some(HOME)).await);
+    }
+    retry_after(accounts.change_password(&mine, "a third password", "another password", false, Some(HOME)).await);
+}
+
+#[tokio::test]
+async fn nobody_changes_the_password_of_a_subject_that_is_no_user() {
+    let bench = bench(|_| {}).await;
+    let issued = bench.registry.issue(Grant::to(name("guest")).fresh(true)).await.unwrap();
+    let guest = bench.registry.check(issued.access_token(), Expect::access()).await.unwrap();
+    let changed = bench.accounts.change_password(&guest, "any", "another password", false, None).await;
+    assert!(is_bad_credentials(&changed));
+}
+
+#[tokio::test]
+async fn a_name_taken_again_does_not_inherit_tokens() {
+    let bench = Bench::with_alice(|_| {}).await;
+    let alice = name("alice");
+    let token = bench.registry.issue(Grant::to(alice.clone())).await.unwrap();
+    let add = bench.accounts.add(&alice, PASSWORD, &Scopes::default(), &operator()).await;
+    assert!(add.unwrap_err().is_conflict());
+    bench.accounts.delete(&alice, &operator()).await.unwrap();
+    assert!(bench.accounts.get(&alice).await.unwrap_err().is_not_found());
+    assert!(bench.accounts.delete(&alice, &operator()).await.unwrap_err().is_not_found());
+    bench.accounts.add(&alice, PASSWORD, &Scopes::default(), &operator()).await.unwrap();
+    let expect = Expect::access().audience(AudienceRule::Any);
+    assert_eq!(bench.registry.check(token.access_token(), expect).await, Err(Denial::Revoked));
+}
+
+#[tokio::test]
+async fn the_first_administrator_is_created_once_whoever_asks() {
+    let bench = bench(|settings| {
+        settings.first_admin = config::FirstAdmin::Print;
+        settings.first_admin_password = None;
+    })
+    .await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let accounts = Accounts::new(&bench.registry).unwrap();
+        asking.spawn(async move { accounts.ensure_first_admin().await.unwrap() });
+    }
+    let mut created: Vec<FirstAdmin> = asking.join_all().await.into_iter().flatten().collect();
+    assert_eq!(created.len(), 1);
+    let password = created.remove(0).password.unwrap();
+    let admin = bench.accounts.login("admin", &password, None).await.unwrap().user;
+    assert!(admin.scope.contains("registry:admin"));
+
+    bench.accounts.delete(&name("admin"), &operator()).await.unwrap();
+    assert!(bench.accounts.ensure_first_admin().await.unwrap().is_none(), "never again");
+}
+
+#[tokio::test]
+async fn the_first_administrator_has_the_chosen_password_or_none_is_made() {
+    let chosen = bench(|settings| {
+        settings.first_admin = config::FirstAdmin::Print;
+        settings.first_admin_password = Some(Secret(PASSWORD.to_owned()));
+    })
+    .await;
+    assert!(chosen.accounts.ensure_first_admin().await.unwrap().unwrap().password.is_none());
+    assert!(chosen.accounts.login("admin", PASSWORD, None).await.is_ok());
+
+    let short = bench(|settings| {
+        settings.first_admin = config::FirstAdmin::Print;
+        settings.first_admin_password = Some(Secret("short".to_owned()));
+    })
+    .await;
+    let refused = short.accounts.ensure_first_admin().await.unwrap_err();
+    assert!(refused.is_config() && refused.to_string().contains("first_admin_password_file"), "{refused}");
+
+    let off = bench(|settings| settings.first_admin = config::FirstAdmin::Off).await;
+    assert!(off.accounts.ensure_first_admin().await.unwrap().is_none());
+
+    let with_users = Bench::with_alice(|settings| settings.first_admin = config::FirstAdmin::Print).await;
+    assert!(with_users.accounts.ensure_first_admin().await.unwrap().is_none());
+}
+
+/// The user's own change compared the old password before somebody above set another: it must not set that back.
+#[tokio::test]
+async fn a_change_under_way_does_not_undo_a_password_that_was_set_meanwhile() {
+    let bench = Bench::with_alice(|_| {}).await;
+    let mine = bench.begin_session(HOME).await;
+    let store = bench.registry.store().unwrap();
+    let alice = name("alice");
+    let compared = store.user(&alice).await.unwrap().unwrap().password_hash;
+    bench.accounts.set_password(&alice, "set by the operator", true, &operator()).await.unwrap();
+
+    let end_others = Some(Some(mine.claims().sid));
+    let now = bench.clock.now_seconds();
+    let changed = store.set_password(&alice, "$hash", Some(&compared), end_others, &operator(), now).await.unwrap();
+    assert!(!changed);
+    assert!(bench.login("set by the operator", HOME).await.is_ok());
+}
