@@ -114,6 +114,8 @@ mod config;
 mod error;
 mod fairing;
 mod guard;
+#[cfg(feature = "server")]
+mod http;
 mod keys;
 mod registry;
 mod store;
@@ -130,6 +132,8 @@ pub use guard::{
     CurrentUser, Device, ForwardedToken, FreshToken, HeaderOnly, JsonOnly, LoadError, LoadUser, Locations,
     LogoutTokens, OptionalToken, QueryOnly, RefreshToken, RefreshTokenData, ScopeRule, Scoped, WithClaims, denial,
 };
+#[cfg(feature = "server")]
+pub use http::{server, server_with_clock};
 pub use registry::{AsOf, Checked, Expect, Grant, Issued, Personal, Purged, Readiness, Refresh, Registry};
 pub use token::{
     Act, Actor, ActorKind, AudienceRule, AuditEvent, Claims, Cursor, Denial, Filter, Jti, Record, Revocation, Rules,

@@ -1,0 +1,150 @@
+//! Errors as answers: every one has the JSON form `{"error", "msg"}`.
+
+use std::borrow::Cow;
+use std::error::Error as _;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rocket::Request;
+use rocket::http::{Header, Status};
+use rocket::response::{self, Responder, Response};
+use rocket::serde::json::{Json, Value, json};
+
+use crate::accounts::LoginFailure;
+use crate::error::{Error, Kind};
+use crate::token::Denial;
+
+/// Why a route, or what stands before it, refuses a request.
+#[derive(Debug, Clone)]
+pub(super) enum ApiError {
+    /// The token is not good enough; the answer is that of the guards.
+    Denied(Denial),
+    /// Anything else.
+    Refused(Refusal),
+}
+
+/// An error that isn't about a token.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    status: Status,
+    code: &'static str,
+    msg: Cow<'static, str>,
+    header: Option<Header<'static>>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: Status, code: &'static str, msg: impl Into<Cow<'static, str>>) -> Self {
+        Self::Refused(Refusal { status, code, msg: msg.into(), header: None })
+    }
+
+    /// A request that can't be understood (400, 413, 415) or a field that fails validation (422).
+    pub(super) fn invalid(status: Status, msg: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(status, "invalid_request", msg)
+    }
+
+    pub(super) fn bad_credentials() -> Self {
+        Self::new(Status::Unauthorized, "bad_credentials", "Bad username or password")
+    }
+
+    pub(super) fn token_not_found() -> Self {
+        Self::new(Status::NotFound, "not_found", "Token not found")
+    }
+
+    pub(super) fn session_not_found() -> Self {
+        Self::new(Status::NotFound, "not_found", "Session not found")
+    }
+
+    pub(super) fn method_not_allowed(allow: String) -> Self {
+        Self::new(Status::MethodNotAllowed, "method_not_allowed", "The path is there, but not for this method")
+            .with_header("Allow", allow)
+    }
+
+    fn rate_limited(retry_after: Duration) -> Self {
+        let seconds = retry_after.as_millis().div_ceil(1_000).max(1);
+        Self::new(Status::TooManyRequests, "rate_limited", "Too many failed log-ins: try again later")
+            .with_header("Retry-After", seconds.to_string())
+    }
+
+    fn with_header(self, name: &'static str, value: String) -> Self {
+        match self {
+            Self::Refused(refusal) => Self::Refused(Refusal { header: Some(Header::new(name, value)), ..refusal }),
+            denied @ Self::Denied(_) => denied,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        match self {
+            Self::Denied(denial) => Status::new(denial.status()),
+            Self::Refused(refusal) => refusal.status,
+        }
+    }
+
+    /// Keeps the error of a guard for the catcher, which sees its status and the request alone.
+    pub(super) fn keep(self, request: &Request<'_>) -> Status {
+        let status = self.status();
+        // The first reason is the one that counts; a second could only come from a route tried after it.
+        let _ = kept(request).set(self);
+        status
+    }
+
+    /// The error that a data guard kept, where one did.
+    pub(super) fn take(request: &Request<'_>) -> Option<Self> {
+        kept(request).get().cloned()
+    }
+}
+
+fn kept<'r>(request: &'r Request<'_>) -> &'r OnceLock<ApiError> {
+    request.local_cache(OnceLock::new)
+}
+
+impl From<Denial> for ApiError {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            Kind::Invalid(_) => Self::invalid(Status::UnprocessableEntity, error.to_string()),
+            Kind::NotFound => Self::new(Status::NotFound, "not_found", error.to_string()),
+            Kind::Final => Self::new(Status::Conflict, "revocation_final", error.to_string()),
+            Kind::Superseded => Self::Denied(Denial::Revoked),
+            Kind::Unavailable => {
+                tracing::warn!(error = %error, cause = ?error.source(), "a request can't be answered");
+                Self::Denied(Denial::Unavailable)
+            }
+            Kind::Conflict | Kind::Config | Kind::Schema | Kind::Internal => {
+                tracing::error!(error = %error, cause = ?error.source(), "a request failed");
+                Self::new(Status::InternalServerError, "internal_error", "The server failed to answer")
+            }
+        }
+    }
+}
+
+impl From<LoginFailure> for ApiError {
+    fn from(failure: LoginFailure) -> Self {
+        match failure {
+            LoginFailure::BadCredentials => Self::bad_credentials(),
+            LoginFailure::Limited { retry_after } => Self::rate_limited(retry_after),
+            LoginFailure::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl<'r> Responder<'r, 'static> for ApiError {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        match self {
+            Self::Denied(denial) => denial.respond_to(request),
+            Self::Refused(refusal) => {
+                let body: Json<Value> = Json(json!({ "error": refusal.code, "msg": refusal.msg }));
+                let mut response = Response::build_from(body.respond_to(request)?);
+                response.status(refusal.status);
+                if let Some(header) = refusal.header {
+                    response.header(header);
+                }
+                response.ok()
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Headers that every answer has, whichever route or catcher gave it.
+
+use rocket::fairing::{Fairing, Info, Kind};
+use rocket::http::Header;
+use rocket::{Request, Response};
+
+use crate::config::{Check, Location};
+use crate::registry::Registry;
+
+/// Says on what lists or revokes that access tokens are out of reach.
+const CHECK: &str = "Counterfoil-Check";
+
+/// The paths of what lists or revokes.
+const REACH: [&str; 6] = ["/logout", "/auth/tokens", "/auth/all-tokens", "/auth/sessions", "/auth/password", "/admin/"];
+
+/// Keeps answers about credentials out of caches, and says where `check = "refresh"` limits what was asked.
+pub(super) struct Headers;
+
+#[rocket::async_trait]
+impl Fairing for Headers {
+    fn info(&self) -> Info {
+        Info { name: "response headers", kind: Kind::Response | Kind::Singleton }
+    }
+
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let Some(registry) = request.rocket().state::<Registry>() else { return };
+        // Whatever says nothing else of itself is about somebody's tokens, or an error.
+        if !response.headers().contains("Cache-Control") || carries_credential(request, registry) {
+            response.set_header(Header::new("Cache-Control", "no-store"));
+        }
+        let path = request.uri().path().as_str();
+        if registry.settings().check == Check::Refresh && REACH.iter().any(|reach| path.starts_with(reach)) {
+            response.set_header(Header::new(CHECK, "refresh"));
+        }
+    }
+}
+
+fn carries_credential(request: &Request<'_>, registry: &Registry) -> bool {
+    let settings = registry.settings();
+    let headers = request.headers();
+    let cookies = request.cookies();
+    headers.contains("Authorization")
+        || headers.contains(&settings.header.name)
+        || cookies.get(&settings.cookie.access_name).is_some()
+        || cookies.get(&settings.cookie.refresh_name).is_some()
+        || (settings.locations.contains(&Location::Query)
+            && request.query_fields().any(|field| field.name == settings.query_name.as_str()))
+}

@@ -1,0 +1,194 @@
+//! Lists in pages: what a caller asks for, and the link to the next page (RFC 8288).
+
+use std::fmt::Write as _;
+
+use rocket::Request;
+use rocket::http::{Header, RawStr, Status};
+use rocket::request::{FromRequest, Outcome};
+use rocket::response::{self, Responder, Response};
+use rocket::serde::json::Json;
+use serde::Serialize;
+use utoipa::IntoParams;
+
+use super::error::ApiError;
+use crate::error::Error;
+use crate::registry::AuditFilter;
+use crate::token::{AuditEvent, Cursor, Filter, Record, Subject};
+
+/// How many entries a page has where the caller doesn't say.
+const LIMIT_DEFAULT: u16 = 100;
+
+/// What narrows a list of records; [`Query`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the document alone reads it")]
+pub(super) struct RecordsQuery {
+    /// How many at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u16>,
+    /// Where the page begins: from the link of the page before.
+    cursor: Option<String>,
+    /// `access` or `refresh`.
+    r#type: Option<String>,
+    /// `live`, `revoked` or `expired`.
+    state: Option<String>,
+}
+
+/// What narrows the audit.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the document alone reads it")]
+pub(super) struct AuditQuery {
+    /// How many at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u16>,
+    /// Where the page begins: from the link of the page before.
+    cursor: Option<String>,
+    /// Who did it.
+    actor: Option<String>,
+    /// What was done.
+    action: Option<String>,
+}
+
+/// What narrows a list to one subject.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the document alone reads it")]
+pub(super) struct SubjectQuery {
+    /// The subject.
+    subject: Option<String>,
+}
+
+/// What narrows a list: the query parameters of these names, as sent.
+#[derive(Debug)]
+pub(super) struct Query<'r> {
+    path: &'r str,
+    fields: Vec<(&'r str, &'r str)>,
+}
+
+/// The names that lists know. No other parameter may get into a link: it may be a token.
+const NAMES: [&str; 7] = ["limit", "type", "state", "subject", "actor", "action", "cursor"];
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Query<'r> {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let mut fields: Vec<(&str, &str)> = Vec::new();
+        for field in request.query_fields() {
+            let name = field.name.source().as_str();
+            if !NAMES.contains(&name) {
+                continue;
+            }
+            if fields.iter().any(|(known, _)| *known == name) {
+                let error = ApiError::invalid(Status::UnprocessableEntity, format!("{name} stands twice"));
+                return Outcome::Error((error.keep(request), ()));
+            }
+            fields.push((name, field.value));
+        }
+        Outcome::Success(Self { path: request.uri().path().as_str(), fields })
+    }
+}
+
+impl Query<'_> {
+    /// The records of `subject`.
+    pub(super) fn records_of(&self, subject: &Subject) -> Result<Filter, Error> {
+        self.narrow(Filter::subject(subject.clone()))
+    }
+
+    /// The records of all, or of whom the caller names.
+    pub(super) fn records_of_any(&self) -> Result<Filter, Error> {
+        self.narrow(match self.get("subject") {
+            Some(subject) => Filter::subject(subject.parse()?),
+            None => Filter::all(),
+        })
+    }
+
+    pub(super) fn audit(&self) -> Result<AuditFilter, Error> {
+        let before = match self.get("cursor") {
+            Some(cursor) => {
+                let before =
+                    cursor.parse().map_err(|_| Error::invalid("cursor", "cursor must be one that a list gave"));
+                Some(before?)
+            }
+            None => None,
+        };
+        let own = |name| self.get(name).map(str::to_owned);
+        Ok(AuditFilter {
+            subject: own("subject"),
+            actor: own("actor"),
+            action: own("action"),
+            before,
+            limit: self.limit()? + 1,
+        })
+    }
+
+    /// One page of records, with a link to the next where there is one: filters ask for one record more than a page holds.
+    pub(super) fn page_of_records(&self, filter: &Filter, mut records: Vec<Record>) -> Page<Record> {
+        let next = self.next(filter.limit, &mut records, |record| Cursor::of(record).to_string());
+        Page { items: records, next }
+    }
+
+    pub(super) fn page_of_audit(&self, filter: &AuditFilter, mut events: Vec<AuditEvent>) -> Page<AuditEvent> {
+        let next = self.next(filter.limit, &mut events, |event| event.id.to_string());
+        Page { items: events, next }
+    }
+
+    fn narrow(&self, mut filter: Filter) -> Result<Filter, Error> {
+        if let Some(token_type) = self.get("type") {
+            filter = filter.token_type(token_type.parse()?);
+        }
+        if let Some(state) = self.get("state") {
+            filter = filter.state(state.parse()?);
+        }
+        if let Some(cursor) = self.get("cursor") {
+            filter = filter.after(cursor.parse()?);
+        }
+        filter.limit = self.limit()? + 1;
+        Ok(filter)
+    }
+
+    fn limit(&self) -> Result<u16, Error> {
+        let Some(limit) = self.get("limit") else { return Ok(LIMIT_DEFAULT) };
+        match limit.parse() {
+            Ok(limit @ 1..=Filter::LIMIT_MAX) => Ok(limit),
+            _ => Err(Error::invalid("limit", "limit must be 1 to 1000")),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    /// Takes the item beyond the page off again, and gives the link that its being there calls for.
+    fn next<T>(&self, limit: u16, items: &mut Vec<T>, cursor: impl Fn(&T) -> String) -> Option<String> {
+        if items.len() < usize::from(limit) {
+            return None;
+        }
+        items.pop();
+        let last = items.last()?;
+        let mut link = format!("<{}?", self.path);
+        for (name, value) in self.fields.iter().filter(|(name, _)| *name != "cursor") {
+            // Writing to a string can't fail.
+            let _ = write!(link, "{name}={}&", RawStr::new(*value).percent_encode());
+        }
+        let _ = write!(link, "cursor={}>; rel=\"next\"", cursor(last));
+        Some(link)
+    }
+}
+
+/// One page of a list.
+pub(super) struct Page<T> {
+    items: Vec<T>,
+    next: Option<String>,
+}
+
+impl<'r, T: Serialize> Responder<'r, 'static> for Page<T> {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let mut response = Response::build_from(Json(self.items).respond_to(request)?);
+        if let Some(next) = self.next {
+            response.header(Header::new("Link", next));
+        }
+        response.ok()
+    }
+}

@@ -1,0 +1,71 @@
+//! The OpenAPI document, put together from what stands at the routes.
+
+use std::sync::LazyLock;
+
+use serde::Serialize;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
+
+/// What every error answer looks like outside `/oauth/`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(title = "Error")]
+pub(super) struct ErrorBody {
+    /// The code, for programs: `token_expired`, `not_found`, …
+    #[schema(example = "token_revoked")]
+    pub(super) error: String,
+    /// One sentence, for people.
+    #[schema(example = "The token has been revoked")]
+    pub(super) msg: String,
+}
+
+/// The whole document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Counterfoil",
+        description = "A SQL-persistent token registry: it issues JWTs, keeps a record of each, and refuses every token without a live one.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "/", description = "The server this document comes from")),
+    components(schemas(ErrorBody)),
+    modifiers(&Security),
+    nest(),
+)]
+struct Api;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some("A token in the `Authorization` header."))
+            .build();
+        let cookie = ApiKeyValue::with_description(
+            "access_token_cookie",
+            "An access token in its cookie, where `locations` has `cookie`; other methods than GET also want the double-submit value in `X-CSRF-TOKEN`.",
+        );
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    }
+}
+
+/// The document as JSON.
+pub(super) fn json() -> &'static str {
+    static JSON: LazyLock<String> = LazyLock::new(|| {
+        let mut document = Api::openapi();
+        document.merge(super::login::Api::openapi());
+        document.merge(super::tokens::Api::openapi());
+        document.merge(super::sessions::Api::openapi());
+        document.merge(super::password::Api::openapi());
+        document.merge(super::check::Api::openapi());
+        document.merge(super::admin::Api::openapi());
+        document.merge(super::health::Api::openapi());
+        document.merge(super::operations::Api::openapi());
+        // Serialising a document that has only string keys can't fail.
+        document.to_pretty_json().unwrap_or_default()
+    });
+    &JSON
+}

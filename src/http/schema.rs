@@ -1,0 +1,110 @@
+//! What answers look like: those that are made here, and, for the document alone, those that other layers write.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// That something was done.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Done {
+    /// One sentence, for people.
+    pub(super) msg: &'static str,
+}
+
+/// That something was ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Ended {
+    /// One sentence, for people.
+    pub(super) msg: &'static str,
+    /// How many tokens were live before.
+    pub(super) revoked: u64,
+}
+
+macro_rules! documented {
+    ($($(#[$meta:meta])* struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {$(
+        #[derive(ToSchema)]
+        $(#[$meta])*
+        #[expect(dead_code, reason = "the document alone reads it")]
+        pub(super) struct $name { $($(#[$field_meta])* $field: $type,)* }
+    )*};
+}
+
+documented! {
+    /// Tokens that were issued (RFC 6749 §5.1).
+    struct Tokens {
+        access_token: String,
+        /// From `/login` alone.
+        #[schema(required = false)]
+        refresh_token: Option<String>,
+        #[schema(example = "Bearer")]
+        token_type: String,
+        /// Seconds.
+        expires_in: u64,
+        /// Space-separated; not there where the token has none.
+        #[schema(required = false)]
+        scope: Option<String>,
+    }
+    /// A personal token that was issued.
+    struct PersonalToken {
+        access_token: String,
+        #[schema(example = "Bearer")]
+        token_type: String,
+        /// Seconds.
+        expires_in: u64,
+        /// Space-separated; not there where the token has none.
+        #[schema(required = false)]
+        scope: Option<String>,
+        jti: uuid::Uuid,
+    }
+    /// What the registry keeps about one token.
+    #[schema(as = Record)]
+    struct RecordBody {
+        /// The claims as issued.
+        #[schema(value_type = Object)]
+        token: serde_json::Value,
+        revoked: bool,
+        revoked_at: Option<chrono::DateTime<chrono::Utc>>,
+        revoked_reason: Option<String>,
+        /// Coarse; null where it was not used yet, or that is not recorded.
+        last_used_at: Option<chrono::DateTime<chrono::Utc>>,
+        label: Option<String>,
+        /// The client's name; null for `/login`.
+        client: Option<String>,
+        ip: Option<String>,
+        user_agent: Option<String>,
+    }
+    /// A live session: all tokens that descend from one login.
+    #[schema(as = Session)]
+    struct SessionBody {
+        sid: uuid::Uuid,
+        /// Whether the presented token belongs to it.
+        current: bool,
+        label: Option<String>,
+        client: Option<String>,
+        ip: Option<String>,
+        user_agent: Option<String>,
+        created_at: chrono::DateTime<chrono::Utc>,
+        last_seen_at: chrono::DateTime<chrono::Utc>,
+        expires_at: chrono::DateTime<chrono::Utc>,
+    }
+    /// Who did something.
+    #[schema(as = Actor)]
+    struct ActorBody {
+        /// `subject`, `administrator`, `application`, `command_line` or `system`.
+        kind: String,
+        name: String,
+    }
+    /// One entry of the audit.
+    #[schema(as = AuditEvent)]
+    struct AuditBody {
+        /// Later entries have larger ones.
+        id: i64,
+        at: chrono::DateTime<chrono::Utc>,
+        actor: ActorBody,
+        #[schema(example = "token.revoked")]
+        action: String,
+        subject: Option<String>,
+        target: Option<String>,
+        reason: Option<String>,
+        ip: Option<String>,
+    }
+}
