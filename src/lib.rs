@@ -109,6 +109,9 @@
 
 #[cfg(feature = "server")]
 mod accounts;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod cli;
 mod clock;
 mod config;
 mod error;

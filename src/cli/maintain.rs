@@ -1,0 +1,144 @@
+//! What keeps a registry in order: migrations, the purge, the audit, the settings.
+
+use std::io::IsTerminal;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::output::{Failure, Output, Table, count, or_dash};
+use super::{open, settings};
+use crate::config::Settings;
+use crate::error::Error;
+use crate::http;
+use crate::registry::{AuditFilter, Registry};
+use crate::token::rfc3339;
+
+#[derive(Debug, Args)]
+pub(super) struct Purge {
+    /// Say how many records would go, and leave them.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: counterfoil audit --subject alice --action token.revoked")]
+pub(super) struct Audit {
+    /// What was done to this subject alone.
+    #[arg(long)]
+    subject: Option<String>,
+    /// What this actor did alone.
+    #[arg(long)]
+    actor: Option<String>,
+    /// Acts of this kind alone, such as token.revoked.
+    #[arg(long)]
+    action: Option<String>,
+    /// The next page: entries from before this one.
+    #[arg(long, value_name = "ID")]
+    before: Option<i64>,
+    /// How many to show, 1 to 1000.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
+}
+
+pub(super) async fn migrate(output: &Output) -> Result<(), Failure> {
+    let applied = Registry::migrate(&settings()?).await?;
+    output.answer(&json!({ "applied": applied }), || match applied.as_slice() {
+        [] => "Nothing to apply: the schema is up to date.\n".to_owned(),
+        applied => format!("Applied {}: {}.\n", count(applied.len() as u64, "migration"), applied.join(", ")),
+    })
+}
+
+pub(super) async fn purge(command: Purge, output: &Output) -> Result<(), Failure> {
+    let registry = open().await?;
+    let done = if command.dry_run { would_purge(&registry, output).await } else { purge_now(&registry, output).await };
+    registry.close().await;
+    done
+}
+
+async fn would_purge(registry: &Registry, output: &Output) -> Result<(), Failure> {
+    let records = registry.purgeable().await?;
+    output.answer(&json!({ "would_purge": records }), || format!("Would purge {}.\n", count(records, "record")))
+}
+
+async fn purge_now(registry: &Registry, output: &Output) -> Result<(), Failure> {
+    let progress = if std::io::stderr().is_terminal() && !output.is_json() {
+        let style = ProgressStyle::with_template("Purging {wide_bar} {human_pos}/{human_len} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(registry.purgeable().await?).with_style(style)
+    } else {
+        ProgressBar::hidden()
+    };
+    let mut records = 0;
+    // One run ends when its budget does; here somebody waits for all of it.
+    loop {
+        let purged = registry.purge_with(|gone| progress.set_position(records + gone)).await?;
+        records += purged.tokens;
+        if purged.complete {
+            break;
+        }
+        if purged.tokens == 0 {
+            progress.finish_and_clear();
+            return Err(Error::unavailable(format!(
+                "another process is purging just now ({} removed here): try again when it is done",
+                count(records, "record")
+            ))
+            .into());
+        }
+    }
+    progress.finish_and_clear();
+    output.answer(&json!({ "purged": records }), || format!("Purged {}.\n", count(records, "record")))
+}
+
+pub(super) async fn audit(command: Audit, output: &Output) -> Result<(), Failure> {
+    let limit = command.limit;
+    let filter = AuditFilter {
+        subject: command.subject,
+        actor: command.actor,
+        action: command.action,
+        before: command.before,
+        limit,
+    };
+    let registry = open().await?;
+    let events = registry.audit(&filter).await;
+    registry.close().await;
+    let events = events?;
+    if let Some(last) = events.last().filter(|_| events.len() == usize::from(limit)) {
+        output.note(&format!("there may be more: --before {}", last.id));
+    }
+    output.answer(&events, || {
+        let mut table = Table::new(["ID", "AT", "ACTOR", "ACTION", "SUBJECT", "TARGET", "REASON"]);
+        for event in &events {
+            table.row([
+                event.id.to_string(),
+                rfc3339(event.at),
+                format!("{} {}", event.actor.kind, event.actor.name),
+                event.action.clone(),
+                or_dash(event.subject.as_deref()),
+                or_dash(event.target.as_deref()),
+                or_dash(event.reason.as_deref()),
+            ]);
+        }
+        table.render("No entries.")
+    })
+}
+
+pub(super) fn config(output: &Output) -> Result<(), Failure> {
+    let explained = Settings::explain(&http::figment())?;
+    let settings: Vec<Value> = explained
+        .iter()
+        .map(|setting| json!({ "key": setting.key, "value": setting.value, "source": setting.source }))
+        .collect();
+    output.answer(&settings, || {
+        let mut table = Table::new(["SETTING", "VALUE", "SOURCE"]);
+        for setting in &explained {
+            let value = match &setting.value {
+                Value::Null => "-".to_owned(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            table.row([setting.key.clone(), value, setting.source.clone()]);
+        }
+        table.render("No settings.")
+    })
+}

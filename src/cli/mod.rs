@@ -1,0 +1,164 @@
+//! The command line: what operators type, and how it answers.
+
+mod input;
+mod keys;
+mod log;
+mod maintain;
+mod output;
+mod session;
+mod token;
+mod user;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::clock::SystemClock;
+use crate::config::{Check, Settings};
+use crate::error::Error;
+use crate::http;
+use crate::registry::{Readiness, Registry};
+use crate::token::{Act, Actor};
+use output::{Failure, Output};
+
+/// The longest name of a user of the machine that is kept, in characters.
+const ACTOR_CHARS_MAX: usize = 64;
+
+/// A SQL-persistent token registry: it issues JWTs, keeps a record of each, and refuses every token without a live one.
+#[derive(Debug, Parser)]
+#[command(name = "counterfoil", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    /// Answer in JSON, for programs; errors on standard error too.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Settings come from Rocket.toml in the working directory (or the file that ROCKET_CONFIG names) and from COUNTERFOIL_* \
+in the environment; `counterfoil config` shows those in force.
+
+Exit status: 0 done, 1 refused or not found, 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve HTTP (the default).
+    Serve,
+    /// Apply the migrations that the database lacks.
+    Migrate,
+    /// Add, change and remove the users of the server.
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Issue, look at and revoke tokens.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// End a session: everything that descends from one log-in.
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Revoke everything of a subject.
+    #[command(subcommand)]
+    Subject(session::SubjectCommand),
+    /// Remove the records of expired tokens now (the server does so by itself, every `purge.every`).
+    Purge(maintain::Purge),
+    /// Look at the keys whose tokens are accepted.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Show who changed what, newest first.
+    Audit(maintain::Audit),
+    /// Show the settings in force and where each came from, secrets masked.
+    Config,
+    /// Print the completions for a shell.
+    #[command(after_help = "Example: counterfoil completions bash > /etc/bash_completion.d/counterfoil")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Reads the command line, does what it says, and returns the exit status.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    match dispatch(cli.command.unwrap_or(Command::Serve), &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output.fail(&failure),
+    }
+}
+
+fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
+    let command = match command {
+        Command::Serve => return serve(),
+        Command::Completions { shell } => return completions(shell, output),
+        Command::Config => return maintain::config(output),
+        command => command,
+    };
+    log::init_for_command();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("the runtime can't be started").with_source(error))?;
+    runtime.block_on(async {
+        match command {
+            Command::User(command) => user::run(command, output).await,
+            Command::Token(command) => token::run(command, output).await,
+            Command::Session(command) => session::end(command, output).await,
+            Command::Subject(command) => session::revoke_all(command, output).await,
+            Command::Purge(command) => maintain::purge(command, output).await,
+            Command::Keys(command) => keys::run(command, output).await,
+            Command::Audit(command) => maintain::audit(command, output).await,
+            Command::Migrate => maintain::migrate(output).await,
+            Command::Serve | Command::Completions { .. } | Command::Config => Ok(()),
+        }
+    })
+}
+
+fn serve() -> Result<(), Failure> {
+    let figment = http::figment();
+    // Read here first, so that a broken setting is one sentence on standard error and not a log of half a start.
+    let settings = Settings::from_figment(&figment)?;
+    log::init_for_server(settings.log);
+    Ok(http::serve(figment, settings)?)
+}
+
+fn completions(shell: clap_complete::Shell, output: &Output) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "counterfoil", &mut script);
+    output.text(&String::from_utf8_lossy(&script))
+}
+
+fn settings() -> Result<Settings, Error> {
+    Settings::from_figment(&http::figment())
+}
+
+/// Opens the registry for one command, which needs its database to answer.
+async fn open() -> Result<Registry, Error> {
+    let registry = Registry::open(settings()?, SystemClock).await?;
+    match registry.readiness().await {
+        Readiness::Ready => Ok(registry),
+        _ => Err(Error::unavailable("the database can't be reached: check that it runs, and database_url")),
+    }
+}
+
+/// An act of whoever runs this command, by the name of the machine's user.
+fn act(reason: Option<String>) -> Result<Act, Error> {
+    let user =
+        ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let user = user.unwrap_or_else(|| "unknown".to_owned());
+    let user: String = user.chars().filter(|c| !c.is_control()).take(ACTOR_CHARS_MAX).collect();
+    let act = Act::by(Actor::command_line(user));
+    match reason {
+        Some(reason) => act.reason(reason),
+        None => Ok(act),
+    }
+}
+
+/// Says, where it is so, that access tokens are out of reach of what was asked.
+fn note_unrecorded(registry: &Registry, output: &Output) {
+    if registry.settings().check == Check::Refresh {
+        output.note(
+            "access tokens are not on the registry (check = \"refresh\"), but for personal ones: they can be neither listed nor revoked, and expire by themselves",
+        );
+    }
+}

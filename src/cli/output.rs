@@ -1,0 +1,184 @@
+//! How commands answer: tables for people, JSON for programs, and one sentence for what went wrong.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::error::{Error, Kind};
+
+/// Why a command did not do what it was asked.
+pub(super) enum Failure {
+    /// The registry said no.
+    Refused(Error),
+    /// The answer has been given, and it was no.
+    Answered,
+    /// Standard output is closed or full.
+    Output(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Where answers go, and in which form.
+pub(super) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Answers with `value` for a program, with `human` for a person.
+    pub(super) fn answer(&self, value: &impl Serialize, human: impl FnOnce() -> String) -> Result<(), Failure> {
+        if !self.json {
+            return self.text(&human());
+        }
+        let mut text = serde_json::to_string_pretty(value)
+            .map_err(|error| Error::internal("the answer can't be written as JSON").with_source(error))?;
+        text.push('\n');
+        self.text(&text)
+    }
+
+    /// Writes text as it is.
+    pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    /// Writes a remark to standard error, out of the answer's way.
+    pub(super) fn note(&self, text: &str) {
+        // A remark that nobody can read is no reason to fail.
+        let _ = writeln!(io::stderr(), "note: {text}");
+    }
+
+    /// Says why, and returns the exit status.
+    pub(super) fn fail(&self, failure: &Failure) -> ExitCode {
+        let (code, sentence) = match failure {
+            Failure::Answered => return ExitCode::FAILURE,
+            // Whoever reads has read enough, as `head` does.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Failure::Output(error) => ("output", format!("standard output can't be written: {error}")),
+            Failure::Refused(error) => (error_code(error), error.to_string()),
+        };
+        let line = if self.json {
+            json!({ "error": code, "msg": sentence }).to_string()
+        } else {
+            format!("error: {sentence}")
+        };
+        let _ = writeln!(io::stderr(), "{line}");
+        ExitCode::FAILURE
+    }
+}
+
+/// The `error` member of an error in JSON.
+pub(super) fn error_code(error: &Error) -> &'static str {
+    match error.kind() {
+        Kind::Config => "configuration",
+        Kind::Invalid(_) => "invalid_request",
+        Kind::NotFound => "not_found",
+        Kind::Conflict => "conflict",
+        Kind::Final => "revocation_final",
+        Kind::Superseded => "superseded",
+        Kind::Unavailable => "registry_unavailable",
+        Kind::Schema => "schema",
+        Kind::Internal => "internal",
+    }
+}
+
+/// Rows under headings, in columns as wide as their widest cell.
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(super) fn new<const N: usize>(headings: [&str; N]) -> Self {
+        Self { rows: vec![headings.map(str::to_owned).to_vec()] }
+    }
+
+    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.to_vec());
+    }
+
+    /// The table as text, or `empty` where it has no rows.
+    pub(super) fn render(&self, empty: &str) -> String {
+        if self.rows.len() == 1 {
+            return format!("{empty}\n");
+        }
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| {
+                self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
+            .collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let _ = write!(line, "{cell:<width$}  ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Names and values, one a line, the values under each other. Those without a value are left out.
+pub(super) fn describe(lines: &[(&str, Option<String>)]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in lines {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{name:<width$}  {value}");
+        }
+    }
+    text
+}
+
+/// `1 token`, `2 tokens`.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The value, or a dash where there is none.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let mut table = Table::new(["NAME", "SCOPES"]);
+        table.row(["zoë".into(), "a b".into()]);
+        table.row(["bartholomew".into(), String::new()]);
+        assert_eq!(table.render("none"), "NAME         SCOPES\nzoë          a b\nbartholomew\n");
+        assert_eq!(Table::new(["NAME"]).render("No users."), "No users.\n");
+    }
+
+    #[test]
+    fn a_description_leaves_out_what_there_is_not() {
+        let text = describe(&[("jti", Some("1".into())), ("revoked", None), ("label", Some("x".into()))]);
+        assert_eq!(text, "jti      1\nlabel    x\n");
+    }
+}
