@@ -1,0 +1,217 @@
+//! Every reason to refuse, through a route: status, JSON and challenge.
+
+use std::time::Duration;
+
+use counterfoil::{Actor, Denial, ManualClock, Registry, Settings};
+use rocket::http::Status;
+use rocket::local::asynchronous::Client;
+
+use super::app::{Answer, App, alice, bearer, rocket};
+
+/// The answer is the contract's: the JSON of exactly these members, the challenge, and nothing that a cache keeps.
+#[track_caller]
+fn assert_denied(answer: &Answer, denial: &Denial) {
+    let mut expected = rocket::serde::json::json!({ "error": denial.code(), "msg": denial.message() });
+    if let Denial::InsufficientScope { missing } = denial {
+        expected["scope"] = missing.to_string().into();
+    }
+    assert_eq!(answer.status, denial.status(), "{answer:?}");
+    assert_eq!(answer.json(), expected);
+    assert_eq!(answer.header("Content-Type"), Some("application/json"));
+    assert_eq!(answer.header("WWW-Authenticate"), denial.challenge().as_deref());
+    assert_eq!(answer.header("Cache-Control"), Some("no-store"));
+    assert_eq!(answer.header("Retry-After"), (*denial == Denial::Unavailable).then_some("1"));
+}
+
+#[rocket::async_test]
+async fn a_live_token_is_let_in() {
+    let app = App::new().await;
+    let pair = app.alice().await;
+    let answer = app.get_with("/access", pair.access_token()).await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "alice"));
+    let answer = app.get_with("/refresh", pair.refresh_token().unwrap()).await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "refresh"));
+    assert_eq!(app.get_with("/fresh", pair.access_token()).await.status, 200);
+}
+
+#[rocket::async_test]
+async fn no_token_is_missing() {
+    let app = App::new().await;
+    let answer = app.get("/access", &[]).await;
+    assert_denied(&answer, &Denial::Missing);
+    assert_eq!(answer.header("WWW-Authenticate"), Some(r#"Bearer realm="counterfoil""#));
+    let basic = [("Authorization", "Basic dGVzdDp0ZXN0".to_owned())];
+    assert_denied(&app.get("/access", &basic).await, &Denial::Missing);
+}
+
+#[rocket::async_test]
+async fn what_is_no_token_is_malformed() {
+    let app = App::new().await;
+    for value in ["Bearer", "Bearer x", "Bearer a.b.c", "Bearer a b"] {
+        let answer = app.get("/access", &[("Authorization", value.to_owned())]).await;
+        assert_denied(&answer, &Denial::Malformed);
+    }
+}
+
+#[rocket::async_test]
+async fn a_token_of_another_key_is_invalid() {
+    let app = App::new().await;
+    let other = App::new().await;
+    let token = other.alice().await;
+    assert_denied(&app.get_with("/access", token.access_token()).await, &Denial::Invalid);
+}
+
+#[rocket::async_test]
+async fn a_token_for_another_audience_is_invalid() {
+    let app = App::new().await;
+    let token = app.issue(alice().audience(["https://elsewhere.example"]).unwrap()).await;
+    assert_denied(&app.get_with("/access", token.access_token()).await, &Denial::Invalid);
+}
+
+#[rocket::async_test]
+async fn an_expired_token_is_expired() {
+    let app = App::new().await;
+    let pair = app.alice().await;
+    app.clock.advance(Duration::from_secs(15 * 60 - 1));
+    assert_eq!(app.get_with("/access", pair.access_token()).await.status, 200);
+    app.clock.advance(Duration::from_secs(1));
+    assert_denied(&app.get_with("/access", pair.access_token()).await, &Denial::Expired);
+    assert_eq!(app.get_with("/refresh", pair.refresh_token().unwrap()).await.status, 200);
+}
+
+#[rocket::async_test]
+async fn a_token_from_ahead_is_not_yet_valid_and_one_from_another_database_unknown() {
+    let settings = Settings::for_tests();
+    let app = App::with_settings(settings.clone()).await;
+    let clock = ManualClock::here();
+    let elsewhere = Registry::open(settings, clock.clone()).await.unwrap();
+
+    let token = elsewhere.issue(alice()).await.unwrap();
+    assert_denied(&app.get_with("/access", token.access_token()).await, &Denial::Unknown);
+
+    clock.advance(Duration::from_secs(60));
+    let token = elsewhere.issue(alice()).await.unwrap();
+    assert_denied(&app.get_with("/access", token.access_token()).await, &Denial::NotYetValid);
+}
+
+#[rocket::async_test]
+async fn a_revoked_token_is_revoked_until_that_is_undone() {
+    let app = App::new().await;
+    let pair = app.alice().await;
+    let (jti, actor) = (pair.access_claims().jti, Actor::subject(&pair.access_claims().sub));
+    app.registry().revoke(jti, actor.clone()).await.unwrap();
+    assert_denied(&app.get_with("/access", pair.access_token()).await, &Denial::Revoked);
+    app.registry().unrevoke(jti, actor.clone()).await.unwrap();
+    assert_eq!(app.get_with("/access", pair.access_token()).await.status, 200);
+
+    app.registry().end_session(pair.access_claims().sid, actor).await.unwrap();
+    assert_denied(&app.get_with("/access", pair.access_token()).await, &Denial::Revoked);
+    assert_denied(&app.get_with("/refresh", pair.refresh_token().unwrap()).await, &Denial::Revoked);
+}
+
+#[rocket::async_test]
+async fn a_token_of_the_other_type_is_the_wrong_one() {
+    let app = App::new().await;
+    let pair = app.alice().await;
+    assert_denied(&app.get_with("/access", pair.refresh_token().unwrap()).await, &Denial::WrongType);
+    assert_denied(&app.get_with("/refresh", pair.access_token()).await, &Denial::WrongType);
+}
+
+#[rocket::async_test]
+async fn a_refreshed_token_is_not_fresh() {
+    let app = App::new().await;
+    let pair = app.alice().await;
+    let answer = app.post("/refresh", &[bearer(pair.refresh_token().unwrap())], "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(app.get_with("/access", &token).await.status, 200);
+    let answer = app.get_with("/fresh", &token).await;
+    assert_denied(&answer, &Denial::NotFresh);
+    assert!(answer.header("WWW-Authenticate").unwrap().contains(r#"error="insufficient_user_authentication""#));
+}
+
+#[rocket::async_test]
+async fn a_missing_scope_is_named() {
+    let app = App::new().await;
+    let token = app.issue(alice().scope("notes:write".parse().unwrap())).await;
+    let answer = app.get_with("/read", token.access_token()).await;
+    assert_denied(&answer, &Denial::InsufficientScope { missing: "notes:read".parse().unwrap() });
+    assert_eq!(
+        answer.header("WWW-Authenticate"),
+        Some(r#"Bearer realm="counterfoil", error="insufficient_scope", scope="notes:read""#)
+    );
+}
+
+#[rocket::async_test]
+async fn two_headers_are_ambiguous() {
+    let app = App::new().await;
+    let pair = app.alice().await;
+    let answer = app.get("/access", &[bearer(pair.access_token()), bearer(pair.access_token())]).await;
+    assert_denied(&answer, &Denial::Ambiguous);
+}
+
+#[rocket::async_test]
+async fn a_registry_that_can_not_be_asked_is_unavailable() {
+    let app = App::new().await;
+    let pair = app.alice().await;
+    app.registry().close().await;
+    for path in ["/access", "/optional", "/read", "/user"] {
+        assert_denied(&app.get_with(path, pair.access_token()).await, &Denial::Unavailable);
+    }
+    // What needs no database is still told apart.
+    assert_denied(&app.get("/access", &[]).await, &Denial::Missing);
+}
+
+#[rocket::async_test]
+async fn a_route_may_answer_by_itself() {
+    let app = App::new().await;
+    let pair = app.alice().await;
+    let answer = app.get("/result", &[]).await;
+    assert_eq!((answer.status, answer.text.as_str()), (418, "token_missing"));
+    let answer = app.get_with("/result", pair.access_token()).await;
+    assert_eq!((answer.status, answer.text.as_str()), (418, "insufficient_scope"));
+    let reader = app.issue(alice().scope("notes:read".parse().unwrap())).await;
+    let answer = app.get_with("/result", reader.access_token()).await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "alice"));
+    // A denial that a route returns is answered as one that Rocket catches.
+    assert_denied(&app.get("/answered", &[]).await, &Denial::Missing);
+}
+
+#[rocket::catch(401)]
+fn own_catcher(status: Status, request: &rocket::Request<'_>) -> String {
+    counterfoil::denial(status, request).map_or("none".to_owned(), |denial| format!("own: {}", denial.code()))
+}
+
+#[rocket::catch(default)]
+fn own_default(status: Status, _: &rocket::Request<'_>) -> String {
+    format!("own default: {status}")
+}
+
+#[rocket::get("/forbidden")]
+fn forbidden() -> Status {
+    Status::Forbidden
+}
+
+#[rocket::async_test]
+async fn an_application_s_own_catchers_win() {
+    let app = rocket()
+        .mount("/", rocket::routes![forbidden])
+        .register("/", rocket::catchers![own_catcher, own_default])
+        .attach(counterfoil::fairing().settings(Settings::for_tests()));
+    let client = Client::untracked(app).await.unwrap();
+    let text = |response: rocket::local::asynchronous::LocalResponse<'_>| response.status().code;
+
+    let answer = client.get("/access").dispatch().await;
+    assert_eq!(text(answer), 401);
+    let answer = client.get("/access").dispatch().await.into_string().await;
+    assert_eq!(answer.as_deref(), Some("own: token_missing"));
+    // A 403 that is no denial goes where it would have gone.
+    let answer = client.get("/forbidden").dispatch().await.into_string().await;
+    assert_eq!(answer.as_deref(), Some("own default: 403 Forbidden"));
+    // A denial goes to the catcher for it.
+    let registry: &Registry = client.rocket().state().unwrap();
+    let pair = registry.issue(alice()).await.unwrap();
+    let header = rocket::http::Header::new("Authorization", bearer(pair.access_token()).1);
+    let answer = client.get("/read").header(header).dispatch().await.into_string().await;
+    assert!(answer.unwrap().contains("insufficient_scope"));
+}

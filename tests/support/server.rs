@@ -1,0 +1,310 @@
+//! The real server on a real socket, in this process, with a clock that the test moves.
+
+use std::fs::Permissions;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use counterfoil::{Grant, ManualClock, Registry};
+use rocket::fairing::AdHoc;
+use rocket::figment::Figment;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::client::{Answer, Call};
+use super::forge::Key;
+
+/// The administrator that the first start creates, and its password.
+pub(crate) const ADMIN: &str = "admin";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+pub(crate) const ISSUER: &str = "https://issuer.example";
+
+/// Argon2id at its cheapest: what is tested is not how long it takes.
+const PASSWORD_MEMORY_KIB: u32 = 64;
+const PASSWORD_ITERATIONS: u32 = 1;
+
+/// Which database a test runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Database {
+    Sqlite,
+    Postgres,
+}
+
+/// The settings of one server, which a test may change.
+pub(crate) struct Settings(Figment);
+
+impl Settings {
+    /// With this key under `counterfoil`.
+    pub(crate) fn set(self, key: &str, value: impl Into<Value>) -> Self {
+        Self(self.0.merge((format!("counterfoil.{key}"), value.into())))
+    }
+}
+
+/// A running server. It stops when it is dropped.
+pub(crate) struct Server {
+    pub(crate) clock: ManualClock,
+    /// The key that it signs with.
+    pub(crate) key: Key,
+    /// The handle that its routes use, for what has no route.
+    pub(crate) registry: Registry,
+    port: u16,
+    http: reqwest::Client,
+    database_url: String,
+    shutdown: rocket::Shutdown,
+    /// Last, so that the files outlive what uses them.
+    home: TempDir,
+}
+
+impl Server {
+    /// Starts a server on a fresh database.
+    pub(crate) async fn start(database: Database, change: impl FnOnce(Settings) -> Settings) -> Self {
+        assert!(
+            std::env::var_os("DATABASE_URL").is_none(),
+            "unset DATABASE_URL: it would be used in place of a fresh one"
+        );
+        let home = tempfile::tempdir().expect("a directory");
+        let database_url = match database {
+            Database::Sqlite => format!("sqlite://{}", home.path().join("counterfoil.db").display()),
+            Database::Postgres => super::postgres::database(),
+        };
+        let key = Key::generate();
+        let key_file = write(&home, "key.pem", &key.private_pem());
+        let password_file = write(&home, "password", &format!("{PASSWORD}\n"));
+        let figment = Figment::from(rocket::Config::debug_default())
+            .merge(("address", "127.0.0.1"))
+            .merge(("port", 0))
+            .merge(("log_level", "off"))
+            .merge(("cli_colors", false))
+            .merge(("ip_header", false))
+            .merge(("shutdown", json!({ "ctrlc": false, "signals": [], "grace": 1, "mercy": 1 })));
+        let settings = Settings(figment)
+            .set("database_url", database_url.clone())
+            .set("database_pool", 3)
+            .set("issuer", ISSUER)
+            .set("password", json!({ "memory_kib": PASSWORD_MEMORY_KIB, "iterations": PASSWORD_ITERATIONS }))
+            .set("purge", json!({ "every": "1d" }))
+            .set("first_admin_password_file", json!(password_file));
+
+        let clock = ManualClock::here();
+        let (started, start) = oneshot::channel();
+        let liftoff = AdHoc::on_liftoff("tell the test", |rocket| {
+            let registry = rocket.state::<Registry>().expect("the fairing manages the registry").clone();
+            let sent = started.send((rocket.config().port, rocket.shutdown(), registry));
+            Box::pin(async move { assert!(sent.is_ok(), "the test waits for the start") })
+        });
+        let mut figment = change(settings).0;
+        if !figment.contains("counterfoil.keys.secret") {
+            figment = figment.join(("counterfoil.keys.file", key_file));
+        }
+        let rocket = counterfoil::server_with_clock(figment, clock.clone()).attach(liftoff);
+        let running = tokio::spawn(rocket.launch());
+        let (port, shutdown, registry) = match start.await {
+            Ok(start) => start,
+            Err(_) => panic!("the server does not start: {:?}", running.await.map(|launch| launch.err())),
+        };
+        // No proxy of the environment: it would be asked for this host too.
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
+        Self { clock, key, registry, port, http, database_url, shutdown, home }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Call {
+        self.call("GET", path)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Call {
+        self.call("POST", path)
+    }
+
+    pub(crate) fn put(&self, path: &str) -> Call {
+        self.call("PUT", path)
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Call {
+        self.call("DELETE", path)
+    }
+
+    pub(crate) fn patch(&self, path: &str) -> Call {
+        self.call("PATCH", path)
+    }
+
+    pub(crate) fn call(&self, method: &str, path: &str) -> Call {
+        let method = method.parse().expect("a method");
+        Call::new(self.http.request(method, format!("http://127.0.0.1:{}{path}", self.port)), path)
+    }
+
+    /// Sends these bytes and reads the status and all the server says, for what no client would send.
+    pub(crate) async fn raw(&self, request: impl Into<Vec<u8>>) -> (u16, String) {
+        let (port, request) = (self.port, request.into());
+        tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+            stream.write_all(&request).expect("the request is sent");
+            let mut answer = Vec::new();
+            // A server that refuses a request may reset the connection after its answer.
+            let _ = stream.read_to_end(&mut answer);
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+            (status.unwrap_or_else(|| panic!("no status in {answer:?}")), answer)
+        })
+        .await
+        .expect("the thread ends well")
+    }
+
+    /// Logs the administrator in.
+    pub(crate) async fn login(&self) -> Pair {
+        self.login_as(ADMIN, PASSWORD).await
+    }
+
+    pub(crate) async fn login_as(&self, username: &str, password: &str) -> Pair {
+        let answer = self.post("/login").json(&json!({ "username": username, "password": password })).send().await;
+        Pair::of(&answer.ok(200))
+    }
+
+    /// Issues a pair to a subject that is no user of the server, as an application would.
+    pub(crate) async fn issue(&self, subject: &str, scope: &str) -> Pair {
+        self.issue_with(subject, scope, |grant| grant).await
+    }
+
+    pub(crate) async fn issue_with(&self, subject: &str, scope: &str, change: impl FnOnce(Grant) -> Grant) -> Pair {
+        let grant = Grant::to(subject.parse().expect("a subject")).scope(scope.parse().expect("scopes")).fresh(true);
+        let issued = self.registry.issue(change(grant)).await.expect("tokens are issued");
+        Pair {
+            access: issued.access_token().to_owned(),
+            refresh: issued.refresh_token().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Adds a user with the command line, with this password.
+    pub(crate) fn add_user(&self, username: &str, password: &str, scopes: &[&str]) {
+        let mut arguments = vec!["user", "add", username];
+        for scope in scopes {
+            arguments.extend(["--scope", scope]);
+        }
+        self.command_ok(&arguments, password);
+    }
+
+    /// Runs the command line on the server's database; it must succeed.
+    pub(crate) fn command_ok(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.command(arguments, input);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Runs the command line on the server's database, with this line on its standard input.
+    pub(crate) fn command(&self, arguments: &[&str], input: &str) -> Output {
+        self.command_with(&[], arguments, input)
+    }
+
+    /// The same with further variables in its environment.
+    pub(crate) fn command_with(&self, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_counterfoil"))
+            .args(arguments)
+            .current_dir(self.home.path())
+            .env_clear()
+            .env("COUNTERFOIL_DATABASE_URL", &self.database_url)
+            .env("COUNTERFOIL_ISSUER", ISSUER)
+            .env("COUNTERFOIL_KEYS__FILE", self.home.path().join("key.pem"))
+            .env("COUNTERFOIL_PASSWORD__MEMORY_KIB", PASSWORD_MEMORY_KIB.to_string())
+            .env("COUNTERFOIL_PASSWORD__ITERATIONS", PASSWORD_ITERATIONS.to_string())
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // A program that needs no input may have ended already.
+        let _ = writeln!(stdin, "{input}");
+        drop(stdin);
+        child.wait_with_output().expect("the program ends")
+    }
+
+    /// The claims that an access token of the administrator has, fit for one that was never issued.
+    pub(crate) fn claims(&self) -> Value {
+        let now = self.now();
+        json!({
+            "iss": ISSUER,
+            "sub": ADMIN,
+            "aud": ISSUER,
+            "exp": now + 900,
+            "nbf": now,
+            "iat": now,
+            "jti": "0190a5a0-0000-7000-8000-000000000001",
+            "type": "access",
+            "sid": "0190a5a0-0000-7000-8000-000000000002",
+            "client_id": "counterfoil",
+            "fresh": true,
+            "scope": "registry:admin",
+        })
+    }
+
+    /// The server's time in whole seconds.
+    pub(crate) fn now(&self) -> i64 {
+        counterfoil::Clock::now_seconds(&self.clock)
+    }
+
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// What `GET /protected` says to this token.
+    pub(crate) async fn protected(&self, token: &str) -> Answer {
+        self.get("/protected").bearer(token).send().await
+    }
+
+    #[track_caller]
+    pub(crate) fn accepts(&self, token: &str) -> impl Future<Output = ()> {
+        let call = self.get("/protected").bearer(token);
+        let caller = std::panic::Location::caller();
+        async move {
+            let answer = call.send().await;
+            assert_eq!(answer.status, 200, "at {caller}: {answer:?}");
+            assert_eq!(answer.body_json(), json!({ "hello": "world" }));
+        }
+    }
+
+    /// `GET /protected` refuses this token with this code.
+    #[track_caller]
+    pub(crate) fn refuses(&self, token: &str, code: &'static str) -> impl Future<Output = ()> {
+        let call = self.get("/protected").bearer(token);
+        let caller = std::panic::Location::caller();
+        async move {
+            let answer = call.send().await;
+            assert_eq!((answer.status, &answer.body_json()["error"]), (401, &json!(code)), "at {caller}: {answer:?}");
+            answer.error(401, code);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.clone().notify();
+    }
+}
+
+/// The tokens of one log-in.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+}
+
+impl Pair {
+    pub(crate) fn of(body: &Value) -> Self {
+        let text = |name: &str| body[name].as_str().unwrap_or_else(|| panic!("{name} in {body}")).to_owned();
+        Self { access: text("access_token"), refresh: text("refresh_token") }
+    }
+}
+
+fn write(home: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = home.path().join(name);
+    std::fs::write(&path, text).expect("the file is written");
+    // A server warns of secrets that others can read.
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("the file can be kept to oneself");
+    path
+}
