@@ -5,8 +5,21 @@
 mod support;
 
 mod accounts;
+mod admin;
+mod algorithms;
 mod binary;
+mod check_endpoint;
+mod check_refresh_mode;
+mod contract_errors;
+mod cookies;
+mod expiry_purge;
 mod guards;
+mod import;
 mod layering;
+mod locations;
+mod password;
 mod quickstart;
 mod registry;
+mod seed_flow;
+mod sessions;
+mod tokens;

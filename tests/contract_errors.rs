@@ -1,0 +1,179 @@
+//! Each row of the contract's table of errors. That every answer has the contract's form, with its challenge and its
+//! headers, is in `Answer::error`, which all tests use.
+
+use crate::support::forge::jti_of;
+use crate::support::{ADMIN, PASSWORD, Server, json, on_both};
+
+on_both! {
+    async fn without_a_token_or_with_another_scheme_it_is_missing(server: Server) {
+        let pair = server.login().await;
+        server.get("/protected").send().await.error(401, "token_missing");
+        let basic = format!("Basic {}", pair.access);
+        for scheme in [basic.as_str(), "Basic dXNlcjpwYXNz", "Negotiate x"] {
+            let answer = server.get("/protected").header("Authorization", scheme).send().await;
+            answer.error(401, "token_missing");
+            assert!(!answer.header("WWW-Authenticate").unwrap().contains("error"), "{answer:?}");
+        }
+        // RFC 9110 §11.1: the scheme is compared case-insensitively.
+        for scheme in ["bearer", "BEARER", "bEaReR"] {
+            let value = format!("{scheme} {}", pair.access);
+            assert_eq!(server.get("/protected").header("Authorization", &value).send().await.status, 200, "{scheme}");
+        }
+    }
+
+    async fn what_is_no_token_is_malformed(server: Server) {
+        for token in ["x", "x.y", "a.b.c", "a.b.c.d", "a.b.c.d.e", "..", "eyJhbGciOiJub25lIn0", "%%%"] {
+            server.refuses(token, "token_malformed").await;
+        }
+    }
+
+    async fn another_signature_is_invalid(server: Server) {
+        let mut token = server.login().await.access;
+        let last = if token.ends_with('A') { "Q" } else { "A" };
+        token.replace_range(token.len() - 10..token.len() - 9, last);
+        let answer = server.protected(&token).await;
+        answer.error(401, "token_invalid");
+    }
+
+    async fn a_token_expires_at_exp_and_not_before(server: Server) {
+        let pair = server.login().await;
+        server.advance(899);
+        server.accepts(&pair.access).await;
+        server.advance(1);
+        server.refuses(&pair.access, "token_expired").await;
+    }
+
+    async fn each_type_opens_its_own_routes_only(server: Server) {
+        let pair = server.login().await;
+        server.refuses(&pair.refresh, "token_wrong_type").await;
+        server.get("/auth/tokens").bearer(&pair.refresh).send().await.error(401, "token_wrong_type");
+        server.post("/refresh").bearer(&pair.access).send().await.error(401, "token_wrong_type");
+    }
+
+    async fn a_fresh_route_asks_for_a_fresh_token(server: Server) {
+        let pair = server.login().await;
+        let refreshed = server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
+        let stale = refreshed["access_token"].as_str().unwrap();
+        let personal = server.post("/auth/tokens").bearer(stale).json(&json!({ "label": "script" }));
+        personal.send().await.error(401, "fresh_token_required");
+        let body = json!({ "current": PASSWORD, "new": "another long password" });
+        server.post("/auth/password").bearer(stale).json(&body).send().await.error(401, "fresh_token_required");
+        server.get("/auth/check?fresh=true").bearer(stale).send().await.error(401, "fresh_token_required");
+    }
+
+    async fn a_missing_scope_is_named(server: Server) {
+        let pair = server.issue("alice", "notes:read").await;
+        let answer = server.get("/auth/all-tokens").bearer(&pair.access).send().await;
+        answer.error(403, "insufficient_scope");
+        assert!(answer.header("WWW-Authenticate").unwrap().contains(r#"scope="registry:admin""#), "{answer:?}");
+    }
+
+    async fn a_record_that_is_not_there_is_not_found(server: Server) {
+        let pair = server.login().await;
+        let answer = server.get("/auth/tokens/0190a5a0-0000-7000-8000-000000000001").bearer(&pair.access).send().await;
+        assert_eq!(answer.error(404, "not_found"), "Token not found");
+        let path = "/auth/sessions/0190a5a0-0000-7000-8000-000000000001";
+        let answer = server.delete(path).bearer(&pair.access).send().await;
+        assert_eq!(answer.error(404, "not_found"), "Session not found");
+    }
+
+    async fn an_unknown_path_is_not_found(server: Server) {
+        for path in ["/", "/nothing", "/auth", "/auth/tokens/a/b/c", "/login/", "/..%2f", "/%00", "/protected/x"] {
+            let answer = server.get(path).send().await;
+            answer.error(404, "not_found");
+        }
+        let pair = server.login().await;
+        server.get("/nothing").bearer(&pair.access).send().await.error(404, "not_found");
+    }
+
+    async fn a_wrong_method_is_told_which_are_right(server: Server) {
+        for (method, path, allowed) in [
+            ("GET", "/login", vec!["POST"]),
+            ("DELETE", "/refresh", vec!["POST"]),
+            ("POST", "/protected", vec!["GET"]),
+            ("PUT", "/auth/tokens", vec!["GET", "POST"]),
+            ("POST", "/auth/tokens/revoke/0190a5a0-0000-7000-8000-000000000001", vec!["PUT"]),
+            ("GET", "/auth/password", vec!["POST"]),
+        ] {
+            let answer = server.call(method, path).send().await;
+            answer.error(405, "method_not_allowed");
+            let allow: Vec<&str> = answer.header("Allow").unwrap().split(',').map(str::trim).collect();
+            for method in allowed {
+                assert!(allow.contains(&method), "{path}: {allow:?}");
+            }
+            assert!(!allow.contains(&method), "{path}: {allow:?}");
+        }
+    }
+
+    async fn a_final_revocation_stays(server: Server) {
+        let (ended, other) = (server.login().await, server.login().await);
+        server.post("/logout").bearer(&ended.access).send().await.says("Successfully logged out");
+        let path = format!("/auth/tokens/unrevoke/{}", jti_of(&ended.access));
+        server.put(&path).bearer(&other.access).send().await.error(409, "revocation_final");
+    }
+
+    async fn a_body_that_can_not_be_read_says_why(server: Server) {
+        let login = || server.post("/login");
+        login().json_bytes("{").send().await.error(400, "invalid_request");
+        login().json_bytes("").send().await.error(400, "invalid_request");
+        login().body("text/plain", "{}").send().await.error(415, "invalid_request");
+        login().json_bytes(vec![b' '; 2_000_000]).send().await.error(413, "invalid_request");
+        let msg = login().json(&json!({ "username": ADMIN })).send().await.error(422, "invalid_request");
+        assert!(msg.contains("password"), "{msg}");
+        let msg = login().json(&json!({ "username": 1, "password": "x" })).send().await.error(422, "invalid_request");
+        assert!(msg.contains("username"), "{msg}");
+    }
+
+    async fn two_tokens_are_an_error_and_no_choice(server: Server) {
+        let (one, two) = (server.login().await, server.login().await);
+        let bearer = |token: &str| format!("Bearer {token}");
+        for (first, second) in [(&one, &two), (&one, &one)] {
+            let call = server.get("/protected").bearer(&first.access).header("Authorization", &bearer(&second.access));
+            call.send().await.error(400, "invalid_request");
+        }
+        let call = server.get("/protected").header("Authorization", "Basic dTpw").bearer(&one.access);
+        call.send().await.error(400, "invalid_request");
+    }
+
+    async fn two_tokens_in_two_places_are_an_error_too(database: Database) {
+        let server = Server::start(database, |settings| settings.set("locations", json!(["header", "query"]))).await;
+        let (one, two) = (server.login().await, server.login().await);
+        let path = format!("/protected?jwt={}", two.access);
+        server.get(&path).bearer(&one.access).send().await.error(400, "invalid_request");
+        let same = format!("/protected?jwt={}", one.access);
+        assert_eq!(server.get(&same).bearer(&one.access).send().await.status, 200);
+        let twice = format!("/protected?jwt={}&jwt={}", one.access, two.access);
+        server.get(&twice).send().await.error(400, "invalid_request");
+    }
+
+    async fn guessing_is_limited_and_says_when_to_come_back(database: Database) {
+        let server = Server::start(database, |settings| settings.set("login", json!({ "limit": 3 }))).await;
+        let guess = || server.post("/login").json(&json!({ "username": "nobody", "password": "guess" }));
+        for _ in 0..3 {
+            guess().send().await.error(401, "bad_credentials");
+        }
+        let answer = guess().send().await;
+        answer.error(429, "rate_limited");
+        let seconds: u64 = answer.header("Retry-After").unwrap().parse().unwrap();
+        server.advance(seconds);
+        guess().send().await.error(401, "bad_credentials");
+        // Others are not held up.
+        server.login().await;
+    }
+
+    async fn without_its_database_the_registry_says_that_it_can_not_tell(server: Server) {
+        let pair = server.login().await;
+        server.registry.close().await;
+        for call in [server.get("/protected"), server.get("/auth/check"), server.get("/auth/tokens")] {
+            call.bearer(&pair.access).send().await.error(503, "registry_unavailable");
+        }
+        server.post("/refresh").bearer(&pair.refresh).send().await.error(503, "registry_unavailable");
+        let body = json!({ "username": ADMIN, "password": PASSWORD });
+        server.post("/login").json(&body).send().await.error(503, "registry_unavailable");
+        // What needs no database to be refused is refused.
+        server.refuses("x", "token_malformed").await;
+        server.get("/protected").send().await.error(401, "token_missing");
+        assert_eq!(server.get("/livez").send().await.status, 200);
+        assert_eq!(server.get("/readyz").send().await.status, 503);
+    }
+}

@@ -1,0 +1,126 @@
+//! Tokens from before the registry was adopted: as Flask-JWT-Extended issued them, refused until they are imported.
+
+use crate::support::forge::sign_hs256;
+use crate::support::server::Settings;
+use crate::support::{Server, Value, json, on_both};
+
+const OLD_SECRET: &str = "the secret of the application before, long enough";
+
+fn accepting(settings: Settings) -> Settings {
+    settings.set("keys.accept", json!([{ "secret": OLD_SECRET }]))
+}
+
+/// A token of Flask-JWT-Extended: version 4 names the subject `sub`, versions 2 and 3 `identity`.
+fn old_token(server: &Server, subject_claim: &str, jti: &str, token_type: &str) -> String {
+    let now = server.now();
+    let claims = json!({
+        "fresh": false, "iat": now - 60, "jti": jti, "type": token_type, (subject_claim): "alice", "nbf": now - 60,
+        "exp": now + 600, "colour": "green",
+    });
+    sign_hs256(OLD_SECRET.as_bytes(), &json!({ "alg": "HS256", "typ": "JWT" }), &claims)
+}
+
+fn import(server: &Server, token: &str) -> std::process::Output {
+    let accept = json!([{ "secret": OLD_SECRET }]).to_string();
+    server.command_with(&[("COUNTERFOIL_KEYS__ACCEPT", &accept)], &["token", "import", "--json"], token)
+}
+
+on_both! {
+    async fn they_are_refused_before_and_accepted_after(database: Database) {
+        let server = Server::start(database, accepting).await;
+        for (claim, jti) in
+            [("sub", "7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a01"), ("identity", "7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a02")]
+        {
+            let token = old_token(&server, claim, jti, "access");
+            server.refuses(&token, "token_unknown").await;
+            let output = import(&server, &token);
+            assert!(output.status.success(), "{output:?}");
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!((&report["imported"], &report["known"]), (&json!(1), &json!(0)));
+            server.accepts(&token).await;
+            let answer = server.get("/auth/check").bearer(&token).send().await;
+            assert_eq!((answer.status, answer.header("X-Auth-Subject")), (204, Some("alice")));
+
+            // From here on it is a token like any other.
+            let listed = server.get("/auth/tokens").bearer(&token).send().await.ok(200);
+            assert!(listed.as_array().unwrap().iter().any(|record| record["token"]["jti"] == jti), "{listed}");
+            server.get("/auth/all-tokens").bearer(&token).send().await.error(403, "insufficient_scope");
+            let revoke = format!("/auth/tokens/revoke/{jti}");
+            server.put(&revoke).bearer(&token).send().await.says("Token successfully revoked");
+            server.refuses(&token, "token_revoked").await;
+            let report: Value = serde_json::from_slice(&import(&server, &token).stdout).unwrap();
+            assert_eq!((&report["imported"], &report["known"]), (&json!(0), &json!(1)));
+            server.refuses(&token, "token_revoked").await;
+        }
+    }
+
+    async fn a_refresh_token_is_imported_as_one(database: Database) {
+        let server = Server::start(database, accepting).await;
+        let token = old_token(&server, "sub", "7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a03", "refresh");
+        server.post("/refresh").bearer(&token).send().await.error(401, "token_unknown");
+        server.registry.import(&token).await.unwrap();
+        server.refuses(&token, "token_wrong_type").await;
+        let refreshed = server.post("/refresh").bearer(&token).send().await.ok(200);
+        server.accepts(refreshed["access_token"].as_str().unwrap()).await;
+        server.post("/logout").bearer(&token).send().await.says("Successfully logged out");
+        server.refuses(refreshed["access_token"].as_str().unwrap(), "token_revoked").await;
+        server.post("/refresh").bearer(&token).send().await.error(401, "token_revoked");
+    }
+
+    async fn an_accepted_key_vouches_for_imported_tokens_alone(database: Database) {
+        let server = Server::start(database, accepting).await;
+        // Whoever still holds the old secret can't make tokens in the form of the registry's own.
+        let header = json!({ "alg": "HS256", "typ": "at+jwt" });
+        let forged = sign_hs256(OLD_SECRET.as_bytes(), &header, &server.claims());
+        server.refuses(&forged, "token_unknown").await;
+        let real = server.login().await;
+        let mut claims = server.claims();
+        claims["jti"] = json!(crate::support::forge::jti_of(&real.access));
+        for typ in ["at+jwt", "JWT"] {
+            let header = json!({ "alg": "HS256", "typ": typ });
+            server.refuses(&sign_hs256(OLD_SECRET.as_bytes(), &header, &claims), "token_invalid").await;
+        }
+        // An imported record is good for its own subject and type.
+        let jti = "7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a04";
+        let token = old_token(&server, "sub", jti, "access");
+        server.registry.import(&token).await.unwrap();
+        let now = server.now();
+        let claims =
+            json!({ "sub": "admin", "jti": jti, "type": "access", "fresh": true, "exp": now + 600, "iat": now });
+        let forged = sign_hs256(OLD_SECRET.as_bytes(), &json!({ "alg": "HS256", "typ": "JWT" }), &claims);
+        server.refuses(&forged, "token_invalid").await;
+        server.accepts(&token).await;
+    }
+
+    async fn what_is_not_fit_is_not_imported(database: Database) {
+        let server = Server::start(database, accepting).await;
+        let now = server.now();
+        let header = json!({ "alg": "HS256", "typ": "JWT" });
+        let sign = |claims: &Value| sign_hs256(OLD_SECRET.as_bytes(), &header, claims);
+        let jti = "7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a05";
+        for claims in [
+            json!({ "sub": "alice", "jti": jti, "exp": now }),
+            json!({ "sub": "alice", "jti": jti }),
+            json!({ "sub": "alice", "jti": "x", "exp": now + 60 }),
+            json!({ "sub": "alice", "exp": now + 60 }),
+            json!({ "jti": jti, "exp": now + 60 }),
+            json!({ "sub": "alice", "jti": jti, "exp": now + 60, "type": "id" }),
+        ] {
+            let error = server.registry.import(&sign(&claims)).await.unwrap_err();
+            assert!(error.is_invalid(), "{claims}: {error}");
+        }
+        let other = sign_hs256(
+            b"another secret that is long enough too",
+            &header,
+            &json!({ "sub": "a", "jti": jti, "exp": now + 60 }),
+        );
+        assert!(server.registry.import(&other).await.unwrap_err().is_invalid());
+        let error = server.registry.import("x").await.unwrap_err();
+        assert!(error.is_invalid(), "{error}");
+    }
+
+    async fn without_the_old_key_they_are_invalid(server: Server) {
+        let token = old_token(&server, "sub", "7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a06", "access");
+        server.refuses(&token, "token_invalid").await;
+    }
+}

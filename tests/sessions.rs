@@ -1,0 +1,93 @@
+//! Sessions: all that descends from one log-in.
+
+use crate::support::forge::sid_of;
+use crate::support::{ADMIN, PASSWORD, Pair, Server, Value, json, on_both};
+
+async fn login(server: &Server, label: &str, agent: &str) -> Pair {
+    let body = json!({ "username": ADMIN, "password": PASSWORD, "label": label });
+    Pair::of(&server.post("/login").header("User-Agent", agent).json(&body).send().await.ok(200))
+}
+
+async fn list(server: &Server, access: &str) -> Vec<Value> {
+    server.get("/auth/sessions").bearer(access).send().await.ok(200).as_array().unwrap().clone()
+}
+
+on_both! {
+    async fn a_list_says_which_is_the_current_one_and_what_began_it(server: Server) {
+        let began = server.registry.now();
+        let phone = login(&server, "phone", "Phone/1").await;
+        server.advance(60);
+        let laptop = login(&server, "laptop", "Laptop/2").await;
+        let listed = list(&server, &phone.access).await;
+        assert_eq!(listed.len(), 2);
+        let (first, second) = (&listed[0], &listed[1]);
+        assert_eq!((&first["sid"], &first["label"]), (&json!(sid_of(&laptop.access)), &json!("laptop")));
+        assert_eq!(first["current"], false);
+        let at = |seconds: i64| {
+            let at = began + chrono::TimeDelta::seconds(seconds);
+            json!(at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+        };
+        assert_eq!(
+            *second,
+            json!({
+                "sid": sid_of(&phone.access), "current": true, "label": "phone", "client": Value::Null,
+                "ip": "127.0.0.1", "user_agent": "Phone/1", "created_at": at(0), "last_seen_at": at(0),
+                "expires_at": at(30 * 24 * 60 * 60),
+            })
+        );
+
+        server.post("/refresh").bearer(&phone.refresh).send().await.ok(200);
+        let listed = list(&server, &phone.access).await;
+        assert_eq!(listed[1]["last_seen_at"], at(60));
+        assert_eq!(listed[1]["created_at"], at(0));
+    }
+
+    async fn an_ended_session_takes_all_its_tokens_along_and_leaves_the_list(server: Server) {
+        let (one, two) = (server.login().await, server.login().await);
+        let refreshed = server.post("/refresh").bearer(&one.refresh).send().await.ok(200);
+        let path = format!("/auth/sessions/{}", sid_of(&one.access));
+        let answer = server.delete(&path).bearer(&two.access).send().await.ok(200);
+        assert_eq!(answer["revoked"], 3, "{answer}");
+        assert!(answer["msg"].is_string(), "{answer}");
+        server.refuses(&one.access, "token_revoked").await;
+        server.refuses(refreshed["access_token"].as_str().unwrap(), "token_revoked").await;
+        server.post("/refresh").bearer(&one.refresh).send().await.error(401, "token_revoked");
+        let listed = list(&server, &two.access).await;
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0]["sid"], sid_of(&two.access));
+
+        // One may end the session one speaks from.
+        let path = format!("/auth/sessions/{}", sid_of(&two.access));
+        assert_eq!(server.delete(&path).bearer(&two.access).send().await.ok(200)["revoked"], 2);
+        server.refuses(&two.access, "token_revoked").await;
+    }
+
+    async fn others_sessions_are_not_there(server: Server) {
+        let mine = server.login().await;
+        let theirs = server.issue("mallory", "").await;
+        let sid = sid_of(&mine.access);
+        for sid in [sid.as_str(), "0190a5a0-0000-7000-8000-000000000001", "no-uuid", "%00", "%27%3B--"] {
+            let answer = server.delete(&format!("/auth/sessions/{sid}")).bearer(&theirs.access).send().await;
+            assert_eq!(answer.error(404, "not_found"), "Session not found");
+        }
+        server.accepts(&mine.access).await;
+        assert_eq!(list(&server, &theirs.access).await.len(), 1);
+    }
+
+    async fn a_session_is_seen_when_its_token_is_used_where_that_is_recorded(database: Database) {
+        let server = Server::start(database, |settings| settings.set("last_used", "1s")).await;
+        let pair = server.login().await;
+        server.advance(120);
+        server.accepts(&pair.access).await;
+        let used = json!(server.registry.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        let path = format!("/auth/tokens/{}", crate::support::forge::jti_of(&pair.access));
+        // It is written in the background, in batches: the one thing here that a test must wait for.
+        let mut patience = 100;
+        while server.get(&path).bearer(&pair.access).send().await.ok(200)["last_used_at"] != used {
+            patience -= 1;
+            assert!(patience > 0, "the use is recorded");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert_eq!(list(&server, &pair.access).await[0]["last_seen_at"], used);
+    }
+}
