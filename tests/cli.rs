@@ -1,0 +1,294 @@
+//! The command line, by running the binary: what it says to people and to programs, and its exit status.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::binary::Home;
+
+/// Issues an access and a refresh token to `subject`, and returns the answer.
+fn issue(home: &Home, subject: &str, more: &[&str]) -> Value {
+    let args = [&["token", "issue", "--json", "--subject", subject], more].concat();
+    home.run(&args).ok().json()
+}
+
+fn jti(issued: &Value, index: usize) -> String {
+    issued["records"][index]["token"]["jti"].as_str().unwrap().to_owned()
+}
+
+fn verify(home: &Home, issued: &Value) -> (Option<i32>, Value) {
+    let ran = home.run_with(&["token", "verify", "--json"], issued["access_token"].as_str().unwrap());
+    (ran.code, ran.json())
+}
+
+/// A token from its issue to its last verdict.
+fn a_token_lives_and_dies(home: &Home) {
+    let issued =
+        issue(home, "alice", &["--scope", "b a", "--scope", "c", "--label", "ci", "--claim", "tenant=\"acme\""]);
+    assert_eq!(
+        (&issued["token_type"], &issued["scope"], &issued["expires_in"]),
+        (&json!("Bearer"), &json!("a b c"), &json!(900))
+    );
+    let record = &issued["records"][0];
+    assert_eq!(
+        (&record["label"], &record["token"]["tenant"], &record["token"]["fresh"]),
+        (&json!("ci"), &json!("acme"), &json!(false))
+    );
+    let access = jti(&issued, 0);
+    let (code, live) = verify(home, &issued);
+    assert_eq!((code, &live["live"], &live["record"]["token"]["jti"]), (Some(0), &json!(true), &json!(access)));
+
+    let revoked = home.run(&["token", "revoke", &access, "--reason", "lost", "--json"]).ok().json();
+    assert_eq!((&revoked["revoked"], &revoked["revoked_reason"]), (&json!(true), &json!("lost")));
+    let (code, dead) = verify(home, &issued);
+    assert_eq!(
+        (code, &dead["live"], &dead["error"], &dead["final"]),
+        (Some(1), &json!(false), &json!("token_revoked"), &json!(false))
+    );
+    assert_eq!(dead["revoked_by"], json!({ "kind": "command_line", "name": "tester" }));
+
+    home.run(&["token", "unrevoke", &access]).ok();
+    assert_eq!(verify(home, &issued).0, Some(0));
+
+    let sid = issued["records"][0]["token"]["sid"].as_str().unwrap();
+    assert_eq!(home.run(&["session", "end", sid, "--json"]).ok().json(), json!({ "revoked": 2 }));
+    let refused = home.run(&["token", "unrevoke", &access, "--json"]).code(1);
+    let error: Value = serde_json::from_str(refused.sentence()).unwrap();
+    assert_eq!(error, json!({ "error": "revocation_final", "msg": "The revocation is final" }));
+
+    issue(home, "alice", &["--no-refresh"]);
+    assert_eq!(home.run(&["subject", "revoke-all", "alice", "--json"]).ok().json(), json!({ "revoked": 1 }));
+    let all = home.run(&["token", "list", "--subject", "alice", "--state", "live", "--json"]).ok().json();
+    assert_eq!(all, json!([]));
+
+    let audit = home.run(&["audit", "--subject", "alice", "--json"]).ok().json();
+    let audit = audit.as_array().unwrap();
+    assert!(audit.len() >= 4, "{audit:?}");
+    assert!(
+        audit.iter().all(|event| event["actor"] == json!({ "kind": "command_line", "name": "tester" })),
+        "{audit:?}"
+    );
+    assert!(audit.iter().any(|event| event["reason"] == "lost" && event["target"] == json!(access)), "{audit:?}");
+    let newest = audit[0]["id"].as_i64().unwrap();
+    let older = home.run(&["audit", "--before", &newest.to_string(), "--limit", "1", "--json"]).ok();
+    assert!(older.json()[0]["id"].as_i64().unwrap() < newest && older.err.contains("--before"), "{older:?}");
+}
+
+/// A user from the first password to the end.
+fn a_user_comes_and_goes(home: &Home) {
+    let added = home
+        .run_with(&["user", "add", "bob", "--admin", "--scope", "notes:read", "--json"], "a fine password\n")
+        .ok()
+        .json();
+    assert_eq!((&added["username"], &added["scope"]), (&json!("bob"), &json!("notes:read registry:admin")));
+    assert!(!added.to_string().contains("argon2"), "{added}");
+    let again = home.run_with(&["user", "add", "bob", "--json"], "a fine password\n").code(1);
+    assert!(again.sentence().contains(r#""error":"conflict""#), "{again:?}");
+
+    let set = home
+        .run(&["user", "set", "bob", "--add-scope", "notes:write", "--remove-scope", "registry:admin", "--json"])
+        .ok()
+        .json();
+    assert_eq!(set["scope"], json!("notes:read notes:write"));
+    let set = home.run(&["user", "set", "bob", "--scope", "", "--json"]).ok().json();
+    assert_eq!(set["scope"], json!(""));
+    home.run(&["user", "set", "bob"]).code(2);
+
+    assert_eq!(home.run(&["user", "disable", "bob", "--json"]).ok().json()["disabled"], json!(true));
+    assert_eq!(home.run(&["user", "enable", "bob", "--json"]).ok().json()["disabled"], json!(false));
+    home.run_with(&["user", "passwd", "bob"], "another password\n").ok();
+    let listed = home.run(&["user", "list"]).ok();
+    assert!(listed.out.starts_with("USERNAME  STATE") && listed.out.contains("\nbob       enabled"), "{listed:?}");
+    home.run(&["user", "delete", "bob"]).ok();
+    home.run(&["user", "delete", "bob"]).code(1);
+    assert_eq!(home.run(&["user", "list"]).ok().out, "No users.\n");
+}
+
+#[test]
+fn a_token_on_sqlite() {
+    a_token_lives_and_dies(&Home::sqlite());
+}
+
+#[test]
+fn a_token_on_postgres() {
+    a_token_lives_and_dies(&Home::on(Some(&crate::support::postgres::database())));
+}
+
+#[test]
+fn a_user_on_sqlite() {
+    a_user_comes_and_goes(&Home::sqlite());
+}
+
+#[test]
+fn a_user_on_postgres() {
+    a_user_comes_and_goes(&Home::on(Some(&crate::support::postgres::database())));
+}
+
+#[test]
+fn what_people_read_is_laid_out() {
+    let home = Home::sqlite();
+    assert_eq!(home.run(&["token", "list"]).ok().out, "No tokens.\n");
+    let ran = home.run(&["token", "issue", "--subject", "zoë"]).ok();
+    assert!(ran.out.starts_with("access token   ey") && ran.out.contains("\nrefresh token  ey"), "{ran:?}");
+    let listed = home.run(&["token", "list", "--limit", "1"]).ok();
+    assert!(listed.out.starts_with("JTI ") && listed.out.contains("  live   zoë      20"), "{listed:?}");
+    let cursor = listed.err.trim().rsplit(' ').next().unwrap();
+    let next = home.run(&["token", "list", "--cursor", cursor, "--json"]).ok().json();
+    assert_eq!(next.as_array().unwrap().len(), 1);
+
+    let jti = next[0]["token"]["jti"].as_str().unwrap();
+    let shown = home.run(&["token", "show", jti]).ok();
+    assert!(
+        shown.out.contains(&format!("jti         {jti}\n")) && shown.out.contains("state       live\n"),
+        "{shown:?}"
+    );
+    home.run(&["token", "revoke", jti]).ok();
+    let shown = home.run(&["token", "show", jti]).ok();
+    assert!(
+        shown.out.contains("  by        command_line tester\n") && shown.out.contains("  undoable  yes\n"),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn verify_says_why_not() {
+    let home = Home::sqlite();
+    let verdict = |token: &str| {
+        let ran = home.run_with(&["token", "verify", "--json"], token).code(1);
+        ran.json()["error"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(verdict("hello\n"), "token_malformed");
+    let issued = issue(&home, "alice", &["--no-refresh"]);
+    let token = issued["access_token"].as_str().unwrap();
+    let (head, signature) = token.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { 'B' } else { 'A' };
+    assert_eq!(verdict(&format!("{head}.{other}{}", &signature[1..])), "token_invalid");
+    let short = issue(&home, "alice", &["--no-refresh", "--access-expires", "1s"]);
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    assert_eq!(verdict(short["access_token"].as_str().unwrap()), "token_expired");
+    // Issued for another registry with the same key.
+    let elsewhere = issue(&Home::sqlite(), "alice", &["--no-refresh"]);
+    assert_eq!(verdict(elsewhere["access_token"].as_str().unwrap()), "token_unknown");
+    let human = home.run_with(&["token", "verify"], elsewhere["access_token"].as_str().unwrap()).code(1);
+    assert_eq!(human.out, "The token is not live: it is well signed, but not on the registry.\n");
+}
+
+#[test]
+fn purge_counts_what_it_removes() {
+    let home = Home::sqlite();
+    for _ in 0..3 {
+        issue(&home, "alice", &["--no-refresh", "--access-expires", "1s"]);
+    }
+    issue(&home, "alice", &[]);
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    assert_eq!(home.run(&["purge", "--dry-run", "--json"]).ok().json(), json!({ "would_purge": 3 }));
+    assert_eq!(home.run(&["purge", "--json"]).ok().json(), json!({ "purged": 3 }));
+    let ran = home.run(&["purge"]).ok();
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("Purged 0 records.\n", ""));
+    assert_eq!(home.run(&["token", "list", "--json"]).ok().json().as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn imports_tell_which_line_was_refused() {
+    let old = Home::sqlite();
+    let home = Home::sqlite();
+    let good = issue(&old, "alice", &["--no-refresh"])["access_token"].as_str().unwrap().to_owned();
+    let lines = format!("{good}\n\nnot a token\n{good}\n");
+    let report = home.run_with(&["token", "import", "--json"], &lines).code(1).json();
+    assert_eq!((&report["imported"], &report["known"]), (&json!(1), &json!(1)));
+    assert_eq!(report["refused"][0]["line"], json!(3));
+    let again = home.run_with(&["token", "import"], &good).ok();
+    assert_eq!(again.out, "Imported 0 tokens; 1 on the registry already.\n");
+}
+
+#[test]
+fn migrations_are_applied_once_and_named() {
+    let home = Home::sqlite();
+    let applied = home.run(&["migrate", "--json"]).ok().json();
+    assert!(!applied["applied"].as_array().unwrap().is_empty(), "{applied}");
+    assert_eq!(home.run(&["migrate"]).ok().out, "Nothing to apply: the schema is up to date.\n");
+    let fresh = Home::sqlite().set("MIGRATE", "false");
+    let ran = fresh.run(&["user", "list"]).code(1);
+    assert!(ran.sentence().contains("counterfoil migrate"), "{ran:?}");
+}
+
+#[test]
+fn settings_are_shown_and_secrets_masked() {
+    let home = Home::sqlite().set("ACCESS_EXPIRES", "5m");
+    let settings = home.run(&["config", "--json"]).ok();
+    assert!(!settings.out.contains("a secret of the tests"), "{settings:?}");
+    let settings = settings.json();
+    let settings = settings.as_array().unwrap();
+    let setting = |key: &str| {
+        settings.iter().find(|setting| setting["key"] == key).unwrap_or_else(|| panic!("{key}: {settings:?}"))
+    };
+    assert_eq!(setting("access_expires")["value"], json!("5m"));
+    assert_ne!(setting("access_expires")["source"], setting("refresh_expires")["source"]);
+    assert!(home.run(&["config"]).ok().out.starts_with("SETTING "));
+
+    let broken = Home::sqlite().set("ACCESS_EXPIRES", "soon");
+    for args in [&["config"][..], &["user", "list"], &[]] {
+        let ran = broken.run(args).code(1);
+        assert!(ran.sentence().to_lowercase().contains("access_expires"), "{ran:?}");
+    }
+}
+
+#[test]
+fn keys_are_listed_without_a_database() {
+    let home = Home::sqlite().set("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
+    let keys = home.run(&["keys", "list", "--json"]).ok().json();
+    assert_eq!((&keys[0]["algorithm"], &keys[0]["state"]), (&json!("HS256"), &json!("current")));
+    let ran = home.run(&["user", "list", "--json"]).code(1);
+    assert!(ran.sentence().contains("registry_unavailable"), "{ran:?}");
+}
+
+#[test]
+fn access_tokens_off_the_registry_are_spoken_of() {
+    let home = Home::sqlite().set("CHECK", "refresh");
+    let ran = home.run(&["token", "issue", "--subject", "alice", "--json"]).ok();
+    assert!(ran.err.starts_with("note: access tokens are not on the registry"), "{ran:?}");
+    assert_eq!(ran.json()["records"].as_array().unwrap().len(), 1);
+    for args in [&["token", "list"][..], &["subject", "revoke-all", "alice"]] {
+        let ran = home.run(args).ok();
+        assert!(ran.err.contains("access tokens are not on the registry"), "{ran:?}");
+    }
+}
+
+#[test]
+fn secrets_come_from_the_environment_or_standard_input_and_never_from_an_argument() {
+    let home = Home::sqlite().env("COUNTERFOIL_USER_PASSWORD", "from the environment");
+    home.run(&["user", "add", "carol"]).ok();
+    let home = Home::sqlite();
+    let empty = home.run(&["user", "add", "carol"]).code(1);
+    assert!(empty.sentence().contains("standard input"), "{empty:?}");
+    home.run(&["user", "add", "carol", "--password", "x"]).code(2);
+    home.run(&["token", "verify", "x"]).code(2);
+}
+
+#[test]
+fn wrong_usage_is_2_and_what_is_not_there_is_1() {
+    let home = Home::sqlite();
+    home.run(&["token", "show", "no-uuid"]).code(2);
+    home.run(&["frobnicate"]).code(2);
+    home.run(&["token", "list", "--limit", "0"]).code(2);
+    let ran = home.run(&["token", "show", "0192f0c1-7c1e-7000-8000-000000000000"]).code(1);
+    assert_eq!((ran.out.as_str(), ran.sentence()), ("", "error: Token not found"));
+    let ran = home.run(&["session", "end", "0192f0c1-7c1e-7000-8000-000000000000"]).code(1);
+    assert_eq!(ran.sentence(), "error: Session not found");
+    assert!(home.run(&["--help"]).ok().out.contains("Exit status"));
+}
+
+#[test]
+fn completions_are_a_script() {
+    assert!(Home::sqlite().run(&["completions", "bash"]).ok().out.contains("_counterfoil()"));
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_no_error() {
+    let home = Home::sqlite();
+    let mut child = home.command(&["completions", "zsh"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0));
+}

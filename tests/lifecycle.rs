@@ -1,0 +1,263 @@
+//! A server's life with real processes: it stops gracefully, outlives its database, and leaves nothing half done.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::binary::{Home, PATIENCE, Serving};
+use crate::support::postgres::Cluster;
+
+/// A home whose log-ins take about a second of hashing.
+fn slow_home() -> Home {
+    let home = Home::sqlite().set("PASSWORD__MEMORY_KIB", "65536").set("PASSWORD__ITERATIONS", "16");
+    home.add_user("alice");
+    home
+}
+
+fn client() -> reqwest::Client {
+    // No proxy of the environment: it would be asked for this host too.
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+async fn login(server: &Serving) -> reqwest::Response {
+    let body = json!({ "username": "alice", "password": "alice password" });
+    client().post(server.url("/login")).json(&body).send().await.unwrap()
+}
+
+async fn get(server: &Serving, path: &str, token: &str) -> reqwest::Response {
+    client().get(server.url(path)).bearer_auth(token).send().await.unwrap()
+}
+
+/// Asks until the answer is the expected one.
+async fn eventually(server: &Serving, path: &str, token: &str, status: u16) -> reqwest::Response {
+    let began = Instant::now();
+    loop {
+        let response = get(server, path, token).await;
+        if response.status() == status {
+            return response;
+        }
+        assert!(began.elapsed() < PATIENCE, "{path} is still {}\n{}", response.status(), server.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_answered_before_the_server_stops() {
+    let home = slow_home();
+    let mut server = home.serve();
+    let began = Instant::now();
+    let (answer, ()) = tokio::join!(login(&server), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.signal("TERM");
+    });
+    let took = began.elapsed();
+    assert_eq!(answer.status(), 200);
+    assert!(took > Duration::from_millis(200), "the signal must come while the request is in flight: {took:?}");
+    assert!(answer.json::<Value>().await.unwrap()["access_token"].is_string());
+    let answered = Instant::now();
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
+    assert!(answered.elapsed() < Duration::from_secs(4), "{:?}", answered.elapsed());
+    assert!(server.log().contains("stopped"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn idle_and_half_sent_connections_do_not_hold_up_the_end() {
+    use std::io::Write as _;
+
+    let home = Home::sqlite();
+    let mut server = home.serve();
+    let idle = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    let mut half = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    half.write_all(b"GET /livez HTT").unwrap();
+    // A kept-alive connection that has had an answer.
+    let client = client();
+    assert_eq!(client.get(server.url("/livez")).send().await.unwrap().status(), 200);
+    let began = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    drop((idle, half));
+}
+
+#[tokio::test]
+async fn a_database_that_comes_late_goes_and_comes_back_needs_no_restart() {
+    let cluster = Cluster::start();
+    let home = Home::on(Some(&cluster.create("registry")));
+    home.add_user("alice");
+    let issued = home.run(&["token", "issue", "--subject", "alice", "--json"]).ok().json();
+    let token = issued["access_token"].as_str().unwrap();
+
+    cluster.stop();
+    let server = home.serve();
+    refuses(&server, token).await;
+    cluster.start_again();
+    eventually(&server, "/readyz", token, 200).await;
+    assert_eq!(get(&server, "/protected", token).await.status(), 200);
+
+    cluster.stop();
+    eventually(&server, "/readyz", token, 503).await;
+    refuses(&server, token).await;
+    cluster.start_again();
+    eventually(&server, "/protected", token, 200).await;
+    assert_eq!(get(&server, "/readyz", token).await.status(), 200);
+}
+
+/// Without its database a server says so, and lets nobody in.
+async fn refuses(server: &Serving, token: &str) {
+    let ready = get(server, "/readyz", token).await;
+    assert_eq!((ready.status().as_u16(), ready.headers()["Retry-After"].to_str().unwrap()), (503, "1"));
+    assert_eq!(ready.json::<Value>().await.unwrap()["reason"], "database");
+    for response in [get(server, "/protected", token).await, login(server).await] {
+        assert_eq!(response.status(), 503);
+        assert!(response.headers().contains_key("Retry-After"));
+        assert_eq!(response.json::<Value>().await.unwrap()["error"], "registry_unavailable");
+    }
+    assert_eq!(get(server, "/livez", token).await.status(), 200);
+    assert_eq!(get(server, "/metrics", token).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_newer_schema_stops_the_start_with_one_sentence() {
+    let home = Home::sqlite();
+    home.run(&["migrate"]).ok();
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", home.path("registry.db").display())).await.unwrap();
+    let newer = "insert into cf_migrations (version, description, success, checksum, execution_time) \
+                 values (9999, 'from the future', true, x'00', 0)";
+    sqlx::query(newer).execute(&pool).await.unwrap();
+    pool.close().await;
+    for args in [&[][..], &["user", "list"]] {
+        let ran = home.run(args).code(1);
+        assert!(ran.sentence().contains("newer than this program"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_port_in_use_stops_the_start_with_one_sentence() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ran = Home::sqlite().env("ROCKET_PORT", &port).run(&[]).code(1);
+    assert!(ran.sentence().starts_with(&format!("error: can't listen on 127.0.0.1:{port}")), "{ran:?}");
+    let ran = Home::sqlite().set("OPERATIONS__PORT", &port).run(&[]).code(1);
+    assert!(ran.sentence().contains("operators' routes") && ran.sentence().contains(&port), "{ran:?}");
+    let ran = Home::sqlite().env("ROCKET_PORT", "many").run(&[]).code(1);
+    assert!(ran.sentence().to_lowercase().contains("port"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn the_operators_routes_can_have_a_port_of_their_own() {
+    let home = Home::sqlite().set("OPERATIONS__PORT", &free_port().to_string());
+    let mut server = home.serve();
+    let began = Instant::now();
+    while server.listening().len() < 2 {
+        assert!(began.elapsed() < PATIENCE, "{}", server.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let ports = server.listening();
+    let other = ports.into_iter().find(|port| *port != server.port()).unwrap();
+    for path in ["/metrics", "/openapi.json", "/docs/index.html"] {
+        assert_eq!(get(&server, path, "").await.status(), 404, "{path}");
+        let response = client().get(format!("http://127.0.0.1:{other}{path}")).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+    }
+    let refused = client().get(format!("http://127.0.0.1:{other}/protected")).send().await.unwrap();
+    assert_eq!(refused.status(), 404);
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"], "not_found");
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn a_request_leaves_one_line_and_no_secret_in_the_log() {
+    let home = Home::sqlite().env("RUST_LOG", "trace").set("LOCATIONS", r#"["header","query"]"#);
+    home.add_user("alice");
+    let server = home.serve();
+    let tokens: Value = login(&server).await.json().await.unwrap();
+    let token = tokens["access_token"].as_str().unwrap();
+    let client = client();
+    let id = |response: &reqwest::Response| response.headers()["X-Request-Id"].to_str().unwrap().to_owned();
+
+    let given =
+        client.get(server.url("/protected")).bearer_auth(token).header("X-Request-Id", "mine-1").send().await.unwrap();
+    assert_eq!(id(&given), "mine-1");
+    let hostile = client.get(server.url("/livez")).header("X-Request-Id", "a\"b c").send().await.unwrap();
+    let made = id(&hostile);
+    assert_eq!(made.len(), 36);
+    // Where Rocket itself would name the whole URI or the body.
+    for url in
+        [format!("/protected?jwt={token}"), format!("/no/such/path?jwt={token}"), format!("/auth/tokens/{token}")]
+    {
+        client.get(server.url(&url)).send().await.unwrap();
+    }
+    let broken = r#"{"username": "alice", "password": "alice password"#;
+    for body in [broken, r#"{"username": 1, "password": "alice password"}"#] {
+        let refused =
+            client.post(server.url("/login")).header("Content-Type", "application/json").body(body).send().await;
+        assert!(refused.unwrap().status().is_client_error());
+    }
+
+    let log = server.log();
+    for secret in [token, tokens["refresh_token"].as_str().unwrap(), "alice password", "a secret of the tests"] {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |id: &str| lines.iter().filter(|line| line["request_id"] == id).cloned().collect::<Vec<_>>();
+    let line = of("mine-1");
+    assert_eq!(line.len(), 1, "{line:?}");
+    assert_eq!(
+        (&line[0]["method"], &line[0]["route"], &line[0]["status"], &line[0]["level"]),
+        (&json!("GET"), &json!("/protected"), &json!(200), &json!("INFO"))
+    );
+    assert!(line[0]["time_us"].is_u64(), "{line:?}");
+    assert_eq!(of(&made).len(), 1);
+    assert!(lines.iter().any(|line| line["route"] == "/auth/tokens/<jti>"), "{log}");
+}
+
+#[tokio::test]
+async fn a_purge_that_is_killed_half_way_leaves_a_consistent_registry() {
+    const EXPIRED: i64 = 3_000;
+    let home = Home::sqlite().set("PURGE__BATCH", "10").set("PURGE__PAUSE", "20ms");
+    let live = home.run(&["token", "issue", "--subject", "alice", "--json"]).ok().json();
+    home.run(&["token", "issue", "--subject", "bob", "--no-refresh", "--access-expires", "1s"]).ok();
+    // As many more as make the purge last.
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", home.path("registry.db").display())).await.unwrap();
+    let copies = "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) \
+                  with recursive n (i) as (select 1 union all select i + 1 from n where i < ?) \
+                  select randomblob(16), sid, subject, token_type, issued_at, not_before, expires_at - i, scope, claims, kid \
+                  from cf_tokens, n where subject = 'bob'";
+    sqlx::query(copies).bind(EXPIRED).execute(&pool).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let held = async || -> i64 { sqlx::query_scalar("select count(*) from cf_tokens").fetch_one(&pool).await.unwrap() };
+    let all = held().await;
+
+    let mut purge = home.command(&["purge"]).spawn().unwrap();
+    let began = Instant::now();
+    while held().await == all {
+        assert!(began.elapsed() < PATIENCE, "the purge does not begin");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    purge.kill().unwrap();
+    purge.wait().unwrap();
+    let left = held().await;
+    assert!(left < all && left > 3, "{left} of {all}");
+
+    // What is live is as it was, and the rest can be counted and looked at.
+    let token = live["access_token"].as_str().unwrap();
+    home.run_with(&["token", "verify"], token).ok();
+    assert_eq!(home.run(&["purge", "--dry-run", "--json"]).ok().json(), json!({ "would_purge": left - 2 }));
+    assert_eq!(home.run(&["token", "list", "--state", "live", "--json"]).ok().json().as_array().unwrap().len(), 2);
+    let integrity: String = sqlx::query_scalar("pragma integrity_check").fetch_one(&pool).await.unwrap();
+    let orphans = sqlx::query("pragma foreign_key_check").fetch_all(&pool).await.unwrap();
+    assert_eq!((integrity.as_str(), orphans.len()), ("ok", 0));
+
+    // The dead process still holds the purge, for a minute; then the next one ends the work.
+    let refused = home.run(&["purge"]).code(1);
+    assert!(refused.sentence().contains("another process is purging"), "{refused:?}");
+    sqlx::query("update cf_jobs set held_until = 0").execute(&pool).await.unwrap();
+    assert_eq!(home.run(&["purge", "--json"]).ok().json(), json!({ "purged": left - 2 }));
+    assert_eq!(held().await, 2);
+    pool.close().await;
+}

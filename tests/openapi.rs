@@ -1,0 +1,145 @@
+//! The OpenAPI document: held against the mounted routes in both directions, and against the committed snapshot.
+
+use std::collections::BTreeSet;
+
+use rocket::figment::Figment;
+use serde_json::Value;
+
+const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+
+/// A server on a database of its own.
+async fn client() -> (rocket::local::asynchronous::Client, tempfile::TempDir) {
+    client_without(&[]).await
+}
+
+/// The same, with some of the operators' routes switched off.
+async fn client_without(off: &[&str]) -> (rocket::local::asynchronous::Client, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut figment = Figment::from(rocket::Config::debug_default())
+        .merge(("log_level", "off"))
+        .merge(("counterfoil.database_url", format!("sqlite://{}/registry.db", dir.path().display())))
+        .merge(("counterfoil.algorithm", "HS256"))
+        .merge(("counterfoil.keys.secret", "a secret of the tests that is long enough"))
+        .merge(("counterfoil.first_admin", "off"));
+    for name in off {
+        figment = figment.merge((format!("counterfoil.operations.{name}"), false));
+    }
+    let client = rocket::local::asynchronous::Client::untracked(counterfoil::server(figment)).await.unwrap();
+    (client, dir)
+}
+
+async fn document(client: &rocket::local::asynchronous::Client) -> Value {
+    let response = client.get("/openapi.json").dispatch().await;
+    assert_eq!(response.status().code, 200);
+    response.into_json().await.unwrap()
+}
+
+/// `get /auth/tokens/{jti}` for each operation.
+fn documented(document: &Value) -> BTreeSet<String> {
+    let methods = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, item)| {
+            let item = item.as_object().unwrap().keys().filter(|key| methods.contains(&key.as_str()));
+            item.map(move |method| format!("{method} {path}"))
+        })
+        .collect()
+}
+
+fn mounted(client: &rocket::local::asynchronous::Client) -> BTreeSet<String> {
+    let name = |route: &rocket::Route| {
+        let path = route.uri.path().replace("..>", ">").replace('<', "{").replace('>', "}");
+        format!("{} {path}", route.method.as_str().to_lowercase())
+    };
+    client.rocket().routes().map(name).collect()
+}
+
+#[rocket::async_test]
+async fn every_route_is_documented_and_everything_documented_is_a_route() {
+    let (client, _dir) = client().await;
+    assert_eq!(documented(&document(&client).await), mounted(&client));
+}
+
+#[rocket::async_test]
+async fn it_is_the_committed_document() {
+    let (client, _dir) = client().await;
+    let document = client.get("/openapi.json").dispatch().await.into_string().await.unwrap() + "\n";
+    if std::env::var_os("COUNTERFOIL_TEST_WRITE_OPENAPI").is_some_and(|value| value == "1") {
+        std::fs::write(SNAPSHOT, &document).unwrap();
+    }
+    let committed = std::fs::read_to_string(SNAPSHOT).unwrap();
+    assert!(
+        document == committed,
+        "docs/openapi.json is not the document of these routes: look at what changed, then run this test with \
+         COUNTERFOIL_TEST_WRITE_OPENAPI=1"
+    );
+}
+
+#[rocket::async_test]
+async fn it_is_whole() {
+    let (client, _dir) = client().await;
+    let document = document(&client).await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    for scheme in ["bearer", "cookie"] {
+        assert!(document["components"]["securitySchemes"][scheme].is_object(), "{scheme}");
+    }
+    // Every reference leads somewhere.
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#/").skip(1) {
+        let pointer = reference.split('"').next().unwrap();
+        assert!(document.pointer(&format!("/{pointer}")).is_some(), "{pointer}");
+    }
+    // Each operation says what it is for, in words of its own.
+    let operations =
+        document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    for operation in operations {
+        assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{operation}");
+    }
+}
+
+#[rocket::async_test]
+async fn the_pages_ask_no_other_host() {
+    let (client, _dir) = client().await;
+    let response = client.get("/docs").dispatch().await;
+    assert_eq!((response.status().code, response.headers().get_one("Location")), (303, Some("docs/index.html")));
+    for file in ["index.html", "swagger-initializer.js", "swagger-ui-bundle.js", "swagger-ui.css"] {
+        let response = client.get(format!("/docs/{file}")).dispatch().await;
+        assert_eq!(response.status().code, 200, "{file}");
+        let policy = response.headers().get_one("Content-Security-Policy").unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("http"), "{policy}");
+        if file == "swagger-initializer.js" {
+            let text = response.into_string().await.unwrap();
+            assert!(text.contains("../openapi.json"), "{text}");
+        } else if file == "index.html" {
+            let text = response.into_string().await.unwrap();
+            assert!(!text.contains("src=\"http") && !text.contains("href=\"http"), "{text}");
+        }
+    }
+    assert_eq!(client.get("/docs/../Cargo.toml").dispatch().await.status().code, 404);
+    assert_eq!(client.get("/docs/none.js").dispatch().await.status().code, 404);
+}
+
+#[rocket::async_test]
+async fn each_of_the_operators_routes_can_be_switched_off() {
+    let paths = ["/metrics", "/openapi.json", "/docs/index.html"];
+    for (off, there) in [
+        (&["metrics"][..], [false, true, true]),
+        (&["docs"], [true, true, false]),
+        // The pages are nothing without the document.
+        (&["openapi"], [true, false, false]),
+    ] {
+        let (client, _dir) = client_without(off).await;
+        for (path, there) in paths.into_iter().zip(there) {
+            assert_eq!(
+                client.get(path).dispatch().await.status().code,
+                if there { 200 } else { 404 },
+                "{off:?} {path}"
+            );
+        }
+    }
+    let (client, _dir) = client().await;
+    let metrics = client.get("/metrics").dispatch().await;
+    assert_eq!(metrics.headers().get_one("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert!(metrics.into_string().await.unwrap().contains("counterfoil_check_seconds_count 0"));
+}
