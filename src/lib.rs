@@ -142,3 +142,8 @@ pub use token::{
     Act, Actor, ActorKind, AudienceRule, AuditEvent, Claims, Cursor, Denial, Filter, Jti, Record, Revocation, Rules,
     Scope, Scopes, Session, Sid, State, Subject, TokenType,
 };
+
+/// The programs of the README, which are tested with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
