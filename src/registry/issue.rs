@@ -169,15 +169,15 @@ impl Registry {
         self.register(by.sub.clone(), Within::New(session, generation), draft, None, false).await
     }
 
-    /// Whether a token that was found live a moment ago still is.
+    /// Whether a token that was found live a moment ago still is. One without a record is good for opening routes until
+    /// it expires, but what it leaves behind would outlive it, so here its session must be live.
     async fn still_live(&self, claims: &Claims) -> Result<(), Error> {
-        if !self.is_recorded(claims) {
-            return Ok(());
-        }
-        match self.store()?.status(claims.jti).await? {
-            Some(status) if !status.revoked => Ok(()),
-            _ => Err(superseded()),
-        }
+        let is_live = if self.is_recorded(claims) {
+            self.store()?.status(claims.jti).await?.is_some_and(|status| !status.revoked)
+        } else {
+            self.sessions(&claims.sub).await?.iter().any(|session| session.sid == claims.sid)
+        };
+        if is_live { Ok(()) } else { Err(superseded()) }
     }
 
     fn draft_access(
@@ -318,5 +318,31 @@ impl From<&Error> for Denial {
     /// What a failure means for the token that was presented: it was revoked meanwhile, or nobody can tell.
     fn from(error: &Error) -> Self {
         if error.is_superseded() { Self::Revoked } else { Self::Unavailable }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Settings;
+    use crate::registry::Expect;
+    use crate::token::Actor;
+
+    #[tokio::test]
+    async fn no_personal_token_is_made_with_a_token_whose_session_has_ended() {
+        for check in ["all", "refresh"] {
+            let settings = Settings::for_tests_with(&format!("check = \"{check}\"")).unwrap();
+            let registry = Registry::open(settings, ManualClock::here()).await.unwrap();
+            let alice: Subject = "alice".parse().unwrap();
+            let issued = registry.issue(Grant::to(alice.clone()).fresh(true)).await.unwrap();
+            let presented = registry.check(issued.access_token(), Expect::access()).await.unwrap();
+            let personal = || Personal::new("script").unwrap();
+            assert!(registry.issue_personal(&presented, personal()).await.is_ok(), "{check}");
+
+            registry.revoke_all(&alice, None, Actor::application("test")).await.unwrap();
+            let refused = registry.issue_personal(&presented, personal()).await;
+            assert!(refused.unwrap_err().is_superseded(), "{check}");
+        }
     }
 }
