@@ -1,5 +1,7 @@
 //! The check: bytes, signature, claims, record. Cheapest first, and every answer but "yes" is a [`Denial`].
 
+use serde_json::{Map, Value};
+
 use super::Registry;
 use crate::config::Check;
 use crate::keys::Verified;
@@ -120,7 +122,7 @@ impl Registry {
 
     /// A token of this registry's own making: its claims speak, its record decides.
     async fn check_own(&self, verified: Verified, expect: Expect<'_>) -> Result<Checked, Denial> {
-        let claims = Claims::from_members(verified.claims)?;
+        let mut claims = Claims::from_members(verified.claims)?;
         if verified.typ != Some(claims.token_type) {
             return Err(Denial::Invalid);
         }
@@ -136,11 +138,11 @@ impl Registry {
                 None if is_expired => {}
                 None => return Err(Denial::Unknown),
                 Some(status) if status.revoked => return Err(Denial::Revoked),
-                // A record that says otherwise than the signed claims was tampered with, or is another token's.
-                Some(status) if status.token_type != claims.token_type || status.subject != claims.sub => {
-                    return Err(Denial::Invalid);
-                }
-                Some(_) => {}
+                // Signed with a key that is accepted here, but not what was issued: whoever got hold of such a key,
+                // perhaps an old one, can't give a token that is known other claims.
+                Some(status) if !is_as_issued(&claims, &status) => return Err(Denial::Invalid),
+                // One of another registry's, imported, has another session here than it names.
+                Some(status) => claims.sid = status.sid,
             }
         }
         Ok(Checked { claims })
@@ -156,6 +158,10 @@ impl Registry {
         }
         if status.revoked {
             return Err(Denial::Revoked);
+        }
+        // It is the very token that was imported, or another one made up with its id.
+        if !serde_json::to_string(&verified.claims).is_ok_and(|presented| presented == status.claims) {
+            return Err(Denial::Invalid);
         }
         let claims = super::import::complete(verified.claims, jti, &status, &self.inner.settings)?;
         let rules = self.rules(expect.audience);
@@ -188,9 +194,100 @@ impl Registry {
     }
 }
 
+/// Whether a token says what its record says was issued.
+fn is_as_issued(claims: &Claims, status: &Status) -> bool {
+    serde_json::from_str::<Map<String, Value>>(&status.claims)
+        .is_ok_and(|issued| Claims::from_members(issued).as_ref() == Ok(claims))
+}
+
 fn check_type(token_type: TokenType, expect: Expect<'_>) -> Result<(), Denial> {
     match expect.token_type {
         Some(expected) if expected != token_type => Err(Denial::WrongType),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Settings;
+    use crate::registry::Grant;
+
+    const OLD_SECRET: &str = "an-old-secret-of-another-issuer-0123456789";
+
+    /// A registry, and another one that has the same accepted key as its own and is in the hands of an attacker.
+    async fn registries() -> (Registry, Registry) {
+        let settings = |secret: &str, accept: &str| {
+            Settings::for_tests_with(&format!("algorithm = \"HS256\"\nkeys.secret = \"{secret}\"\n{accept}")).unwrap()
+        };
+        let accept = format!("keys.accept = [{{ secret = \"{OLD_SECRET}\" }}]");
+        let clock = ManualClock::here();
+        let ours = settings("the-secret-that-signs-here-0123456789abcdef", &accept);
+        let registry = Registry::open(ours, clock.clone()).await.unwrap();
+        (registry, Registry::open(settings(OLD_SECRET, ""), clock).await.unwrap())
+    }
+
+    fn sign(attacker: &Registry, members: &Map<String, Value>) -> String {
+        attacker.inner.keys.sign(TokenType::Access, members).unwrap().token
+    }
+
+    #[tokio::test]
+    async fn a_known_id_with_other_claims_is_refused_though_an_accepted_key_signed_it() {
+        let (registry, attacker) = registries().await;
+        let issued = registry.issue(Grant::to("alice".parse().unwrap())).await.unwrap();
+        let members = issued.access_claims().to_members();
+        assert!(registry.check(&sign(&attacker, &members), Expect::access()).await.is_ok());
+        let exp = members["exp"].as_i64().unwrap() + 1_000_000;
+        for (name, value) in
+            [("scope", json!("registry:admin")), ("fresh", json!(true)), ("exp", json!(exp)), ("role", json!("root"))]
+        {
+            let mut members = members.clone();
+            members.insert(name.to_owned(), value);
+            let forged = sign(&attacker, &members);
+            assert_eq!(registry.check(&forged, Expect::access()).await, Err(Denial::Invalid), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_imported_from_another_registry_has_its_session_here() {
+        let (registry, other) = registries().await;
+        let issued = other.issue(Grant::to("alice".parse().unwrap())).await.unwrap();
+        let record = registry.import(issued.access_token()).await.unwrap();
+        let checked = registry.check(issued.access_token(), Expect::access()).await.unwrap();
+        assert_eq!(checked.session(), record.sid);
+        registry.end_session(checked.session(), crate::token::Actor::subject(checked.subject())).await.unwrap();
+        assert_eq!(registry.check(issued.access_token(), Expect::access()).await, Err(Denial::Revoked));
+    }
+
+    #[tokio::test]
+    async fn an_imported_token_is_the_one_that_was_imported() {
+        let (registry, issuer) = registries().await;
+        let now = registry.seconds();
+        let Value::Object(members) = json!({
+            "sub": "alice", "jti": Jti::new(registry.now()).to_string(), "iat": f64::from(1_700_000_000) + 0.123_456_7,
+            "exp": now + 600, "type": "access", "fresh": false,
+        }) else {
+            unreachable!("an object is written above")
+        };
+        let token = issuer.inner.keys.sign_foreign(&members);
+        let mut endless = members.clone();
+        endless.insert("exp".to_owned(), json!(1e300));
+        assert!(registry.import(&issuer.inner.keys.sign_foreign(&endless)).await.unwrap_err().is_invalid());
+        registry.import(&token).await.unwrap();
+        assert!(registry.check(&token, Expect::access()).await.is_ok());
+        for (name, value) in [
+            ("scope", json!("registry:admin")),
+            ("fresh", json!(true)),
+            ("exp", json!(now + 6_000)),
+            ("aud", json!("x")),
+        ] {
+            let mut members = members.clone();
+            members.insert(name.to_owned(), value);
+            let forged = issuer.inner.keys.sign_foreign(&members);
+            assert_eq!(registry.check(&forged, Expect::access()).await, Err(Denial::Invalid), "{name}");
+        }
     }
 }

@@ -141,12 +141,14 @@ fn scope_of(members: &Map<String, Value>) -> Option<Scopes> {
     }
 }
 
-/// A NumericDate (RFC 7519 §2), which may have a fraction.
+/// A NumericDate (RFC 7519 §2), which may have a fraction; `None` for one that is no date.
 fn seconds_of(members: &Map<String, Value>, name: &str) -> Option<i64> {
     let value = members.get(name)?;
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a float cast saturates, and a saturated time is still in order"
     )]
-    value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))
+    let seconds = value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))?;
+    // A record with a time that nobody can write down would be one that no list can show.
+    chrono::DateTime::from_timestamp(seconds, 0).map(|_| seconds)
 }

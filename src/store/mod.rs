@@ -126,6 +126,8 @@ pub(crate) struct Status {
     /// Revoked itself, or its session or its subject's generation ended.
     pub(crate) revoked: bool,
     pub(crate) imported: bool,
+    /// The claims as issued, as JSON.
+    pub(crate) claims: String,
 }
 
 /// What a refresh needs to know of the presented token.

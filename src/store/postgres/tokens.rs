@@ -57,7 +57,8 @@ impl Postgres {
     pub(super) async fn status(&self, jti: Jti) -> Result<Option<Status>, sqlx::Error> {
         let row = sqlx::query!(
             r#"select t.sid, t.subject, t.token_type, t.not_before, t.expires_at, t.imported,
-                (t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation) as "revoked!"
+                (t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation) as "revoked!",
+                t.claims
             from cf_tokens t
             join cf_sessions s on s.sid = t.sid
             join cf_subjects u on u.subject = s.subject
@@ -75,6 +76,7 @@ impl Postgres {
                 expires_at: row.expires_at,
                 revoked: row.revoked,
                 imported: row.imported,
+                claims: row.claims,
             })
         })
         .transpose()

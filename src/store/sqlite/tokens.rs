@@ -59,7 +59,8 @@ impl Sqlite {
     pub(super) async fn status(&self, jti: Jti) -> Result<Option<Status>, sqlx::Error> {
         let row = sqlx::query!(
             r#"select t.sid as "sid: Uuid", t.subject, t.token_type, t.not_before, t.expires_at, t.imported as "imported: bool",
-                (t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation) as "revoked!: bool"
+                (t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation) as "revoked!: bool",
+                t.claims
             from cf_tokens t
             join cf_sessions s on s.sid = t.sid
             join cf_subjects u on u.subject = s.subject
@@ -77,6 +78,7 @@ impl Sqlite {
                 expires_at: row.expires_at,
                 revoked: row.revoked,
                 imported: row.imported,
+                claims: row.claims,
             })
         })
         .transpose()
