@@ -110,8 +110,9 @@ impl Registry {
         }
     }
 
+    /// By the slower of the two clocks: what this process still accepts must not go because the database is ahead.
     fn purge_cutoff(&self, now: i64) -> i64 {
-        now - self.leeway_seconds() - whole_seconds(self.settings().purge.retain)
+        now.min(self.seconds()) - self.leeway_seconds() - whole_seconds(self.settings().purge.retain)
     }
 
     /// The database's time, in seconds; refused where this process's differs too much.
