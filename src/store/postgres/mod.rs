@@ -61,17 +61,22 @@ impl Postgres {
                     Ok(true)
                 })
             })
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // What a replica says of a token may be old: after a failover it is as good as no answer.
+                    match is_replica(connection).await? {
+                        true => Err(sqlx::Error::Protocol("it is a replica, which can't be written to".to_owned())),
+                        false => Ok(()),
+                    }
+                })
+            })
             .connect_lazy_with(connect.clone());
         Ok(Self { options: connect, pool, connections_max: options.connections_max })
     }
 
     async fn schema(&self) -> Result<Schema, Error> {
         let mut connection = self.connect().await?;
-        let is_replica = sqlx::query_scalar!(r#"/* postgres */ select pg_is_in_recovery() as "is_replica!""#)
-            .fetch_one(&mut connection)
-            .await
-            .map_err(failure::failed)?;
-        if is_replica {
+        if is_replica(&mut connection).await.map_err(failure::failed)? {
             return Err(Error::unavailable("the database is a replica that can't be written to"));
         }
         let is_migrated = sqlx::query_scalar!(
@@ -129,6 +134,10 @@ impl Postgres {
     async fn connect(&self) -> Result<PgConnection, Error> {
         failure::within(CONNECT_LIMIT, PgConnection::connect_with(&self.options)).await.map_err(failure::unreachable)
     }
+}
+
+async fn is_replica(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(r#"/* postgres */ select pg_is_in_recovery() as "is_replica!""#).fetch_one(connection).await
 }
 
 /// Without a lock of sqlx's: that one belongs to the session.
