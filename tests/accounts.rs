@@ -132,6 +132,8 @@ on_both! {
         let tokens = two.tokens("192.0.2.1").await;
         let audit = two.get("/admin/audit?action=user.added", text(&tokens, "access_token")).await;
         assert_eq!(audit.into_json::<Vec<Value>>().await.unwrap().len(), 1, "one administrator");
+        let refused = two.get("/admin/audit?actor=%00", text(&tokens, "access_token")).await;
+        assert_eq!(error(refused).await, (422, "invalid_request".to_owned()));
 
         assert_eq!(one.login("wrong", "198.51.100.7").await.status().code, 401);
         assert_eq!(two.login("wrong", "198.51.100.7").await.status().code, 401);

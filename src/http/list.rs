@@ -113,11 +113,17 @@ impl Query<'_> {
             }
             None => None,
         };
-        let own = |name| self.get(name).map(str::to_owned);
+        // PostgreSQL refuses the control character 0 in text, and no entry has any other.
+        let own = |name: &'static str| match self.get(name) {
+            Some(text) if text.contains(char::is_control) => {
+                Err(Error::invalid(name, format!("{name} must not contain control characters")))
+            }
+            text => Ok(text.map(str::to_owned)),
+        };
         Ok(AuditFilter {
-            subject: own("subject"),
-            actor: own("actor"),
-            action: own("action"),
+            subject: own("subject")?,
+            actor: own("actor")?,
+            action: own("action")?,
             before,
             limit: self.limit()? + 1,
         })
