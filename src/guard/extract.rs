@@ -91,8 +91,11 @@ fn in_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>
         .filter(|(sent, _)| sent.trim() == name)
         .map(|(_, value)| value.trim());
     match only(sent)? {
-        // A request that Rocket's local client makes has cookies and no such header.
-        None => only(request.cookies().get(name).map(|cookie| cookie.value()).into_iter()),
+        // A request that Rocket's local client makes has cookies and no such header. Where there is one, it alone counts:
+        // Rocket decodes the names of cookies, so that a sibling domain could plant `__%48ost-…` for `__Host-…`.
+        None if !request.headers().contains("Cookie") => {
+            only(request.cookies().get(name).map(|cookie| cookie.value()).into_iter())
+        }
         sent => Ok(sent),
     }
 }

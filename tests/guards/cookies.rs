@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use counterfoil::Issued;
+use rocket::http::Header;
 
 use super::app::{Answer, App, alice, bearer, cookie, json_type};
 
@@ -226,4 +227,19 @@ async fn logging_out_works_with_an_expired_token_and_beside_a_bad_one() {
 
     assert_eq!(app.post("/logout", &[], "").await.error(), (401, "token_missing".to_owned()));
     assert_eq!(app.post("/logout", &[bearer("nonsense")], "").await.error(), (401, "token_malformed".to_owned()));
+}
+
+#[rocket::async_test]
+async fn the_name_of_a_cookie_is_taken_as_it_was_sent() {
+    let app = App::with("locations = [\"cookie\"]\ncookie.access_name = \"__Host-token\"").await;
+    let pair = app.alice().await;
+    // As Rocket reads a request from the network: the header as it came, and beside it the names decoded.
+    let sent = async |name: &str| {
+        let request =
+            app.client.get("/access").header(Header::new("Cookie", format!("{name}={}", pair.access_token())));
+        request.cookie(("__Host-token", pair.access_token().to_owned())).dispatch().await.status().code
+    };
+    assert_eq!(sent("__Host-token").await, 200);
+    // A browser lets a sibling domain set this one, for it does not begin with the prefix.
+    assert_eq!(sent("__%48ost-token").await, 401);
 }
