@@ -1,5 +1,6 @@
 //! Gives the server its users, and its first administrator.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -86,7 +87,12 @@ async fn create(accounts: &Accounts) -> Result<(), Error> {
     let username = first.username;
     tracing::info!(%username, "created the first administrator");
     if let Some(password) = first.password {
-        eprintln!("\nThe first administrator is {username}. Its password, shown this once:\n\n    {password}\n");
+        let text =
+            format!("\nThe first administrator is {username}. Its password, shown this once:\n\n    {password}\n");
+        // Standard error may be closed, and the administrator is there all the same.
+        if writeln!(std::io::stderr(), "{text}").is_err() {
+            tracing::warn!("its password can't be shown: set one with `counterfoil user passwd {username}`");
+        }
     }
     Ok(())
 }
