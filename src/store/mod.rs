@@ -159,8 +159,8 @@ pub(crate) enum Unrevoked {
     Final,
 }
 
-/// A user of the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A user of the server. It has no `Debug` form: the hash would be in it.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct StoredUser {
     pub(crate) username: Subject,
     /// In PHC string format.

@@ -145,7 +145,6 @@ impl TryFrom<AuditRow> for AuditEvent {
     }
 }
 
-#[derive(Debug)]
 pub(super) struct UserRow {
     pub(super) username: String,
     pub(super) password_hash: String,
