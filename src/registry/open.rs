@@ -138,7 +138,10 @@ impl Registry {
         let outcome = match schema {
             Schema::Current => Ok(()),
             Schema::Older(_) if self.inner.settings.migrate => store.migrate().await.map(|applied| {
-                tracing::info!(?applied, "migrated the database");
+                // Another process may have been first.
+                if !applied.is_empty() {
+                    tracing::info!(?applied, "migrated the database");
+                }
             }),
             Schema::Older(missing) => Err(Error::new(
                 Kind::Schema,
