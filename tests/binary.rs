@@ -82,6 +82,12 @@ impl Home {
         self
     }
 
+    /// Without a setting that each home has.
+    pub(crate) fn unset(mut self, key: &str) -> Self {
+        self.env.retain(|(known, _)| known != &format!("COUNTERFOIL_{key}"));
+        self
+    }
+
     /// With this setting.
     pub(crate) fn set(self, key: &str, value: &str) -> Self {
         self.env(&format!("COUNTERFOIL_{key}"), value)
@@ -122,7 +128,14 @@ impl Home {
     /// Starts the server and waits until it listens.
     #[track_caller]
     pub(crate) fn serve(&self) -> Serving {
-        let mut child = self.command(&[]).env("COUNTERFOIL_LOG", "json").spawn().unwrap();
+        self.serve_with(&[])
+    }
+
+    /// Starts a server that has these variables too.
+    #[track_caller]
+    pub(crate) fn serve_with(&self, env: &[(&str, &str)]) -> Serving {
+        let mut command = self.command(&[]);
+        let mut child = command.env("COUNTERFOIL_LOG", "json").envs(env.iter().copied()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let follow = |stream: Box<dyn std::io::Read + Send>| {
             let log = log.clone();

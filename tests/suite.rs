@@ -22,6 +22,7 @@ mod lifecycle;
 mod locations;
 mod openapi;
 mod password;
+mod processes;
 mod proxy;
 mod quickstart;
 mod registry;
