@@ -157,7 +157,7 @@ fn check_audit(fleet: &Fleet, audit: &[Value], changes: &[Change]) {
     }
     for ((action, target), (least, most)) in known {
         let is_of =
-            |entry: &&Value| entry["action"] == action && (&entry["target"] == target || entry["subject"] == target);
+            |entry: &&Value| entry["action"] == action && (entry["target"] == target || entry["subject"] == target);
         let found = audit.iter().filter(is_of).count() as u32;
         assert!((least..=most).contains(&found), "{action} of {target}: {found}, not {least} to {most}");
     }
