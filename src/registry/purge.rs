@@ -1,9 +1,12 @@
 //! The purge: removes what has expired for every checker, in bounded batches, one process at a time.
 
+use std::future::Future;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::tasks::Stop;
 use super::{Registry, whole_seconds};
 use crate::error::Error;
 
@@ -19,7 +22,8 @@ const DRIFT_SECONDS_MAX: i64 = 5;
 pub struct Purged {
     /// How many token records it removed.
     pub tokens: u64,
-    /// Whether it removed all there was: `false` where its time budget ran out, or another process purges just now.
+    /// Whether it removed all there was: `false` where its time budget ran out, it was told to stop, or another process
+    /// purges just now.
     pub complete: bool,
 }
 
@@ -39,6 +43,12 @@ impl Registry {
 
     /// [`purge`](Self::purge), telling `progress` after each batch how many records have gone.
     pub async fn purge_with(&self, progress: impl FnMut(u64)) -> Result<Purged, Error> {
+        self.purge_until(std::future::pending(), progress).await
+    }
+
+    /// Purges until `stop` is ready, which it looks at between two batches: so the lease is given back, and what has gone
+    /// is counted.
+    async fn purge_until(&self, stop: impl Future<Output = ()>, progress: impl FnMut(u64)) -> Result<Purged, Error> {
         let holder = Uuid::new_v4();
         let store = self.store()?;
         let now = self.database_seconds().await?;
@@ -46,7 +56,7 @@ impl Registry {
             return Ok(Purged::default());
         }
         let mut purged = Purged::default();
-        let outcome = self.purge_holding(holder, &mut purged, progress).await;
+        let outcome = self.purge_holding(holder, stop, &mut purged, progress).await;
         self.inner.metrics.purged(purged.tokens);
         let released = store.release_purge(holder, self.database_seconds().await?, purged.tokens).await;
         outcome.and(released)?;
@@ -63,12 +73,14 @@ impl Registry {
     async fn purge_holding(
         &self,
         holder: Uuid,
+        stop: impl Future<Output = ()>,
         purged: &mut Purged,
         mut progress: impl FnMut(u64),
     ) -> Result<(), Error> {
         let settings = self.settings().purge.clone();
         let store = self.store()?;
         let began = Instant::now();
+        let mut stop = pin!(stop);
         // The records below this bound have gone; not looking there again spares walking over their dead index entries.
         let mut from = i64::MIN;
         loop {
@@ -94,17 +106,25 @@ impl Registry {
                 return Ok(());
             }
             from = batch.up_to.unwrap_or(from);
-            tokio::time::sleep(settings.pause).await;
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                () = tokio::time::sleep(settings.pause) => {}
+            }
         }
     }
 
     /// Purges once each `purge.every`, a little earlier or later each time, so that processes started together don't
-    /// ask together. For ever; an error is logged and the next run tries again.
-    pub(super) async fn keep_purging(&self) {
+    /// ask together. An error is logged, and the next run tries again.
+    pub(super) async fn keep_purging(&self, mut stop: Stop) {
         let Some(every) = self.settings().purge.every else { return };
         loop {
-            tokio::time::sleep(jittered(every)).await;
-            if let Err(error) = self.purge().await {
+            tokio::select! {
+                biased;
+                () = stop.asked() => return,
+                () = tokio::time::sleep(jittered(every)) => {}
+            }
+            if let Err(error) = self.purge_until(stop.asked(), |_| {}).await {
                 tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "the purge failed");
             }
         }

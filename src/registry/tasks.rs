@@ -1,31 +1,160 @@
 //! The registry's background work: waiting for a database that is down, purging, noting last use.
 
+use std::future::Future;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Registry;
 
+/// How long a task that panicked waits before it starts again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
 /// The background tasks of a registry. Dropping it aborts them.
-pub(crate) struct Tasks(JoinSet<()>);
+pub(crate) struct Tasks {
+    stop: watch::Sender<bool>,
+    running: JoinSet<()>,
+}
+
+/// Tells a task that it is to stop.
+#[derive(Clone)]
+pub(super) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Waits until the task is to stop: when it is told to, and when nobody is left who could tell it.
+    pub(super) async fn asked(&mut self) {
+        let _ = self.0.wait_for(|asked| *asked).await;
+    }
+}
 
 impl Tasks {
     /// Starts all of them.
     pub(crate) fn start(registry: &Registry) -> Self {
-        let mut tasks = JoinSet::new();
-        let (opening, purging, flushing) = (registry.clone(), registry.clone(), registry.clone());
-        tasks.spawn(async move { opening.keep_opening().await });
-        tasks.spawn(async move { purging.keep_purging().await });
-        tasks.spawn(async move { flushing.keep_flushing_last_used().await });
-        Self(tasks)
+        let (stop, asked) = watch::channel(false);
+        let mut tasks = Self { stop, running: JoinSet::new() };
+        let stop = Stop(asked);
+        tasks.keep_up("opening", stop.clone(), registry, |registry, mut stop| async move {
+            tokio::select! {
+                biased;
+                () = stop.asked() => {}
+                () = registry.keep_opening() => {}
+            }
+        });
+        tasks.keep_up("purge", stop.clone(), registry, |registry, stop| async move {
+            registry.keep_purging(stop).await;
+        });
+        tasks.keep_up("last use", stop, registry, |registry, mut stop| async move {
+            tokio::select! {
+                biased;
+                () = stop.asked() => {}
+                () = registry.keep_flushing_last_used() => {}
+            }
+        });
+        tasks
     }
 
-    /// Stops all of them, each at its next pause. Every batch is a transaction, so nothing is left half done.
+    /// Runs a task, again where it panics: a registry that has silently ceased to purge would grow for ever.
+    fn keep_up<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        name: &'static str,
+        stop: Stop,
+        registry: &Registry,
+        task: impl Fn(Registry, Stop) -> F + Send + 'static,
+    ) {
+        let registry = registry.clone();
+        self.running.spawn(async move {
+            loop {
+                // A set and not a handle: it aborts what it runs when it is dropped itself.
+                let mut one = JoinSet::new();
+                one.spawn(task(registry.clone(), stop.clone()));
+                match one.join_next().await {
+                    Some(Err(error)) if error.is_panic() => {
+                        tracing::error!(task = name, "a background task panicked, and is started again");
+                        tokio::time::sleep(RESTART_PAUSE).await;
+                    }
+                    _ => return,
+                }
+            }
+        });
+    }
+
+    /// Stops all of them, each at its next pause, and aborts what has not stopped `within` this time. Every batch is a
+    /// transaction, so nothing is left half done.
     pub(crate) async fn stop(mut self, within: Duration) {
-        self.0.abort_all();
-        let drained = tokio::time::timeout(within, async { while self.0.join_next().await.is_some() {} }).await;
+        self.stop.send_replace(true);
+        let drained = tokio::time::timeout(within, async { while self.running.join_next().await.is_some() {} }).await;
         if drained.is_err() {
             tracing::warn!("a background task did not stop in time");
         }
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Settings;
+    use crate::registry::Grant;
+
+    #[tokio::test]
+    async fn a_purge_that_is_told_to_stop_gives_its_lease_back() {
+        let settings = Settings::for_tests_with(
+            r#"
+            purge.every = "1s"
+            purge.batch = 1
+            purge.pause = "1m"
+            "#,
+        );
+        let clock = ManualClock::here();
+        let registry = Registry::open(settings.unwrap(), clock.clone()).await.unwrap();
+        for _ in 0..3 {
+            registry.issue(Grant::to("alice".parse().unwrap()).without_refresh()).await.unwrap();
+        }
+        clock.advance(Duration::from_secs(60 * 60));
+
+        let tasks = Tasks::start(&registry);
+        let began = Instant::now();
+        while registry.purgeable().await.unwrap() == 3 {
+            assert!(began.elapsed() < Duration::from_secs(20), "the purge does not run");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // It is in its pause of a minute now.
+        tasks.stop(Duration::from_secs(10)).await;
+        assert!(began.elapsed() < Duration::from_secs(25), "the purge does not stop");
+        assert_eq!(registry.purgeable().await.unwrap(), 2);
+        let holder = uuid::Uuid::new_v4();
+        let now = clock_seconds(&registry);
+        assert!(registry.store().unwrap().hold_purge(holder, now, now + 1).await.unwrap(), "the lease is still held");
+    }
+
+    fn clock_seconds(registry: &Registry) -> i64 {
+        registry.now().timestamp()
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_started_again() {
+        let registry = Registry::open(Settings::for_tests(), ManualClock::here()).await.unwrap();
+        let (stop, asked) = watch::channel(false);
+        let mut tasks = Tasks { stop, running: JoinSet::new() };
+        let starts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&starts);
+        tasks.keep_up("test", Stop(asked), &registry, move |_, mut stop| {
+            let starts = Arc::clone(&counted);
+            async move {
+                assert!(starts.fetch_add(1, Ordering::SeqCst) > 0, "the first time it panics");
+                stop.asked().await;
+            }
+        });
+        let began = Instant::now();
+        while starts.load(Ordering::SeqCst) < 2 {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is not started again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tasks.stop(Duration::from_secs(10)).await;
     }
 }
