@@ -244,7 +244,8 @@ pub(crate) struct Explained {
 
 impl Settings {
     /// Reads and validates the settings of a Rocket application: `[<profile>.counterfoil]` of its figment, then
-    /// `DATABASE_URL`, then `COUNTERFOIL_*`, the later winning.
+    /// `DATABASE_URL`, then `COUNTERFOIL_*`, the later winning. An application whose `DATABASE_URL` is for something else
+    /// sets `COUNTERFOIL_DATABASE_URL`.
     ///
     /// # Errors
     ///

@@ -187,6 +187,11 @@ impl Reader {
         Error::config(format!("{} {must}", self.name(key)))
     }
 
+    /// Whether the database is that of `DATABASE_URL`, which other programs read too.
+    pub(super) fn is_from_database_url(&self) -> bool {
+        self.written.get("database_url").is_some_and(|written| written.origin.rank() == 1)
+    }
+
     /// Refuses what was written and not asked for.
     pub(super) fn refuse_unknown(&self) -> Result<(), Error> {
         let Some((key, written)) = self.written.iter().find(|(key, _)| !self.known.contains(key.as_str())) else {

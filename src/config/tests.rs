@@ -169,6 +169,19 @@ fn an_unknown_setting_is_refused_by_the_name_it_was_written_with() {
 }
 
 #[test]
+fn a_database_url_for_something_else_is_refused_with_the_way_out() {
+    let elsewhere = ("DATABASE_URL", "mysql://localhost/x");
+    let sentence = refusal("", &[elsewhere]);
+    assert!(
+        sentence.starts_with("DATABASE_URL must") && sentence.ends_with("set COUNTERFOIL_DATABASE_URL"),
+        "{sentence}"
+    );
+    assert!(!refusal("database_url = \"mysql://localhost/x\"", &[]).contains("DATABASE_URL"));
+    let own = read("", &[elsewhere, ("COUNTERFOIL_DATABASE_URL", "sqlite::memory:")]).unwrap();
+    assert_eq!(own.database_url, "sqlite::memory:");
+}
+
+#[test]
 fn a_value_that_makes_no_sense_is_refused_by_its_key() {
     const SECRET: &str = "keys.secret = \"0123456789abcdef0123456789abcdef\"";
     let cases = [

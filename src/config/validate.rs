@@ -40,11 +40,18 @@ fn database(r: &Reader, settings: &Settings) -> Result<(), Error> {
     let key = if r.has("database_url") || !r.has("database_url_file") { "database_url" } else { "database_url_file" };
     let is = |scheme: &str| settings.database_url.starts_with(scheme);
     let (is_postgres, is_sqlite) = (is("postgres://") || is("postgresql://"), is("sqlite:"));
+    // An application may have a DATABASE_URL of its own, and not know that it is read here.
+    let instead = if r.is_from_database_url() {
+        "; where it is meant for something else, set COUNTERFOIL_DATABASE_URL"
+    } else {
+        ""
+    };
     if !is_postgres && !is_sqlite {
-        return Err(r.refuse(key, "must start with postgres:// or sqlite://"));
+        return Err(r.refuse(key, format_args!("must start with postgres:// or sqlite://{instead}")));
     }
     if (is_postgres && cfg!(not(feature = "postgres"))) || (is_sqlite && cfg!(not(feature = "sqlite"))) {
-        return Err(r.refuse(key, "names a database that this build leaves out: build it with that feature"));
+        let must = "names a database that this build leaves out: build it with that feature";
+        return Err(r.refuse(key, format_args!("{must}{instead}")));
     }
     Ok(())
 }
