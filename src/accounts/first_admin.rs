@@ -4,14 +4,13 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::Accounts;
+use super::{ADMIN_SCOPE, Accounts};
 use crate::config;
 use crate::error::Error;
 use crate::token::{Act, Actor, Subject};
 
-/// The name of the first administrator, and what an administrator may do.
+/// The name of the first administrator.
 const USERNAME: &str = "admin";
-const SCOPE: &str = "registry:admin";
 
 /// Letters and digits that nobody takes for one another (Crockford's base 32): 5 bits each.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -47,7 +46,7 @@ impl Accounts {
             }
             None => generated.as_deref().unwrap_or_default(),
         };
-        let user = self.new_user(&username, password, &SCOPE.parse()?).await?;
+        let user = self.new_user(&username, password, &ADMIN_SCOPE.parse()?).await?;
         let act = Act::by(Actor::system("first administrator"));
         if !self.registry.store()?.add_first_admin(&user, &act, user.created_at).await? {
             return Ok(None);

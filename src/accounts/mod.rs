@@ -21,6 +21,9 @@ use crate::token::{Act, Actor, Scopes, Subject, rfc3339};
 use limits::Counter;
 use password::{Passwords, Turn, Verdict};
 
+/// The scope of administrators.
+pub(crate) const ADMIN_SCOPE: &str = "registry:admin";
+
 /// For how long an address that an account logged in from is known as one of its own.
 const ADDRESS_KNOWN_SECONDS: i64 = 30 * 24 * 60 * 60;
 

@@ -5,12 +5,9 @@ use clap::{Args, Subcommand};
 
 use super::output::{Failure, Output, Table};
 use super::{act, input, open};
-use crate::accounts::{Accounts, User};
+use crate::accounts::{ADMIN_SCOPE, Accounts, User};
 use crate::error::Error;
 use crate::token::{Scopes, Subject};
-
-/// The scope of administrators.
-const ADMIN: &str = "registry:admin";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
@@ -125,7 +122,7 @@ pub(super) async fn run(command: UserCommand, output: &Output) -> Result<(), Fai
 async fn act_on(command: UserCommand, password: String, accounts: &Accounts, output: &Output) -> Result<(), Failure> {
     match command {
         UserCommand::Add { name, scopes, why } => {
-            let admin = scopes.admin.then(|| ADMIN.parse::<Scopes>()).transpose()?;
+            let admin = scopes.admin.then(|| ADMIN_SCOPE.parse::<Scopes>()).transpose()?;
             let scope = union(scopes.scope.iter().chain(&admin))?;
             let user = accounts.add(&name, &password, &scope, &act(why.reason)?).await?;
             output.answer(&user, || format!("Added {}{}.\n", user.username, with_scopes(&user.scope)))

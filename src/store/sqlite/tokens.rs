@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end of its generation.
 macro_rules! select_records {
-    ($condition:literal $(, $argument:expr)* $(,)?) => {
+    ($condition:literal $(+ $more:literal)* $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
             RecordRow,
             r#"select t.jti as "jti: Uuid", t.sid as "sid: Uuid", t.subject, t.token_type, t.issued_at, t.expires_at, t.scope, t.claims, t.client, t.label,
@@ -26,7 +26,28 @@ macro_rules! select_records {
             join cf_subjects u on u.subject = s.subject
             left join cf_subject_endings e
                 on e.subject = s.subject and e.generation = s.generation + 1 and s.generation <> u.generation
-            "# + $condition
+            "# + $condition $(+ $more)*
+            $(, $argument)*
+        )
+    };
+}
+
+/// One page of records, newest first. Two queries, and not one whose subject may be null: a plan that fits both would use
+/// the index of neither.
+macro_rules! select_page {
+    ($whose:literal $(, $argument:expr)* $(,)?) => {
+        select_records!(
+            $whose + "(t.issued_at, t.jti) < (?1, ?2)
+                        and (?3 is null or t.token_type = ?3)
+                        and case ?4
+                            when 'revoked' then t.revoked_at is not null or s.ended_at is not null
+                                or s.generation <> u.generation
+                            when 'live' then t.revoked_at is null and s.ended_at is null
+                                and s.generation = u.generation and t.expires_at > ?5
+                            when 'expired' then t.revoked_at is null and s.ended_at is null
+                                and s.generation = u.generation and t.expires_at <= ?5
+                            else true end
+                    order by t.issued_at desc, t.jti desc limit ?6"
             $(, $argument)*
         )
     };
@@ -107,18 +128,8 @@ impl Sqlite {
         let limit = i64::from(filter.limit);
         let found = match &filter.subject {
             Some(subject) => {
-                select_records!(
-                    "where t.subject = ?7 and (t.issued_at, t.jti) < (?1, ?2)
-                        and (?3 is null or t.token_type = ?3)
-                        and case ?4
-                            when 'revoked' then t.revoked_at is not null or s.ended_at is not null
-                                or s.generation <> u.generation
-                            when 'live' then t.revoked_at is null and s.ended_at is null
-                                and s.generation = u.generation and t.expires_at > ?5
-                            when 'expired' then t.revoked_at is null and s.ended_at is null
-                                and s.generation = u.generation and t.expires_at <= ?5
-                            else true end
-                    order by t.issued_at desc, t.jti desc limit ?6",
+                select_page!(
+                    "where t.subject = ?7 and ",
                     issued_at,
                     jti,
                     token_type,
@@ -131,27 +142,9 @@ impl Sqlite {
                 .await?
             }
             None => {
-                select_records!(
-                    "where (t.issued_at, t.jti) < (?1, ?2)
-                        and (?3 is null or t.token_type = ?3)
-                        and case ?4
-                            when 'revoked' then t.revoked_at is not null or s.ended_at is not null
-                                or s.generation <> u.generation
-                            when 'live' then t.revoked_at is null and s.ended_at is null
-                                and s.generation = u.generation and t.expires_at > ?5
-                            when 'expired' then t.revoked_at is null and s.ended_at is null
-                                and s.generation = u.generation and t.expires_at <= ?5
-                            else true end
-                    order by t.issued_at desc, t.jti desc limit ?6",
-                    issued_at,
-                    jti,
-                    token_type,
-                    state,
-                    live_at,
-                    limit
-                )
-                .fetch_all(&self.readers)
-                .await?
+                select_page!("where ", issued_at, jti, token_type, state, live_at, limit)
+                    .fetch_all(&self.readers)
+                    .await?
             }
         };
         rows::read(found)
