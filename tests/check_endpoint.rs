@@ -47,7 +47,7 @@ on_both! {
         let answer = server.get("/auth/check?scope=a:1+c+d").bearer(&pair.access).send().await;
         answer.error(403, "insufficient_scope");
         assert!(answer.header("WWW-Authenticate").unwrap().contains(r#"scope="c d""#), "{answer:?}");
-        for bad in ["fresh=maybe", "scope=%22", "scope=%00"] {
+        for bad in ["fresh=maybe", "scope=%22", "scope=%00", "scopes=notes:read", "Fresh=true", "jwt=x"] {
             let answer = server.get(&format!("/auth/check?{bad}")).bearer(&pair.access).send().await;
             answer.error(422, "invalid_request");
         }

@@ -9,9 +9,10 @@ use utoipa::IntoParams;
 
 use super::error::ApiError;
 use super::openapi::ErrorBody;
+use crate::config::Location;
 use crate::error::Error;
 use crate::guard::{AccessToken, ForwardedToken};
-use crate::registry::Checked;
+use crate::registry::{Checked, Registry};
 use crate::token::{Denial, Scopes};
 
 /// The routes of this topic.
@@ -69,7 +70,14 @@ impl Asked {
                 },
                 // The guard reads it.
                 "audience" => audiences += 1,
-                _ => {}
+                name if is_token_name(request, name) => {}
+                // A demand that is misspelt must not be a demand that is met.
+                _ => {
+                    return Err(Error::invalid(
+                        "query",
+                        "the query must have no parameters but scope, fresh and audience",
+                    ));
+                }
             }
         }
         if audiences > 1 {
@@ -77,6 +85,12 @@ impl Asked {
         }
         Ok(asked)
     }
+}
+
+/// Whether this parameter may hold the token itself.
+fn is_token_name(request: &Request<'_>, name: &str) -> bool {
+    let settings = request.rocket().state::<Registry>().map(Registry::settings);
+    settings.is_some_and(|settings| settings.query_name == name && settings.locations.contains(&Location::Query))
 }
 
 #[rocket::async_trait]
