@@ -62,8 +62,8 @@ impl Client {
                     let (index, server) = (self.below(self.held.len()), self.below(SERVERS));
                     self.check(index, server..server + 1).await;
                 }
-                20..=26 => self.revoke(&caller).await,
-                27..=29 => self.unrevoke(&caller).await,
+                20..=25 => self.revoke(&caller).await,
+                26..=29 => self.unrevoke(&caller).await,
                 30..=32 => self.end_session(&caller).await,
                 33..=37 => self.issue_personal(&caller).await,
                 38 => self.end_all(&caller).await,
@@ -81,10 +81,16 @@ impl Client {
         (self.random >> 11) as usize % end
     }
 
-    /// One of those held, but for the caller's.
+    /// One of those held that is not the caller's, nor known to have ended with all of the user's.
     fn pick(&mut self, caller: &Held, fates: &[Fate]) -> Option<Held> {
-        let fit = |held: &&Held| held.session.sid != caller.session.sid && fates.contains(&held.fate);
-        let fitting: Vec<Held> = self.held.iter().filter(fit).cloned().collect();
+        let now = Instant::now();
+        let fitting: Vec<Held> = self
+            .held
+            .iter()
+            .filter(|held| held.session.sid != caller.session.sid && fates.contains(&held.fate))
+            .filter(|held| self.fleet.verdict(self.user, &held.session, now) != Verdict::Dead)
+            .cloned()
+            .collect();
         if fitting.is_empty() { None } else { Some(fitting[self.below(fitting.len())].clone()) }
     }
 
@@ -186,7 +192,8 @@ impl Client {
     }
 
     async fn unrevoke(&mut self, caller: &Held) {
-        let Some(held) = self.pick(caller, &[Fate::Revoked, Fate::Final]) else { return };
+        let fate = if self.below(4) == 0 { Fate::Final } else { Fate::Revoked };
+        let Some(held) = self.pick(caller, &[fate]) else { return };
         let (sent, action) = (Instant::now(), "token.unrevoked");
         let path = format!("/auth/tokens/unrevoke/{}", held.jti);
         let answer = self.change(caller, (&Method::PUT, &path), None, (action, &held.jti)).await;
