@@ -276,6 +276,9 @@ mod tests {
         let mut endless = members.clone();
         endless.insert("exp".to_owned(), json!(1e300));
         assert!(registry.import(&issuer.inner.keys.sign_foreign(&endless)).await.unwrap_err().is_invalid());
+        let mut administrator = members.clone();
+        administrator.insert("scope".to_owned(), json!("notes:read registry:admin"));
+        assert!(registry.import(&issuer.inner.keys.sign_foreign(&administrator)).await.unwrap_err().is_invalid());
         registry.import(&token).await.unwrap();
         assert!(registry.check(&token, Expect::access()).await.is_ok());
         for (name, value) in [

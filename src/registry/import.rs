@@ -12,6 +12,9 @@ use crate::token::{Claims, Denial, Jti, Record, Scopes, Subject, TokenType};
 /// What an imported token's `client_id` is taken to be.
 const IMPORTED_CLIENT: &str = "imported";
 
+/// What scopes that open the registry's own routes begin with.
+const OWN_SCOPES: &str = "registry:";
+
 /// The claims of other issuers that name the subject, in the order of looking (`identity`: Flask-JWT-Extended 2 and 3).
 const SUBJECT_CLAIMS: [&str; 2] = ["sub", "identity"];
 
@@ -19,7 +22,8 @@ impl Registry {
     /// Puts a token that was issued elsewhere on the registry, so that it is accepted until it expires or is revoked.
     ///
     /// Its key must be the current one or among `keys.accept`. It must have `exp`, a `jti` that is a UUID, and a subject
-    /// in `sub` or `identity`; what else it lacks is filled in: the type is access, it is not fresh and has no scopes.
+    /// in `sub` or `identity`; what else it lacks is filled in: the type is access, it is not fresh and has no scopes. One
+    /// with a scope of the registry itself (`registry:…`) is refused.
     ///
     /// # Errors
     ///
@@ -42,6 +46,10 @@ impl Registry {
         let token_type = type_of(&members)
             .ok_or_else(|| Error::invalid("token", "token has a type that is not access or refresh"))?;
         let scope = scope_of(&members).ok_or_else(|| Error::invalid("token", "token has a scope that is no scope"))?;
+        // Whoever held the old key could have written it, and the operator may import a whole file of tokens.
+        if scope.iter().any(|scope| scope.starts_with(OWN_SCOPES)) {
+            return Err(Error::invalid("token", "token has a scope of the registry itself, which is not taken over"));
+        }
         let issued_at = seconds_of(&members, "iat").unwrap_or(now);
         let granted = match token_type {
             TokenType::Access => None,
