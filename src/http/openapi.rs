@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-/// What every error answer looks like outside `/oauth/`.
+/// What every error answer looks like.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(title = "Error")]
 pub(super) struct ErrorBody {
@@ -29,7 +29,6 @@ pub(super) struct ErrorBody {
     servers((url = "/", description = "The server this document comes from")),
     components(schemas(ErrorBody)),
     modifiers(&Security),
-    nest(),
 )]
 struct Api;
 

@@ -122,3 +122,62 @@ impl Metrics {
         String::from_utf8(text).map_err(|error| Error::internal("the metrics are not text").with_source(error))
     }
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use crate::clock::ManualClock;
+    use crate::config::Settings;
+    use crate::registry::{Expect, Grant, Registry};
+    use crate::token::Actor;
+
+    #[tokio::test]
+    async fn what_happens_is_counted() {
+        let clock = ManualClock::here();
+        let registry = Registry::open(Settings::for_tests(), clock.clone()).await.unwrap();
+        let issued = registry.issue(Grant::to("alice".parse().unwrap())).await.unwrap();
+        let (jti, by) = (issued.access_claims().jti, Actor::application("test"));
+        let check = async || registry.check(issued.access_token(), Expect::access()).await;
+        check().await.unwrap();
+        registry.revoke(jti, by.clone()).await.unwrap();
+        check().await.unwrap_err();
+        registry.unrevoke(jti, by.clone()).await.unwrap();
+        registry.end_session(issued.access_claims().sid, by.clone()).await.unwrap();
+        registry.revoke_all(&"alice".parse().unwrap(), None, by).await.unwrap();
+        clock.advance(Duration::from_secs(60 * 60));
+        registry.purge().await.unwrap();
+
+        let text = registry.metrics_text().await.unwrap();
+        for line in [
+            r#"counterfoil_issued_total{type="access"} 1"#,
+            r#"counterfoil_issued_total{type="refresh"} 1"#,
+            r#"counterfoil_checks_total{outcome="accepted"} 1"#,
+            r#"counterfoil_checks_total{outcome="token_revoked"} 1"#,
+            "counterfoil_check_seconds_count 2",
+            r#"counterfoil_revocations_total{of="token"} 1"#,
+            r#"counterfoil_revocations_total{of="session"} 1"#,
+            r#"counterfoil_revocations_total{of="subject"} 1"#,
+            "counterfoil_unrevocations_total 1",
+            "counterfoil_purged_records_total 1",
+            "counterfoil_purge_backlog_records 0",
+            "counterfoil_records 1",
+            r#"counterfoil_pool_connections{state="max"} 1"#,
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line} is not in:\n{text}");
+        }
+
+        let documented: BTreeSet<&str> = include_str!("../../docs/operations.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `counterfoil_"))
+            .filter_map(|rest| rest.split(['`', '{']).next())
+            .collect();
+        let counted: BTreeSet<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE counterfoil_"))
+            .filter_map(|rest| rest.split(' ').next())
+            .collect();
+        assert_eq!(counted, documented);
+    }
+}

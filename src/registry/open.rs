@@ -113,7 +113,7 @@ impl Registry {
         applied
     }
 
-    /// Closes the connections to the database. Whoever still asks is refused as unavailable.
+    /// Writes the last uses that are gathered, and closes the connections to the database. Whoever still asks is refused as unavailable.
     pub async fn close(&self) {
         self.flush_last_used().await;
         self.inner.store.close().await;
