@@ -85,7 +85,8 @@ impl Registry {
         };
         match registry.try_open().await {
             Err(error) if error.is_unavailable() => {
-                tracing::warn!(error = %error, "the database can't be reached; answering 503 until it can");
+                let cause = std::error::Error::source(&error);
+                tracing::warn!(error = %error, ?cause, "the database can't be reached; answering 503 until it can");
                 Ok(registry)
             }
             Err(error) => Err(error),
@@ -125,7 +126,9 @@ impl Registry {
         while self.inner.opening.0.load(Ordering::Acquire) != OPEN {
             match self.try_open().await {
                 Ok(()) => tracing::info!("the database has been reached"),
-                Err(error) => tracing::warn!(error = %error, "the database is not ready yet"),
+                Err(error) => {
+                    tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "the database is not ready yet");
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
