@@ -30,3 +30,4 @@ mod rfc8725;
 mod seed_flow;
 mod sessions;
 mod tokens;
+mod users;
