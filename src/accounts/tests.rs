@@ -83,6 +83,28 @@ async fn whoever_is_unknown_wrong_disabled_or_impossible_is_told_the_same() {
     assert!(bench.login(PASSWORD, HOME).await.is_ok());
 }
 
+#[tokio::test]
+async fn whoever_is_unknown_or_impossible_takes_as_long_as_a_wrong_password() {
+    let bench = Bench::with_alice(|settings| {
+        settings.login.limit = 0;
+        // So long that hashing is what takes the time.
+        settings.password.iterations = 1_000;
+    })
+    .await;
+    // The quickest of some, in turns: other tests run beside this one.
+    let mut quickest = [("alice", Duration::MAX), ("bob", Duration::MAX), ("a\u{0}b", Duration::MAX)];
+    for _ in 0..5 {
+        for (username, quickest) in &mut quickest {
+            let began = std::time::Instant::now();
+            assert!(is_bad_credentials(&bench.accounts.login(username, "wrong", Some(HOME)).await));
+            *quickest = began.elapsed().min(*quickest);
+        }
+    }
+    let [(_, wrong), (_, unknown), (_, impossible)] = quickest;
+    // Without hashing it would be a hundredth.
+    assert!(unknown > wrong / 5 && impossible > wrong / 5, "{quickest:?}");
+}
+
 /// What may happen between the check of a password and the issue of its tokens, without leaving a live token behind.
 #[tokio::test]
 async fn a_log_in_under_way_is_superseded_by_whatever_ends_all_of_its_users_tokens() {
@@ -151,6 +173,16 @@ async fn an_address_is_limited_across_accounts() {
     }
     retry_after(bench.login(PASSWORD, AWAY).await);
     assert!(bench.login(PASSWORD, HOME).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_address_is_limited_for_names_that_nobody_can_have_too() {
+    let bench = Bench::with_alice(|_| {}).await;
+    for _ in 0..6 {
+        assert!(is_bad_credentials(&bench.accounts.login("a\u{0}b", "wrong", Some(AWAY)).await));
+    }
+    retry_after(bench.accounts.login("a\u{0}b", "wrong", Some(AWAY)).await);
+    retry_after(bench.login(PASSWORD, AWAY).await);
 }
 
 #[tokio::test]
