@@ -86,6 +86,18 @@ on_both! {
         server.refuses(&server.key.sign(&server.key.header(), &claims), "token_unknown").await;
     }
 
+    async fn a_personal_token_has_no_scope_that_was_taken_away(database: Database) {
+        let server = Server::start(database, refresh_only).await;
+        server.add_user("alice", "alice password", &["notes:read", "notes:write"]);
+        let pair = server.login_as("alice", "alice password").await;
+        server.command_ok(&["user", "set", "alice", "--remove-scope", "notes:write"], "");
+        // The access token still says that it may write.
+        server.accepts(&pair.access).await;
+        let ask = |body| server.post("/auth/tokens").bearer(&pair.access).json(&body).send();
+        assert_eq!(ask(json!({ "label": "script" })).await.ok(201)["scope"], "notes:read");
+        ask(json!({ "label": "script", "scope": "notes:write" })).await.error(403, "insufficient_scope");
+    }
+
     async fn where_every_token_is_checked_nothing_is_said(server: Server) {
         let pair = server.login().await;
         assert_eq!(server.get("/auth/tokens").bearer(&pair.access).send().await.header("Counterfoil-Check"), None);

@@ -1,5 +1,7 @@
 //! Tokens from before the registry was adopted: as Flask-JWT-Extended issued them, refused until they are imported.
 
+use counterfoil::{Denial, Expect};
+
 use crate::support::forge::sign_hs256;
 use crate::support::server::Settings;
 use crate::support::{Server, Value, json, on_both};
@@ -60,11 +62,24 @@ on_both! {
         server.post("/refresh").bearer(&token).send().await.error(401, "token_unknown");
         server.registry.import(&token).await.unwrap();
         server.refuses(&token, "token_wrong_type").await;
+        assert_eq!(server.registry.check(&token, Expect::access()).await, Err(Denial::WrongType));
         let refreshed = server.post("/refresh").bearer(&token).send().await.ok(200);
         server.accepts(refreshed["access_token"].as_str().unwrap()).await;
         server.post("/logout").bearer(&token).send().await.says("Successfully logged out");
         server.refuses(refreshed["access_token"].as_str().unwrap(), "token_revoked").await;
         server.post("/refresh").bearer(&token).send().await.error(401, "token_revoked");
+    }
+
+    async fn they_end_when_they_say_and_can_be_logged_out_with_after(database: Database) {
+        let server = Server::start(database, |settings| accepting(settings).set("leeway", "10s")).await;
+        let token = old_token(&server, "sub", "7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a07", "access");
+        server.registry.import(&token).await.unwrap();
+        server.advance(600 + 9);
+        server.accepts(&token).await;
+        server.advance(1);
+        server.refuses(&token, "token_expired").await;
+        server.post("/logout").bearer(&token).send().await.says("Successfully logged out");
+        server.refuses(&token, "token_revoked").await;
     }
 
     async fn an_accepted_key_vouches_for_imported_tokens_alone(database: Database) {

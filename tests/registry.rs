@@ -144,6 +144,15 @@ on_both! {
         assert_eq!(refreshed.access_claims().scope.to_string(), "read");
         assert!(registry.accepts(refreshed.access_token()).await);
 
+        // Only logging in makes a token fresh, and the refresh token is for the issuer whatever was granted.
+        let grant = Grant::to(name("bob")).fresh(true).audience(["https://api.example"]).unwrap();
+        let fresh = registry.issue(grant).await.unwrap();
+        assert_eq!(fresh.refresh_claims().unwrap().aud, [registry.settings().issuer()]);
+        let presented = registry.check(refresh_token(&fresh), Expect::refresh()).await.unwrap();
+        let stale = registry.refresh(&presented, Refresh::new()).await.unwrap();
+        assert!(fresh.access_claims().fresh && !stale.access_claims().fresh);
+        assert_eq!(stale.access_claims().aud, ["https://api.example"]);
+
         let sessions = registry.sessions(&name("alice")).await.unwrap();
         assert_eq!(sessions.len(), 1);
         assert_eq!(sessions[0].last_seen_at.timestamp(), registry.now().timestamp());
@@ -303,6 +312,9 @@ on_both! {
             let late = registry.issue(Grant::to(name("alice")).as_of(as_of)).await;
             assert!(late.unwrap_err().is_superseded());
         }
+        // A moment of one subject says nothing about another.
+        let as_of = registry.as_of(&name("bob")).await.unwrap();
+        assert!(registry.issue(Grant::to(name("alice")).as_of(as_of)).await.unwrap_err().is_invalid());
         assert!(registry.list(&Filter::all()).await.unwrap().is_empty());
 
         // A refresh and a personal token, by an end of the session, of the token, of everything.
@@ -334,6 +346,8 @@ on_both! {
         let presented = registry.check(issued.access_token(), Expect::access()).await.unwrap();
         let personal = registry.issue_personal(&presented, Personal::new("ci").unwrap()).await.unwrap();
         assert_eq!(sid(&personal), jti(&personal).own_session());
+        let wider = Personal::new("ci").unwrap().scope("read admin".parse().unwrap());
+        assert_eq!(registry.issue_personal(&presented, wider).await.unwrap_err().field(), Some("scope"));
         registry.end_session(sid(&issued), by("alice")).await.unwrap();
         assert!(registry.accepts(personal.access_token()).await);
         registry.revoke(jti(&personal), by("alice")).await.unwrap();
@@ -405,6 +419,7 @@ on_both! {
         // A log-in that is under way is superseded, purge or no purge.
         let as_of = registry.as_of(&name("bob")).await.unwrap();
         registry.revoke_all(&name("bob"), None, admin()).await.unwrap();
+        registry.pass(60 * 60);
         registry.purge().await.unwrap();
         assert!(registry.issue(Grant::to(name("bob")).as_of(as_of)).await.unwrap_err().is_superseded());
     }

@@ -54,6 +54,17 @@ on_both! {
         assert_eq!(seen, all);
     }
 
+    async fn a_list_has_the_callers_own_records_alone(server: Server) {
+        let (mine, theirs) = (server.issue("alice", "").await, server.login().await);
+        for path in ["/auth/tokens", "/auth/tokens?subject=admin", "/auth/tokens?state=live&type=access"] {
+            let listed = jtis(&server.get(path).bearer(&mine.access).send().await.ok(200));
+            assert!(listed.contains(&jti_of(&mine.access)), "{path}: {listed:?}");
+            for token in [&theirs.access, &theirs.refresh] {
+                assert!(!listed.contains(&jti_of(token)), "{path}: {listed:?}");
+            }
+        }
+    }
+
     async fn a_list_can_be_narrowed_by_type_and_state(server: Server) {
         let short =
             server.issue_with("alice", "", |grant| grant.access_expires(std::time::Duration::from_secs(5))).await;
