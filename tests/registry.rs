@@ -143,6 +143,8 @@ on_both! {
         assert_eq!(sid(&refreshed), sid(&issued));
         assert_eq!(refreshed.access_claims().scope.to_string(), "read");
         assert!(registry.accepts(refreshed.access_token()).await);
+        let access = registry.check(refreshed.access_token(), Expect::access()).await.unwrap();
+        assert!(registry.refresh(&access, Refresh::new()).await.unwrap_err().is_invalid());
 
         // Only logging in makes a token fresh, and the refresh token is for the issuer whatever was granted.
         let grant = Grant::to(name("bob")).fresh(true).audience(["https://api.example"]).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use counterfoil::{Actor, Filter, State};
 
 use crate::binary::Home;
+use crate::support::forge::jti_of;
 use crate::support::server::Settings;
 use crate::support::{ADMIN, Call, Database, PASSWORD, Server, json, on_both, postgres};
 
@@ -30,6 +31,20 @@ on_both! {
         server.command_ok(&["user", "enable", "alice"], "");
         server.refuses(&pair.access, "token_revoked").await;
         server.login_as("alice", ALICES).await;
+    }
+
+    async fn what_held_a_scope_that_was_taken_away_is_revoked_for_good(server: Server) {
+        server.add_user("alice", ALICES, &["notes:read", "notes:write"]);
+        let pair = server.login_as("alice", ALICES).await;
+        let jti = jti_of(&pair.access);
+        server.command_ok(&["user", "set", "alice", "--remove-scope", "notes:write"], "");
+        server.refuses(&pair.access, "token_revoked").await;
+        let (again, admin) = (server.login_as("alice", ALICES).await, server.login().await);
+        for (path, by) in [("auth", &again), ("admin", &admin)] {
+            let call = server.put(&format!("/{path}/tokens/unrevoke/{jti}")).bearer(&by.access);
+            call.send().await.error(409, "revocation_final");
+        }
+        server.refuses(&pair.access, "token_revoked").await;
     }
 
     async fn a_name_that_is_given_again_inherits_no_token(server: Server) {
