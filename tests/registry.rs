@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use counterfoil::{
     Act, Actor, Clock, Cursor, Denial, Expect, Filter, Grant, Issued, Jti, ManualClock, Personal, Record, Refresh,
-    Registry, Settings, Sid, State, Subject, TokenType,
+    Registry, Settings, Sid, State, Subject, SystemClock, TokenType,
 };
 use tempfile::TempDir;
 
@@ -426,6 +426,13 @@ on_both! {
         assert!(registry.issue(Grant::to(name("bob")).as_of(as_of)).await.unwrap_err().is_superseded());
     }
 
+    async fn a_machine_with_a_wrong_clock_purges_nothing(database: Database) {
+        let registry = open(database).await;
+        let ahead = Registry::open(Settings::for_tests_with(&registry.settings).unwrap(), Ahead).await.unwrap();
+        assert!(ahead.purge().await.unwrap_err().is_unavailable());
+        assert!(ahead.purgeable().await.unwrap_err().is_unavailable());
+    }
+
     async fn one_process_purges_at_a_time(database: Database) {
         let registry = open_with(database, "purge.batch = 1\npurge.pause = '50ms'").await;
         for _ in 0..6 {
@@ -522,6 +529,16 @@ on_both! {
         }
         let error = Registry::open(parsed(), ManualClock::here()).await.unwrap_err();
         assert!(error.is_schema() && error.to_string().contains("newer"), "{error}");
+    }
+}
+
+/// The clock of a machine that is a minute ahead of its database.
+#[derive(Debug)]
+struct Ahead;
+
+impl Clock for Ahead {
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        SystemClock.now() + chrono::TimeDelta::seconds(60)
     }
 }
 
