@@ -112,6 +112,9 @@ fn five(
 ) {
 }
 
+#[get("/any-and-access")]
+fn any_and_access(_any: AnyToken<'_>, _access: AccessToken<'_>) {}
+
 #[get("/by-header")]
 fn by_header(_token: AccessToken<'_, HeaderOnly>) {}
 
@@ -174,6 +177,7 @@ fn all_routes() -> Vec<Route> {
         result,
         answered,
         five,
+        any_and_access,
         by_header,
         by_cookie,
         by_query,

@@ -48,6 +48,15 @@ async fn an_optional_token_is_none_only_where_it_is_missing() {
 }
 
 #[rocket::async_test]
+async fn a_guard_that_takes_either_type_vouches_for_none() {
+    let app = App::new().await;
+    let issued = app.issue(alice()).await;
+    assert_eq!(app.get_with("/any-and-access", issued.access_token()).await.status, 200);
+    let answer = app.get_with("/any-and-access", issued.refresh_token().unwrap()).await;
+    assert_eq!(answer.error(), (401, "token_wrong_type".to_owned()));
+}
+
+#[rocket::async_test]
 async fn either_type_is_any() {
     let app = App::new().await;
     let pair = app.alice().await;
