@@ -99,6 +99,10 @@ impl Grant {
     }
 
     /// For these audiences instead of the issuer: at most 16, each with 1 to 255 characters.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) for more or longer ones.
     pub fn audience<I: IntoIterator<Item = S>, S: Into<String>>(mut self, audience: I) -> Result<Self, Error> {
         self.audience = audience.into_iter().map(Into::into).collect();
         let bad = |aud: &String| {
@@ -134,7 +138,11 @@ impl Grant {
         self
     }
 
-    /// With a name for the device, at most 100 characters.
+    /// With a name for the device, 1 to 100 characters.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) for one of another length or with a control character.
     pub fn label(mut self, label: impl Into<String>) -> Result<Self, Error> {
         self.label = Some(checked_label(label.into())?);
         Ok(self)

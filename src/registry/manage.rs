@@ -11,17 +11,43 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`is_not_found`](Error::is_not_found) where there is none.
+    /// [`is_not_found`](Error::is_not_found) where there is none; [`is_unavailable`](Error::is_unavailable).
     pub async fn get(&self, jti: Jti) -> Result<Record, Error> {
         self.store()?.record(jti).await?.ok_or_else(token_not_found)
     }
 
     /// One page of records, newest first. With `check = "refresh"` access tokens have none, but for personal ones.
+    ///
+    /// ```
+    /// use counterfoil::{Cursor, Error, Filter, Record, Registry};
+    ///
+    /// async fn all(registry: &Registry) -> Result<Vec<Record>, Error> {
+    ///     let mut records = registry.list(&Filter::all()).await?;
+    ///     while let Some(last) = records.last() {
+    ///         let page = registry.list(&Filter::all().after(Cursor::of(last))).await?;
+    ///         if page.is_empty() {
+    ///             break;
+    ///         }
+    ///         records.extend(page);
+    ///     }
+    ///     Ok(records)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable) where the database can't be asked.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<Record>, Error> {
         self.store()?.list(filter, self.live_at()).await
     }
 
-    /// Sets the label of a record of this subject, at most 100 characters, or clears it.
+    /// Sets the label of a record of this subject, 1 to 100 characters, or clears it.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) for a label of another length or with a control character;
+    /// [`is_not_found`](Error::is_not_found) where the subject has no such record;
+    /// [`is_unavailable`](Error::is_unavailable).
     pub async fn set_label(&self, jti: Jti, subject: &Subject, label: Option<String>) -> Result<Record, Error> {
         let label = label.map(checked_label).transpose()?;
         if !self.store()?.set_label(jti, subject, label.as_deref()).await? {
@@ -30,7 +56,12 @@ impl Registry {
         self.get(jti).await
     }
 
-    /// The live sessions of a subject, newest first.
+    /// The live sessions of a subject, newest first. None of them is marked as [`current`](Session::current): whoever
+    /// asks compares [`sid`](Session::sid) with that of its own token.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable) where the database can't be asked.
     pub async fn sessions(&self, subject: &Subject) -> Result<Vec<Session>, Error> {
         self.store()?.sessions(subject, self.live_at()).await
     }
@@ -40,9 +71,27 @@ impl Registry {
     /// An actor that is a [subject](crate::Actor::subject) reaches its own tokens alone. Revoking a refresh token
     /// touches that record alone: [`end_session`](Self::end_session) takes back all that descends from one login.
     ///
+    /// ```
+    /// use counterfoil::{Actor, Denial, Expect, Grant, Registry, Settings, SystemClock};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = Registry::open(Settings::for_tests(), SystemClock).await?;
+    /// let issued = registry.issue(Grant::to("alice".parse()?)).await?;
+    /// let jti = issued.access_claims().jti;
+    ///
+    /// registry.revoke(jti, Actor::application("billing")).await?;
+    /// let refused = registry.check(issued.access_token(), Expect::access()).await;
+    /// assert_eq!(refused.unwrap_err(), Denial::Revoked);
+    ///
+    /// registry.unrevoke(jti, Actor::application("billing")).await?;
+    /// assert!(registry.check(issued.access_token(), Expect::access()).await.is_ok());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`is_not_found`](Error::is_not_found) where the actor can reach no such record.
+    /// [`is_not_found`](Error::is_not_found) where the actor can reach no such record;
+    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe.
     pub async fn revoke(&self, jti: Jti, act: impl Into<Act>) -> Result<(), Error> {
         match self.store()?.revoke(jti, &act.into(), self.seconds()).await? {
             Revoked::Done => {
@@ -58,7 +107,8 @@ impl Registry {
     /// # Errors
     ///
     /// [`is_final`](Error::is_final) where it can't be undone: a revocation by somebody above the actor, an ended
-    /// session, an expired token; [`is_not_found`](Error::is_not_found) where the actor can reach no such record.
+    /// session, an expired token; [`is_not_found`](Error::is_not_found) where the actor can reach no such record;
+    /// [`is_unavailable`](Error::is_unavailable).
     pub async fn unrevoke(&self, jti: Jti, act: impl Into<Act>) -> Result<(), Error> {
         match self.store()?.unrevoke(jti, &act.into(), self.seconds(), self.live_at()).await? {
             Unrevoked::Done => {
@@ -70,11 +120,13 @@ impl Registry {
         }
     }
 
-    /// Ends a session for good: everything that descends from one login. Returns how many live tokens that revoked.
+    /// Ends a session for good: everything that descends from one login. Returns how many live tokens that revoked: 0
+    /// where it had ended before, which is not an error.
     ///
     /// # Errors
     ///
-    /// [`is_not_found`](Error::is_not_found) where the actor can reach no such session.
+    /// [`is_not_found`](Error::is_not_found) where the actor can reach no such session;
+    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe.
     pub async fn end_session(&self, sid: Sid, act: impl Into<Act>) -> Result<u64, Error> {
         let revoked = self.store()?.end_session(sid, &act.into(), self.seconds(), self.live_at()).await?;
         let revoked = revoked.ok_or_else(|| Error::new(Kind::NotFound, "Session not found"))?;
@@ -83,6 +135,14 @@ impl Registry {
     }
 
     /// Ends all sessions of a subject for good, but for one to keep. Returns how many live tokens that revoked.
+    ///
+    /// It is one row, however many tokens there are, and no log-in or refresh that is under way
+    /// [as of](super::Grant::as_of) an earlier moment leaves a live token behind.
+    ///
+    /// # Errors
+    ///
+    /// [`is_not_found`](Error::is_not_found) for an actor that is another subject;
+    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe.
     pub async fn revoke_all(&self, subject: &Subject, keep: Option<Sid>, act: impl Into<Act>) -> Result<u64, Error> {
         let act = act.into();
         if act.actor.confined_to().is_some_and(|own| own != subject.as_str()) {

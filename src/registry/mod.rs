@@ -81,7 +81,12 @@ impl Registry {
         self.inner.clock.now()
     }
 
-    /// Everything it counts, in the text format of Prometheus.
+    /// Everything it counts, in the text format of Prometheus: for an application's own `/metrics`. Where the database
+    /// can't be asked, the number of records is the last one known.
+    ///
+    /// # Errors
+    ///
+    /// None that a caller could mend: the text can't be written.
     pub async fn metrics_text(&self) -> Result<String, Error> {
         let held = match self.store() {
             Ok(store) => store.records_held().await.ok(),

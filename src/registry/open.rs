@@ -103,7 +103,13 @@ impl Registry {
         }
     }
 
-    /// Applies the missing migrations and names them.
+    /// Applies the missing migrations, all or none, and names them: for a program that opens the registry with
+    /// `migrate = false`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) where the database refuses the log-in or is missing;
+    /// [`is_unavailable`](Error::is_unavailable) where it can't be reached.
     pub async fn migrate(settings: &Settings) -> Result<Vec<String>, Error> {
         let store = store::connect(&store::Options {
             url: settings.database_url.clone(),
