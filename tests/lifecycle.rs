@@ -9,7 +9,7 @@ use crate::support::postgres::Cluster;
 
 /// A home whose log-ins take about a second of hashing.
 fn slow_home() -> Home {
-    let home = Home::sqlite().set("PASSWORD__MEMORY_KIB", "65536").set("PASSWORD__ITERATIONS", "16");
+    let home = Home::sqlite().set("PASSWORD__MEMORY_KIB", "65536").set("PASSWORD__ITERATIONS", "8");
     home.add_user("alice");
     home
 }
