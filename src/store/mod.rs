@@ -135,7 +135,6 @@ pub(crate) struct Status {
 pub(crate) struct Refreshable {
     /// What the tokens got with it are given, as JSON.
     pub(crate) granted: String,
-    pub(crate) client: Option<String>,
     pub(crate) label: Option<String>,
 }
 

@@ -108,7 +108,7 @@ impl Sqlite {
     pub(super) async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, sqlx::Error> {
         sqlx::query_as!(
             Refreshable,
-            r#"select granted as "granted!", client, label from cf_tokens where jti = ?1 and granted is not null"#,
+            r#"select granted as "granted!", label from cf_tokens where jti = ?1 and granted is not null"#,
             jti.as_uuid()
         )
         .fetch_optional(&self.readers)
