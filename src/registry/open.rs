@@ -129,12 +129,17 @@ impl Registry {
     /// Tries until the database has been reached. Returns at once where it has been.
     pub(super) async fn keep_opening(&self) {
         let mut pause = Duration::from_millis(100);
+        // An outage may last: what is wrong is said when it changes, and not at every attempt.
+        let mut said = None;
         while self.inner.opening.0.load(Ordering::Acquire) != OPEN {
             match self.try_open().await {
                 Ok(()) => tracing::info!("the database has been reached"),
-                Err(error) => {
-                    tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "the database is not ready yet");
+                Err(error) if said.as_ref() != Some(&error.to_string()) => {
+                    let cause = std::error::Error::source(&error);
+                    tracing::warn!(error = %error, ?cause, "the database is not ready yet");
+                    said = Some(error.to_string());
                 }
+                Err(_) => {}
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
