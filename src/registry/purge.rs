@@ -153,3 +153,16 @@ fn jittered(every: Duration) -> Duration {
     let part = f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0;
     every.mul_f64(0.9 + 0.2 * part)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_started_together_purge_a_little_apart() {
+        let every = Duration::from_secs(600);
+        let pauses: Vec<Duration> = (0..64).map(|_| jittered(every)).collect();
+        assert!(pauses.iter().all(|pause| (every.mul_f64(0.89)..every.mul_f64(1.11)).contains(pause)), "{pauses:?}");
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{pauses:?}");
+    }
+}
