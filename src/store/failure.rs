@@ -82,9 +82,11 @@ pub(super) fn compare(known: &Migrator, applied: &[AppliedMigration]) -> Schema 
 }
 
 fn is_outage(error: &sqlx::Error) -> bool {
-    use sqlx::Error::{BeginFailed, Database, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+    use sqlx::Error::{BeginFailed, Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
     match error {
-        Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed | BeginFailed => true,
+        // A connection that ends in the middle of its handshake is a breach of the protocol to the driver: a proxy
+        // whose database is away accepts and hangs up.
+        Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed | BeginFailed => true,
         Database(cause) => match cause.code().as_deref() {
             Some(state) if state.len() == 5 => is_outage_state(state),
             // BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB
