@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -21,6 +22,12 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
         database
     }
 
+    /// How long ago some fixed moment was, by a clock that never goes back and does not stand still while the machine is
+    /// suspended: leases are measured by it. Two processes need not agree on it, only on how fast it goes.
+    fn steady(&self) -> Duration {
+        machine_steady()
+    }
+
     /// The time now in whole seconds since the epoch (RFC 7519 NumericDate).
     fn now_seconds(&self) -> i64 {
         self.now().timestamp()
@@ -35,6 +42,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn reconcile(&self, database: DateTime<Utc>) -> DateTime<Utc> {
         (**self).reconcile(database)
     }
+
+    fn steady(&self) -> Duration {
+        (**self).steady()
+    }
 }
 
 /// The clock of the machine.
@@ -48,7 +59,30 @@ impl Clock for SystemClock {
     }
 }
 
+/// A process that was suspended must find that its lease is over, which the standard library's clock would not tell it on
+/// Linux.
+#[cfg(unix)]
+fn machine_steady() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(CLOCK);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
+}
+
+/// Windows counts the time of a suspension in the clock of the standard library.
+#[cfg(not(unix))]
+fn machine_steady() -> Duration {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
+}
+
 /// A clock that stands still until it is told to move.
+///
+/// Its [`steady`](Clock::steady) time goes on as the machine's does, and what it is told to move comes on top: so leases
+/// are renewed while a test runs, and run out when it skips ahead.
 ///
 /// Clones share the same time, so a test keeps one and gives another away.
 ///
@@ -62,32 +96,44 @@ impl Clock for SystemClock {
 /// assert_eq!((clock.now() - before).num_seconds(), 90);
 /// ```
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct ManualClock {
+    now_ms: Arc<AtomicI64>,
+    start_ms: i64,
+}
 
 impl ManualClock {
     /// A clock that shows `seconds` since the epoch.
     pub fn at(seconds: i64) -> Self {
-        Self(Arc::new(AtomicI64::new(seconds.saturating_mul(1_000))))
+        Self::at_ms(seconds.saturating_mul(1_000))
     }
 
     /// A clock that shows the machine's time of this moment, and then stands still.
     pub fn here() -> Self {
-        Self(Arc::new(AtomicI64::new(SystemClock.now().timestamp_millis())))
+        Self::at_ms(SystemClock.now().timestamp_millis())
+    }
+
+    fn at_ms(start_ms: i64) -> Self {
+        Self { now_ms: Arc::new(AtomicI64::new(start_ms)), start_ms }
     }
 
     /// Moves the clock forward.
-    pub fn advance(&self, by: std::time::Duration) {
+    pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.0.fetch_add(millis, Ordering::SeqCst);
+        self.now_ms.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
-        DateTime::UNIX_EPOCH + TimeDelta::milliseconds(self.0.load(Ordering::SeqCst))
+        DateTime::UNIX_EPOCH + TimeDelta::milliseconds(self.now_ms.load(Ordering::SeqCst))
     }
 
     fn reconcile(&self, _database: DateTime<Utc>) -> DateTime<Utc> {
         self.now()
+    }
+
+    fn steady(&self) -> Duration {
+        let advanced = self.now_ms.load(Ordering::SeqCst) - self.start_ms;
+        machine_steady() + Duration::from_millis(u64::try_from(advanced).unwrap_or(0))
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a call on the registry failed.
 ///
@@ -19,12 +20,13 @@ use std::fmt;
 /// }
 /// # }
 /// ```
-pub struct Error(Box<Inner>);
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
 struct Inner {
     kind: Kind,
     message: Cow<'static, str>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The reasons, which callers outside the crate see through the predicates.
@@ -44,6 +46,8 @@ pub(crate) enum Kind {
     Superseded,
     /// The database can't be asked, or can't confirm a change.
     Unavailable,
+    /// A change is made, but whether every replica knows can't be told.
+    Unconfirmed,
     /// The schema is older or newer than this program.
     Schema,
     /// What the database or a key holds contradicts itself.
@@ -52,7 +56,7 @@ pub(crate) enum Kind {
 
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), source: None }))
+        Self(Arc::new(Inner { kind, message: message.into(), source: None }))
     }
 
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
@@ -71,9 +75,9 @@ impl Error {
         Self::new(Kind::Internal, message)
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
-        self
+    pub(crate) fn with_source(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let Inner { kind, message, .. } = &*self.0;
+        Self(Arc::new(Inner { kind: *kind, message: message.clone(), source: Some(source.into().into()) }))
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -118,9 +122,16 @@ impl Error {
         self.0.kind == Kind::Superseded
     }
 
-    /// The database can't be asked just now. Retrying is safe: no call does half of its work.
+    /// The database can't be asked just now, or a change can't be [confirmed](Self::is_unconfirmed). Retrying is safe: no
+    /// call does half of its work.
     pub fn is_unavailable(&self) -> bool {
-        self.0.kind == Kind::Unavailable
+        matches!(self.0.kind, Kind::Unavailable | Kind::Unconfirmed)
+    }
+
+    /// A revocation, or what undoes one, is made, but whether it is in force in every process can't be told: the database
+    /// went away in between. The same call again finds nothing to change, and waits as the first did.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.0.kind == Kind::Unconfirmed
     }
 
     /// The database's schema is older or newer than this program.

@@ -12,6 +12,7 @@ mod binary;
 mod check_endpoint;
 mod check_refresh_mode;
 mod cli;
+mod coherence;
 mod contract_errors;
 mod cookies;
 mod expiry_purge;

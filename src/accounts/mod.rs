@@ -16,8 +16,8 @@ use serde::{Serialize, Serializer};
 use crate::config::LoginSettings;
 use crate::error::{Error, Kind};
 use crate::registry::{AsOf, Checked, Registry};
-use crate::store::StoredUser;
-use crate::token::{Act, Actor, Scopes, Subject, rfc3339};
+use crate::store::{Done, StoredUser};
+use crate::token::{Act, Actor, Scopes, Subject, Target, rfc3339};
 use limits::Counter;
 use password::{Passwords, Turn, Verdict};
 
@@ -126,8 +126,12 @@ impl Accounts {
         self.passwords.check_new(password, "password")?;
         let user = self.new_user(username, password, scope).await?;
         let now = user.created_at;
-        if !self.registry.store()?.add_user(&user, act, now).await? {
+        let done = self.registry.store()?.add_user(&user, act, now).await?;
+        if !done.outcome {
             return Err(Error::new(Kind::Conflict, "There is a user of that name already"));
+        }
+        if done.mark.is_some() {
+            self.in_force(done, username).await?;
         }
         Ok(user.into())
     }
@@ -142,8 +146,11 @@ impl Accounts {
         act: &Act,
     ) -> Result<User, Error> {
         let now = self.registry.clock().now_seconds();
-        let user = self.registry.store()?.set_user(username, scope, disabled, act, now).await?;
-        user.map(User::from).ok_or_else(user_not_found)
+        let done = self.registry.store()?.set_user(username, scope, disabled, act, now).await?;
+        if done.outcome.is_none() {
+            return Err(user_not_found());
+        }
+        self.in_force(done, username).await?.map(User::from).ok_or_else(user_not_found)
     }
 
     /// Sets a user's password without knowing the old one, and ends all sessions unless they are to be kept.
@@ -159,11 +166,14 @@ impl Accounts {
         let end_others = if keep_sessions { None } else { Some(None) };
         let now = self.registry.clock().now_seconds();
         let store = self.registry.store()?;
-        if store.set_password(username, &hash, None, end_others, act, now).await? {
-            Ok(())
-        } else {
-            Err(user_not_found())
+        let done = store.set_password(username, &hash, None, end_others, act, now).await?;
+        if !done.outcome {
+            return Err(user_not_found());
         }
+        if done.mark.is_some() {
+            self.in_force(done, username).await?;
+        }
+        Ok(())
     }
 
     /// Changes the password of the token's subject, who must know the current one; guesses are limited like log-ins.
@@ -187,17 +197,29 @@ impl Accounts {
         // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is known,
         // must not see it set back.
         let replaced = Some(user.password_hash.as_str());
-        if store.set_password(&user.username, &hash, replaced, end_others, &act, now).await? {
-            Ok(())
-        } else {
-            Err(LoginFailure::BadCredentials)
+        let done = store.set_password(&user.username, &hash, replaced, end_others, &act, now).await?;
+        if !done.outcome {
+            return Err(LoginFailure::BadCredentials);
         }
+        if done.mark.is_some() {
+            self.in_force(done, &user.username).await?;
+        }
+        Ok(())
     }
 
     /// Removes a user and ends all sessions of the subject.
     pub(crate) async fn delete(&self, username: &Subject, act: &Act) -> Result<(), Error> {
         let now = self.registry.clock().now_seconds();
-        if self.registry.store()?.delete_user(username, act, now).await? { Ok(()) } else { Err(user_not_found()) }
+        let done = self.registry.store()?.delete_user(username, act, now).await?;
+        if !done.outcome {
+            return Err(user_not_found());
+        }
+        self.in_force(done, username).await.map(drop)
+    }
+
+    /// Passes on what a change to a user came to, once what it did to the user's tokens is in force everywhere.
+    async fn in_force<T>(&self, done: Done<T>, username: &Subject) -> Result<T, Error> {
+        self.registry.in_force(done, &[Target::Subject(username.clone())]).await
     }
 
     /// The user of that name, if the password is right, nothing limits the attempt and the user may log in.

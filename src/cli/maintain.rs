@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use chrono::DateTime;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::http;
 use crate::registry::{AuditFilter, Registry};
-use crate::token::rfc3339;
+use crate::token::{Replica, rfc3339};
 
 #[derive(Debug, Args)]
 pub(super) struct Purge {
@@ -120,6 +121,41 @@ pub(super) async fn audit(command: Audit, output: &Output) -> Result<(), Failure
             ]);
         }
         table.render("No entries.")
+    })
+}
+
+pub(super) async fn replicas(output: &Output) -> Result<(), Failure> {
+    let registry = open().await?;
+    let roll = registry.replicas().await;
+    let now = registry.now().timestamp();
+    registry.close().await;
+    let roll = roll?;
+    let behind = |replica: &Replica| roll.position.seq - replica.applied;
+    let at = |seconds| DateTime::from_timestamp(seconds, 0).map(rfc3339);
+    let replicas: Vec<Value> = roll
+        .replicas
+        .iter()
+        .map(|replica| {
+            json!({
+                "id": replica.id, "name": replica.name, "lease_ms": replica.lease_ms, "applied": replica.applied,
+                "behind": behind(replica), "joined_at": at(replica.joined_at), "seen_at": at(replica.seen_at),
+            })
+        })
+        .collect();
+    output.answer(&replicas, || {
+        let mut table = Table::new(["NAME", "SEEN", "APPLIED", "BEHIND", "LEASE", "JOINED", "ID"]);
+        for replica in &roll.replicas {
+            table.row([
+                replica.name.clone(),
+                format!("{} s ago", (now - replica.seen_at).max(0)),
+                replica.applied.to_string(),
+                behind(replica).to_string(),
+                format!("{} ms", replica.lease_ms),
+                or_dash(at(replica.joined_at).as_deref()),
+                replica.id.to_string(),
+            ]);
+        }
+        table.render("No process answers from memory.")
     })
 }
 

@@ -65,6 +65,8 @@ enum Command {
     /// Look at the keys whose tokens are accepted.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show the processes that answer from memory, and which changes each has applied.
+    Replicas,
     /// Show who changed what, newest first.
     Audit(maintain::Audit),
     /// Show the settings in force and where each came from, secrets masked.
@@ -107,6 +109,7 @@ fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
             Command::Subject(command) => session::revoke_all(command, output).await,
             Command::Purge(command) => maintain::purge(command, output).await,
             Command::Keys(command) => keys::run(command, output).await,
+            Command::Replicas => maintain::replicas(output).await,
             Command::Audit(command) => maintain::audit(command, output).await,
             Command::Migrate => maintain::migrate(output).await,
             Command::Serve | Command::Completions { .. } | Command::Config => Ok(()),

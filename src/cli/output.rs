@@ -31,6 +31,9 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// The exit status of a change that is made, and not yet confirmed everywhere.
+const UNCONFIRMED: u8 = 3;
+
 /// Where answers go, and in which form.
 pub(super) struct Output {
     json: bool,
@@ -84,7 +87,10 @@ impl Output {
             format!("error: {sentence}")
         };
         let _ = writeln!(io::stderr(), "{line}");
-        ExitCode::FAILURE
+        match failure {
+            Failure::Refused(error) if error.is_unconfirmed() => ExitCode::from(UNCONFIRMED),
+            _ => ExitCode::FAILURE,
+        }
     }
 }
 
@@ -98,6 +104,7 @@ pub(super) fn error_code(error: &Error) -> &'static str {
         Kind::Final => "revocation_final",
         Kind::Superseded => "superseded",
         Kind::Unavailable => "registry_unavailable",
+        Kind::Unconfirmed => "unconfirmed",
         Kind::Schema => "schema",
         Kind::Internal => "internal",
     }

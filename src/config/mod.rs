@@ -36,6 +36,15 @@ pub struct Settings {
     pub(crate) identity_claim: Option<String>,
     /// `None`: not recorded.
     pub(crate) last_used: Option<Duration>,
+    pub(crate) consistency: Consistency,
+    /// How long a replica may answer from memory without having heard from the database.
+    pub(crate) lease: Duration,
+    /// How often a replica asks for changes that it wasn't told of.
+    pub(crate) poll: Duration,
+    /// Whether it has PostgreSQL tell it.
+    pub(crate) listen: bool,
+    /// Bytes that remembered tokens may take.
+    pub(crate) cache_bytes: u64,
     pub(crate) purge: PurgeSettings,
     pub(crate) audit_retain: Duration,
     pub(crate) password: PasswordSettings,
@@ -121,6 +130,15 @@ pub(crate) enum Check {
     All,
     /// Access tokens are checked by signature and times alone, and are not stored (personal tokens are).
     Refresh,
+}
+
+/// What a check relies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Consistency {
+    /// On what is remembered, while a lease says that nobody can have changed it without this process knowing.
+    Leased,
+    /// On the database, every time.
+    Strict,
 }
 
 /// Where a request may carry its token.

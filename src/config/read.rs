@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::source::Reader;
 use super::{
-    AcceptedKey, Algorithm, Check, CookieSettings, CsrfSettings, FirstAdmin, HeaderSettings, JsonSettings, KeySettings,
-    Location, LogFormat, LoginSettings, OperationsSettings, PasswordSettings, PurgeSettings, SameSite, Secret,
-    Settings, validate,
+    AcceptedKey, Algorithm, Check, Consistency, CookieSettings, CsrfSettings, FirstAdmin, HeaderSettings, JsonSettings,
+    KeySettings, Location, LogFormat, LoginSettings, OperationsSettings, PasswordSettings, PurgeSettings, SameSite,
+    Secret, Settings, validate,
 };
 use crate::error::Error;
 
@@ -21,6 +21,8 @@ const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("RS256", Algorithm::Rs256),
     ("HS256", Algorithm::Hs256),
 ];
+
+const CONSISTENCIES: &[(&str, Consistency)] = &[("leased", Consistency::Leased), ("strict", Consistency::Strict)];
 
 const LOCATIONS: &[(&str, Location)] =
     &[("header", Location::Header), ("cookie", Location::Cookie), ("query", Location::Query), ("json", Location::Json)];
@@ -35,6 +37,7 @@ const METHODS: &[(&str, &str)] = &[
     ("DELETE", "DELETE"),
 ];
 
+const MEBIBYTE: u32 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -84,6 +87,11 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
         csrf: csrf(r, &cookie_path)?,
         identity_claim: r.optional_text("identity_claim")?,
         last_used: r.duration_or_off("last_used", None, SECOND..=DAY)?,
+        consistency: r.choice("consistency", Consistency::Leased, CONSISTENCIES)?,
+        lease: r.duration("lease", 2 * SECOND, Duration::from_millis(100)..=MINUTE)?,
+        poll: r.duration("poll", Duration::from_millis(20), Duration::from_millis(1)..=10 * SECOND)?,
+        listen: r.flag("listen", true)?,
+        cache_bytes: r.number("cache_bytes", 64 * MEBIBYTE, MEBIBYTE..=u32::MAX)?.into(),
         purge: PurgeSettings {
             every: r.duration_or_off("purge.every", Some(10 * MINUTE), SECOND..=30 * DAY)?,
             retain: r.duration("purge.retain", Duration::ZERO, Duration::ZERO..=LONGEST)?,

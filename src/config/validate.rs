@@ -19,6 +19,9 @@ pub(super) fn validate(r: &Reader, settings: &Settings) -> Result<(), Error> {
             r.refuse("refresh_expires", "must not be shorter than access_expires")
         });
     }
+    if settings.poll > settings.lease / 4 {
+        return Err(r.refuse("poll", format!("must be at most a quarter of {}", r.name("lease"))));
+    }
     if settings.locations.is_empty() {
         return Err(r.refuse("locations", "must not be empty: without a location no token is ever found"));
     }

@@ -9,7 +9,7 @@ use rocket::outcome::Outcome;
 
 use super::extract::{self, Found};
 use super::locations::Locations;
-use crate::registry::{Checked, Expect, Registry};
+use crate::registry::{Checked, Digest, Expect, Registry};
 use crate::token::{Denial, TokenType};
 
 /// What the guards of one request found out. Rocket's catchers see the request and a status alone, so this is also how
@@ -22,7 +22,8 @@ struct Cell {
 }
 
 struct Verdict {
-    token: String,
+    /// Of the token it is about.
+    digest: Digest,
     /// The type that was asked for, `None` for either.
     expected: Option<TokenType>,
     outcome: Result<Checked, Denial>,
@@ -31,8 +32,8 @@ struct Verdict {
 
 impl Verdict {
     /// What this verdict says about the same token where `expected` is asked for, if it says anything.
-    fn answers(&self, token: &str, expected: Option<TokenType>) -> Option<Result<&Checked, Denial>> {
-        if self.token != token {
+    fn answers(&self, digest: Digest, expected: Option<TokenType>) -> Option<Result<&Checked, Denial>> {
+        if self.digest != digest {
             return None;
         }
         match (&self.outcome, expected) {
@@ -97,9 +98,10 @@ async fn check_once<'r>(
     token: &str,
     expected: Option<TokenType>,
 ) -> Result<&'r Checked, Denial> {
+    let digest = registry.digest(token);
     let mut place = &cell(request).verdicts;
     while let Some(verdict) = place.get() {
-        if let Some(answer) = verdict.answers(token, expected) {
+        if let Some(answer) = verdict.answers(digest, expected) {
             return answer;
         }
         place = &verdict.next;
@@ -109,10 +111,10 @@ async fn check_once<'r>(
         Some(TokenType::Refresh) => Expect::refresh(),
         None => Expect::either(),
     };
-    let outcome = registry.check(token, expect).await;
-    let verdict = Verdict { token: token.to_owned(), expected, outcome, next: OnceLock::new() };
+    let outcome = registry.check_digested(token, digest, expect).await;
+    let verdict = Verdict { digest, expected, outcome, next: OnceLock::new() };
     let verdict = place.get_or_init(|| Box::new(verdict));
-    verdict.answers(token, expected).unwrap_or(Err(Denial::Unavailable))
+    verdict.answers(digest, expected).unwrap_or(Err(Denial::Unavailable))
 }
 
 /// A guard's result as Rocket wants it. A denial is an error and never a forward, which could reach an open route.

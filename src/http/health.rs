@@ -46,7 +46,7 @@ async fn livez() -> Health {
 /// Whether the registry can be asked: whether its database answers and has the schema that this program needs.
 #[utoipa::path(tag = "Operations", responses(
     (status = 200, description = "Requests can be answered"),
-    (status = 503, description = "They can't: `reason` is `database` or `migrations`", body = super::openapi::ErrorBody),
+    (status = 503, description = "They can't: `reason` is `database`, `migrations` or `lease`", body = super::openapi::ErrorBody),
 ))]
 #[get("/readyz")]
 async fn readyz(registry: &State<Registry>) -> Health {

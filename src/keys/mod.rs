@@ -19,10 +19,15 @@ use crate::token::{Denial, TokenType};
 /// The longest token that is looked at, in bytes.
 pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
+/// Room for the usual signatures, in base64url characters, and for the dots.
+const SIGNATURE_CHARS: usize = 96;
+
 /// A signed token and the key that signed it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Signed {
     pub(crate) token: String,
+    /// The claims as they were signed, as JSON.
+    pub(crate) claims: String,
     pub(crate) kid: String,
 }
 
@@ -100,9 +105,12 @@ impl KeyRing {
             TokenType::Access => &self.access_header,
             TokenType::Refresh => &self.refresh_header,
         };
-        let claims = serde_json::to_vec(claims)
+        let claims = serde_json::to_string(claims)
             .map_err(|error| Error::internal("claims can't be written as JSON").with_source(error))?;
-        let mut token = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let mut token = String::with_capacity(header.len() + claims.len() * 4 / 3 + SIGNATURE_CHARS);
+        token.push_str(header);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(&claims, &mut token);
         let signature = self.signer.sign(token.as_bytes())?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
@@ -110,7 +118,7 @@ impl KeyRing {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Error::invalid("claims", "the token would be longer than 8192 bytes"));
         }
-        Ok(Signed { token, kid: self.current_kid().to_owned() })
+        Ok(Signed { token, claims, kid: self.current_kid().to_owned() })
     }
 
     /// Signs as other issuers do: without `kid`, and with a `typ` that says nothing.

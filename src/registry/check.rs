@@ -1,8 +1,11 @@
 //! The check: bytes, signature, claims, record. Cheapest first, and every answer but "yes" is a [`Denial`].
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::Registry;
+use super::memory::{Digest, Known, Recalled};
 use crate::config::Check;
 use crate::keys::Verified;
 use crate::store::Status;
@@ -53,45 +56,53 @@ impl<'a> Expect<'a> {
 }
 
 /// A token that was checked and found live.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// A cheap handle on what is remembered of it.
+#[derive(Debug, Clone)]
 pub struct Checked {
-    claims: Claims,
+    known: Arc<Known>,
+}
+
+impl PartialEq for Checked {
+    fn eq(&self, other: &Self) -> bool {
+        self.claims() == other.claims()
+    }
 }
 
 impl Checked {
     /// What the token says. Of an imported token, what the registry says for it.
     pub fn claims(&self) -> &Claims {
-        &self.claims
+        &self.known.claims
     }
 
     /// Whom it speaks for.
     pub fn subject(&self) -> &Subject {
-        &self.claims.sub
+        &self.known.claims.sub
     }
 
     /// What it may do.
     pub fn scopes(&self) -> &Scopes {
-        &self.claims.scope
+        &self.known.claims.scope
     }
 
     /// Its id.
     pub fn jti(&self) -> Jti {
-        self.claims.jti
+        self.known.claims.jti
     }
 
     /// The session it descends from.
     pub fn session(&self) -> Sid {
-        self.claims.sid
+        self.known.claims.sid
     }
 
     /// Refuses a token that was not got by logging in just now.
     pub fn require_fresh(&self) -> Result<(), Denial> {
-        if self.claims.fresh { Ok(()) } else { Err(Denial::NotFresh) }
+        if self.known.claims.fresh { Ok(()) } else { Err(Denial::NotFresh) }
     }
 
     /// Refuses a token that lacks any of these scopes.
     pub fn require_scopes(&self, scopes: &Scopes) -> Result<(), Denial> {
-        let missing = scopes.difference(&self.claims.scope);
+        let missing = scopes.difference(&self.known.claims.scope);
         if missing.is_empty() { Ok(()) } else { Err(Denial::InsufficientScope { missing }) }
     }
 }
@@ -99,19 +110,96 @@ impl Checked {
 impl Registry {
     /// Checks a token: shape, signature, claims, times, record.
     ///
-    /// This is what the guards call. It asks the registry whether the token is known and live; where the registry can't
+    /// This is what the guards call. A token that was seen before is answered from memory while this process has a lease
+    /// on it, which asks no database; otherwise the registry is asked whether the token is known and live. Where it can't
     /// be asked the answer is [`Denial::Unavailable`], never a yes.
     pub async fn check(&self, token: &str, expect: Expect<'_>) -> Result<Checked, Denial> {
-        let started = std::time::Instant::now();
-        let outcome = self.check_uncounted(token, expect).await;
-        self.inner.metrics.checked(outcome.as_ref().err(), started.elapsed());
+        self.check_digested(token, self.digest(token), expect).await
+    }
+
+    /// What stands for a token's bytes in this process.
+    pub(crate) fn digest(&self, token: &str) -> Digest {
+        self.inner.memory.digest(token)
+    }
+
+    /// [`check`](Self::check), for a caller that has the digest.
+    pub(crate) async fn check_digested(
+        &self,
+        token: &str,
+        digest: Digest,
+        expect: Expect<'_>,
+    ) -> Result<Checked, Denial> {
+        let outcome = self.check_uncounted(token, digest, expect).await;
+        self.inner.metrics.checked(outcome.as_ref().err());
         if let Ok(checked) = &outcome {
-            self.inner.last_used.note(checked.claims.jti, self.seconds());
+            self.note_use(&checked.known);
         }
         outcome
     }
 
-    pub(super) async fn check_uncounted(&self, token: &str, expect: Expect<'_>) -> Result<Checked, Denial> {
+    pub(super) async fn check_uncounted(
+        &self,
+        token: &str,
+        digest: Digest,
+        expect: Expect<'_>,
+    ) -> Result<Checked, Denial> {
+        let recalled = self.inner.memory.recall(digest, self.clock().steady());
+        match recalled {
+            Some(Recalled { known, is_live }) if is_live || !known.recorded => {
+                self.inner.metrics.hit();
+                self.judge(&known, expect)?;
+                Ok(Checked { known })
+            }
+            recalled => self.ask(token, digest, recalled.map(|recalled| recalled.known), expect).await,
+        }
+    }
+
+    /// Checks a token whose record has to be asked for, and remembers what was found. The bytes of a `known` one have been
+    /// verified before.
+    async fn ask(
+        &self,
+        token: &str,
+        digest: Digest,
+        known: Option<Arc<Known>>,
+        expect: Expect<'_>,
+    ) -> Result<Checked, Denial> {
+        // Before the database is asked: what changes from here on voids the reading.
+        let reading = self.inner.memory.begin(self.clock().steady());
+        let known = match known {
+            Some(known) if self.ask_again(&known, expect).await? => known,
+            // Not known, or its record has been changed by hand.
+            _ => self.ask_first(token, expect).await?,
+        };
+        // A refresh token always asks: whether it was spent is decided in the database. One that should have a record and
+        // has none any more, good for logging out alone, is not remembered.
+        let has_its_record = known.recorded || !self.is_recorded(&known.claims);
+        if known.token_type == TokenType::Access && has_its_record {
+            self.inner.memory.remember(digest, known.clone(), reading);
+        }
+        Ok(Checked { known })
+    }
+
+    /// Checks a token that was verified before; `false` where its record is not the one that it was verified with.
+    async fn ask_again(&self, known: &Known, expect: Expect<'_>) -> Result<bool, Denial> {
+        if !known.imported {
+            self.judge(known, expect)?;
+        }
+        let Some(status) = self.status(known.claims.jti).await? else {
+            // Whether one that has expired is good for logging out is for the first check to say.
+            return if self.is_expired(&known.claims) { Ok(false) } else { Err(Denial::Unknown) };
+        };
+        if status.revoked {
+            return Err(Denial::Revoked);
+        }
+        let is_same =
+            self.inner.memory.record_digest(&status.claims) == known.record_digest && status.sid == known.claims.sid;
+        if is_same && known.imported {
+            self.judge(known, expect)?;
+        }
+        Ok(is_same)
+    }
+
+    async fn ask_first(&self, token: &str, expect: Expect<'_>) -> Result<Arc<Known>, Denial> {
         let verified = self.inner.keys.verify(token)?;
         if verified.named && verified.typ.is_some() {
             self.check_own(verified, expect).await
@@ -120,37 +208,64 @@ impl Registry {
         }
     }
 
+    /// The rules that need no record, in the order that the kind of token has.
+    fn judge(&self, known: &Known, expect: Expect<'_>) -> Result<(), Denial> {
+        let rules = self.rules(expect.audience);
+        let origin = || match expect.audience {
+            // Settled when it was remembered: the claims lie further away.
+            AudienceRule::Own if known.is_own => Ok(()),
+            _ => known.claims.check_origin(&rules),
+        };
+        let times = || match rules.check_times(known.exp, known.nbf) {
+            Err(Denial::Expired) if expect.even_expired => Ok(()),
+            times => times,
+        };
+        if known.imported {
+            times()?;
+            origin()?;
+        } else {
+            origin()?;
+            times()?;
+        }
+        check_type(known.token_type, expect)
+    }
+
+    /// A verified token, to be remembered, with its record's claims where it has one.
+    fn known(&self, claims: Claims, kid: &str, record: Option<&str>, imported: bool) -> Arc<Known> {
+        let is_own = claims.check_origin(&self.rules(AudienceRule::Own)).is_ok();
+        Arc::new(self.inner.memory.known(claims, kid, record, imported, is_own))
+    }
+
     /// A token of this registry's own making: its claims speak, its record decides.
-    async fn check_own(&self, verified: Verified, expect: Expect<'_>) -> Result<Checked, Denial> {
-        let mut claims = Claims::from_members(verified.claims)?;
+    async fn check_own(&self, verified: Verified, expect: Expect<'_>) -> Result<Arc<Known>, Denial> {
+        let claims = Claims::from_members(verified.claims)?;
         if verified.typ != Some(claims.token_type) {
             return Err(Denial::Invalid);
         }
-        let rules = self.rules(expect.audience);
-        claims.check_origin(&rules)?;
-        let is_expired = match claims.check_times(&rules) {
-            Err(Denial::Expired) if expect.even_expired => true,
-            times => times.map(|()| false)?,
-        };
-        check_type(claims.token_type, expect)?;
-        if self.is_recorded(&claims) {
-            match self.status(claims.jti).await? {
-                None if is_expired => {}
-                None => return Err(Denial::Unknown),
-                Some(status) if status.revoked => return Err(Denial::Revoked),
-                // Signed with a key that is accepted here, but not what was issued: whoever got hold of such a key,
-                // perhaps an old one, can't give a token that is known other claims.
-                Some(status) if !is_as_issued(&claims, &status) => return Err(Denial::Invalid),
-                // One of another registry's, imported, has another session here than it names.
-                Some(status) => claims.sid = status.sid,
-            }
+        let known = self.known(claims, &verified.kid, None, false);
+        self.judge(&known, expect)?;
+        let claims = &known.claims;
+        if !self.is_recorded(claims) {
+            return Ok(known);
         }
-        Ok(Checked { claims })
+        let record = match self.status(claims.jti).await? {
+            // Its record may have been purged; what it may still do needs none, and it is not remembered.
+            None if self.is_expired(claims) => return Ok(known),
+            None => return Err(Denial::Unknown),
+            Some(status) if status.revoked => return Err(Denial::Revoked),
+            // Signed with a key that is accepted here, but not what was issued: whoever got hold of such a key,
+            // perhaps an old one, can't give a token that is known other claims.
+            Some(status) if !is_as_issued(claims, &status) => return Err(Denial::Invalid),
+            Some(status) => status,
+        };
+        // One of another registry's, imported, has another session here than it names.
+        let claims = Claims { sid: record.sid, ..claims.clone() };
+        Ok(self.known(claims, &verified.kid, Some(&record.claims), false))
     }
 
     /// A token from before the registry was adopted: good only where its record says that it was imported, and then
     /// the record speaks for what the token leaves out.
-    async fn check_imported(&self, verified: Verified, expect: Expect<'_>) -> Result<Checked, Denial> {
+    async fn check_imported(&self, verified: Verified, expect: Expect<'_>) -> Result<Arc<Known>, Denial> {
         let jti = super::import::jti_of(&verified.claims).ok_or(Denial::Invalid)?;
         let status = self.status(jti).await?.ok_or(Denial::Unknown)?;
         if !status.imported {
@@ -164,14 +279,13 @@ impl Registry {
             return Err(Denial::Invalid);
         }
         let claims = super::import::complete(verified.claims, jti, &status, &self.inner.settings)?;
-        let rules = self.rules(expect.audience);
-        match claims.check_times(&rules) {
-            Err(Denial::Expired) if expect.even_expired => {}
-            times => times?,
-        }
-        claims.check_origin(&rules)?;
-        check_type(claims.token_type, expect)?;
-        Ok(Checked { claims })
+        let known = self.known(claims, &verified.kid, Some(&status.claims), true);
+        self.judge(&known, expect)?;
+        Ok(known)
+    }
+
+    fn is_expired(&self, claims: &Claims) -> bool {
+        claims.check_times(&self.rules(AudienceRule::Any)) == Err(Denial::Expired)
     }
 
     /// Whether tokens like this one are on the registry. With `check = "refresh"` access tokens are not, but for those
@@ -183,10 +297,12 @@ impl Registry {
     }
 
     async fn status(&self, jti: Jti) -> Result<Option<Status>, Denial> {
-        let status = match self.store() {
-            Ok(store) => store.status(jti).await,
+        let started = std::time::Instant::now();
+        let status = match self.permit() {
+            Ok(()) => self.inner.statuses.call(jti).await,
             Err(error) => Err(error),
         };
+        self.inner.metrics.asked(self.is_leased(), started.elapsed());
         status.map_err(|error| {
             tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "a token can't be checked");
             Denial::Unavailable

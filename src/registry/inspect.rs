@@ -16,7 +16,8 @@ pub(crate) struct Inspected {
 impl Registry {
     /// Checks a token of either type for any audience, and brings its record whatever the verdict. It counts as no use.
     pub(crate) async fn inspect(&self, token: &str) -> Result<Inspected, Error> {
-        let verdict = self.check_uncounted(token, Expect::either().audience(AudienceRule::Any)).await.err();
+        let verdict =
+            self.check_uncounted(token, self.digest(token), Expect::either().audience(AudienceRule::Any)).await.err();
         if verdict == Some(Denial::Unavailable) {
             return Err(Error::unavailable("the registry can't be asked just now"));
         }

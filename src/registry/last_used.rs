@@ -1,9 +1,11 @@
 //! When tokens were last used: coarse, gathered in memory, and written by a background task, never by a check.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::memory::Known;
 use super::{Registry, whole_seconds};
 use crate::token::Jti;
 
@@ -21,13 +23,19 @@ impl LastUsed {
         Self { every, pending: Mutex::default() }
     }
 
-    /// Notes that a token was accepted at `now`, rounded down to the granularity.
-    pub(super) fn note(&self, jti: Jti, now: i64) {
+    /// Notes that a token was accepted at `now`, rounded down to the granularity. Only the first use in each step of time
+    /// takes the lock.
+    fn note(&self, known: &Known, now: impl FnOnce() -> i64) {
         let Some(every) = self.every else { return };
-        let step = whole_seconds(every).max(1);
+        let now = now();
+        let at = now - now.rem_euclid(whole_seconds(every).max(1));
+        if known.last_noted.swap(at, Ordering::Relaxed) == at {
+            return;
+        }
+        let jti = known.claims.jti;
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.len() < PENDING_MAX || pending.contains_key(&jti) {
-            pending.insert(jti, now - now.rem_euclid(step));
+            pending.insert(jti, at);
         }
     }
 
@@ -37,6 +45,11 @@ impl LastUsed {
 }
 
 impl Registry {
+    /// Notes that a token was accepted just now, where that is wanted.
+    pub(super) fn note_use(&self, known: &Known) {
+        self.inner.last_used.note(known, || self.seconds());
+    }
+
     /// Writes what has been gathered. What can't be written is lost, which `last_used_at` may be.
     pub(super) async fn flush_last_used(&self) {
         let used = self.inner.last_used.take();

@@ -3,8 +3,8 @@
 use super::Registry;
 use super::grant::checked_label;
 use crate::error::{Error, Kind};
-use crate::store::{AuditFilter, Revoked, Unrevoked};
-use crate::token::{Act, AuditEvent, Filter, Jti, Record, Session, Sid, Subject};
+use crate::store::{AuditFilter, Revoke, Revoked, Unrevoked};
+use crate::token::{Act, AuditEvent, Filter, Jti, Record, Session, Sid, Subject, Target};
 
 impl Registry {
     /// The record of a token.
@@ -66,7 +66,8 @@ impl Registry {
         self.store()?.sessions(subject, self.live_at()).await
     }
 
-    /// Revokes one token. It is refused everywhere when this returns; revoking it again is not an error.
+    /// Revokes one token. When this returns, no process that uses this registry accepts it any more; revoking it again is not
+    /// an error.
     ///
     /// An actor that is a [subject](crate::Actor::subject) reaches its own tokens alone. Revoking a refresh token
     /// touches that record alone: [`end_session`](Self::end_session) takes back all that descends from one login.
@@ -91,15 +92,17 @@ impl Registry {
     /// # Errors
     ///
     /// [`is_not_found`](Error::is_not_found) where the actor can reach no such record;
-    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe.
+    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe. Where that is
+    /// [`is_unconfirmed`](Error::is_unconfirmed), it is revoked, but another process may not know yet.
     pub async fn revoke(&self, jti: Jti, act: impl Into<Act>) -> Result<(), Error> {
-        match self.store()?.revoke(jti, &act.into(), self.seconds()).await? {
-            Revoked::Done => {
-                self.inner.metrics.revoked("token");
-                Ok(())
-            }
-            Revoked::NotFound => Err(token_not_found()),
+        self.permit()?;
+        let done = self.inner.revocations.call(Revoke { jti, act: act.into(), now: self.seconds() }).await?;
+        if done.outcome == Revoked::NotFound {
+            return Err(token_not_found());
         }
+        self.in_force(done, &[Target::Token(jti)]).await?;
+        self.inner.metrics.revoked("token");
+        Ok(())
     }
 
     /// Undoes a revocation by jti. A subject undoes only its own; any other actor undoes anybody's.
@@ -110,8 +113,10 @@ impl Registry {
     /// session, an expired token; [`is_not_found`](Error::is_not_found) where the actor can reach no such record;
     /// [`is_unavailable`](Error::is_unavailable).
     pub async fn unrevoke(&self, jti: Jti, act: impl Into<Act>) -> Result<(), Error> {
-        match self.store()?.unrevoke(jti, &act.into(), self.seconds(), self.live_at()).await? {
+        let done = self.store()?.unrevoke(jti, &act.into(), self.seconds(), self.live_at()).await?;
+        match done.outcome {
             Unrevoked::Done => {
+                self.in_force(done, &[Target::Token(jti)]).await?;
                 self.inner.metrics.unrevoked();
                 Ok(())
             }
@@ -128,8 +133,9 @@ impl Registry {
     /// [`is_not_found`](Error::is_not_found) where the actor can reach no such session;
     /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe.
     pub async fn end_session(&self, sid: Sid, act: impl Into<Act>) -> Result<u64, Error> {
-        let revoked = self.store()?.end_session(sid, &act.into(), self.seconds(), self.live_at()).await?;
-        let revoked = revoked.ok_or_else(|| Error::new(Kind::NotFound, "Session not found"))?;
+        let done = self.store()?.end_session(sid, &act.into(), self.seconds(), self.live_at()).await?;
+        let Some(revoked) = done.outcome else { return Err(Error::new(Kind::NotFound, "Session not found")) };
+        self.in_force(done, &[Target::Session(sid)]).await?;
         self.inner.metrics.revoked("session");
         Ok(revoked)
     }
@@ -148,7 +154,8 @@ impl Registry {
         if act.actor.confined_to().is_some_and(|own| own != subject.as_str()) {
             return Err(Error::new(Kind::NotFound, "Subject not found"));
         }
-        let revoked = self.store()?.end_subject(subject, keep, &act, self.seconds(), self.live_at()).await?;
+        let done = self.store()?.end_subject(subject, keep, &act, self.seconds(), self.live_at()).await?;
+        let revoked = self.in_force(done, &[Target::Subject(subject.clone())]).await?;
         self.inner.metrics.revoked("subject");
         Ok(revoked)
     }

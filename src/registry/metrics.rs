@@ -12,7 +12,16 @@ pub(crate) struct Metrics {
     registry: prometheus::Registry,
     issued: IntCounterVec,
     checks: IntCounterVec,
+    accepted: IntCounter,
     check_seconds: Histogram,
+    answers: [IntCounter; 3],
+    acknowledge_seconds: Histogram,
+    leased: IntGauge,
+    lag: IntGauge,
+    silence: prometheus::Gauge,
+    replicas: IntGauge,
+    remembered: IntGauge,
+    remembered_bytes: IntGauge,
     revocations: IntCounterVec,
     unrevocations: IntCounter,
     purged: IntCounter,
@@ -31,13 +40,40 @@ impl Metrics {
         let buckets =
             vec![0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
         let counters = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
+        let gauge = |name: &str, help: &str| IntGauge::new(name, help);
+        let checks = counters("counterfoil_checks_total", "Tokens checked, by outcome.", "outcome")?;
+        let answers = counters(
+            "counterfoil_check_answers_total",
+            "Checks by where the answer came from: memory, the database under a lease, the database without one.",
+            "from",
+        )?;
         let metrics = Self {
             registry: prometheus::Registry::new(),
             issued: counters("counterfoil_issued_total", "Tokens issued, by type.", "type")?,
-            checks: counters("counterfoil_checks_total", "Tokens checked, by outcome.", "outcome")?,
+            // Looked up once: this is on the way of every request.
+            accepted: checks.with_label_values(&["accepted"]),
+            checks,
             check_seconds: Histogram::with_opts(
-                HistogramOpts::new("counterfoil_check_seconds", "How long checks took.").buckets(buckets),
+                HistogramOpts::new("counterfoil_check_seconds", "How long checks took that asked the database.")
+                    .buckets(buckets.clone()),
             )?,
+            answers: ["memory", "database", "no_lease"].map(|from| answers.with_label_values(&[from])),
+            acknowledge_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "counterfoil_acknowledge_seconds",
+                    "How long changes waited after their commit until they were in force everywhere.",
+                )
+                .buckets(buckets.into_iter().chain([2.0, 5.0]).collect()),
+            )?,
+            leased: gauge("counterfoil_leased", "1 while checks may be answered from memory.")?,
+            lag: gauge("counterfoil_changes_behind", "Changes that this process has not applied yet.")?,
+            silence: prometheus::Gauge::new(
+                "counterfoil_database_silence_seconds",
+                "How long ago the database last answered the task that follows its changes.",
+            )?,
+            replicas: gauge("counterfoil_replicas", "Processes that answer from memory.")?,
+            remembered: gauge("counterfoil_remembered_tokens", "Tokens that are remembered.")?,
+            remembered_bytes: gauge("counterfoil_remembered_bytes", "Bytes that they take.")?,
             revocations: counters(
                 "counterfoil_revocations_total",
                 "Acknowledged revocations, by what was revoked.",
@@ -66,6 +102,13 @@ impl Metrics {
         registry.register(Box::new(metrics.issued.clone()))?;
         registry.register(Box::new(metrics.checks.clone()))?;
         registry.register(Box::new(metrics.check_seconds.clone()))?;
+        registry.register(Box::new(answers))?;
+        registry.register(Box::new(metrics.acknowledge_seconds.clone()))?;
+        for gauge in [&metrics.leased, &metrics.lag, &metrics.replicas, &metrics.remembered, &metrics.remembered_bytes]
+        {
+            registry.register(Box::new(gauge.clone()))?;
+        }
+        registry.register(Box::new(metrics.silence.clone()))?;
         registry.register(Box::new(metrics.revocations.clone()))?;
         registry.register(Box::new(metrics.unrevocations.clone()))?;
         registry.register(Box::new(metrics.purged.clone()))?;
@@ -76,9 +119,27 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub(super) fn checked(&self, denial: Option<&Denial>, took: Duration) {
-        self.checks.with_label_values(&[denial.map_or("accepted", Denial::code)]).inc();
+    pub(super) fn checked(&self, denial: Option<&Denial>) {
+        match denial {
+            None => self.accepted.inc(),
+            Some(denial) => self.checks.with_label_values(&[denial.code()]).inc(),
+        }
+    }
+
+    /// A check was answered from memory.
+    pub(super) fn hit(&self) {
+        self.answers[0].inc();
+    }
+
+    /// A check asked the database: because the token is new, or because there is no lease.
+    pub(super) fn asked(&self, is_leased: bool, took: Duration) {
+        self.answers[if is_leased { 1 } else { 2 }].inc();
         self.check_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A change was in force everywhere, this long after its commit.
+    pub(super) fn acknowledged(&self, took: Duration) {
+        self.acknowledge_seconds.observe(took.as_secs_f64());
     }
 
     pub(super) fn issued(&self, access: &Claims, with_refresh: bool) {
@@ -108,11 +169,20 @@ impl Metrics {
         self.login_failures.inc();
     }
 
-    /// The text of a scrape. `records` is `None` where the database can't be asked; the gauge then keeps its last value.
-    pub(super) fn render(&self, records: Option<u64>, pool: PoolUse) -> Result<String, Error> {
-        if let Some(records) = records {
-            self.records.set(i64::try_from(records).unwrap_or(i64::MAX));
+    /// The text of a scrape.
+    pub(super) fn render(&self, now: &Snapshot) -> Result<String, Error> {
+        let Snapshot { pool, .. } = now;
+        if let Some(records) = now.records {
+            self.records.set(gauged(records));
         }
+        if let Some((replicas, last)) = now.replicas {
+            self.replicas.set(gauged(replicas as u64));
+            self.lag.set(if now.is_replica { (last - now.applied).max(0) } else { 0 });
+        }
+        self.leased.set(now.is_leased.into());
+        self.silence.set(if now.is_replica { now.silence.as_secs_f64() } else { 0.0 });
+        self.remembered.set(gauged(now.remembered.0 as u64));
+        self.remembered_bytes.set(gauged(now.remembered.1));
         self.pool.with_label_values(&["idle"]).set(pool.idle.into());
         self.pool.with_label_values(&["used"]).set(pool.open.saturating_sub(pool.idle).into());
         self.pool.with_label_values(&["max"]).set(pool.max.into());
@@ -121,6 +191,24 @@ impl Metrics {
         rendered.map_err(|error| Error::internal("the metrics can't be written").with_source(error))?;
         String::from_utf8(text).map_err(|error| Error::internal("the metrics are not text").with_source(error))
     }
+}
+
+/// What is read at the moment of a scrape. What the database can't be asked for keeps its last value.
+pub(super) struct Snapshot {
+    pub(super) records: Option<u64>,
+    pub(super) pool: PoolUse,
+    /// How many there are, and the number of the last change.
+    pub(super) replicas: Option<(usize, i64)>,
+    pub(super) is_replica: bool,
+    pub(super) is_leased: bool,
+    pub(super) applied: i64,
+    pub(super) silence: Duration,
+    /// Tokens and bytes.
+    pub(super) remembered: (usize, u64),
+}
+
+fn gauged(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(all(test, feature = "sqlite"))]

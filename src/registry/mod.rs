@@ -1,13 +1,18 @@
 //! The registry: issues, checks, revokes, lists and purges. The only orchestrator: it alone knows both keys and store.
 
+mod batch;
 mod check;
+mod confirm;
+mod follow;
 mod grant;
 mod import;
 #[cfg(feature = "server")]
 mod inspect;
 mod issue;
 mod last_used;
+mod lease;
 mod manage;
+mod memory;
 mod metrics;
 mod open;
 mod purge;
@@ -22,6 +27,7 @@ pub use check::{Checked, Expect};
 pub use grant::{AsOf, Grant, Issued, Personal, Refresh};
 #[cfg(feature = "server")]
 pub(crate) use inspect::Inspected;
+pub(crate) use memory::Digest;
 pub use open::Readiness;
 pub use purge::Purged;
 pub(crate) use tasks::Tasks;
@@ -32,11 +38,14 @@ use crate::error::Error;
 use crate::keys::{KeyInfo, KeyRing};
 #[cfg(feature = "server")]
 pub(crate) use crate::store::AuditFilter;
-use crate::store::Store;
-use crate::token::Rules;
+use crate::store::{Done, Insert, Inserted, Revoke, Revoked, Status, Store};
+use crate::token::{Jti, Roll, Rules};
+use batch::Batcher;
+use follow::Follower;
 use grant::IssuedToken;
 use last_used::LastUsed;
-use metrics::Metrics;
+use memory::Memory;
+use metrics::{Metrics, Snapshot};
 use open::Opening;
 
 /// The registry of issued tokens.
@@ -65,6 +74,15 @@ struct Inner {
     clock: Arc<dyn Clock>,
     keys: KeyRing,
     store: Arc<dyn Store>,
+    /// What arrives together is asked, issued and revoked together.
+    statuses: Batcher<Jti, Option<Status>>,
+    inserts: Batcher<Insert, Inserted>,
+    revocations: Batcher<Revoke, Done<Revoked>>,
+    looks: Batcher<(), Arc<Roll>>,
+    memory: Memory,
+    follower: Follower,
+    /// What this process is called on the roll of replicas.
+    name: String,
     opening: Opening,
     metrics: Metrics,
     last_used: LastUsed,
@@ -88,11 +106,22 @@ impl Registry {
     ///
     /// None that a caller could mend: the text can't be written.
     pub async fn metrics_text(&self) -> Result<String, Error> {
-        let held = match self.store() {
-            Ok(store) => store.records_held().await.ok(),
-            Err(_) => None,
-        };
-        self.inner.metrics.render(held, self.inner.store.pool_use())
+        let (mut records, mut replicas) = (None, None);
+        if let Ok(store) = self.store() {
+            records = store.records_held().await.ok();
+            replicas = store.roll().await.ok().map(|roll| (roll.replicas.len(), roll.position.seq));
+        }
+        let now = self.clock().steady();
+        self.inner.metrics.render(&Snapshot {
+            records,
+            pool: self.inner.store.pool_use(),
+            replicas,
+            is_replica: self.wants_lease(),
+            is_leased: self.inner.memory.is_leased(now),
+            applied: self.inner.follower.applied(),
+            silence: self.inner.follower.silence(now),
+            remembered: self.inner.memory.size(),
+        })
     }
 
     /// The keys whose tokens it accepts, the one that signs first.
@@ -110,8 +139,13 @@ impl Registry {
 
     /// The store, once the database has been reached and its schema found to be right.
     pub(crate) fn store(&self) -> Result<&dyn Store, Error> {
-        self.inner.opening.permit()?;
+        self.permit()?;
         Ok(&*self.inner.store)
+    }
+
+    /// Whether the store may be asked, directly or with others.
+    fn permit(&self) -> Result<(), Error> {
+        self.inner.opening.permit()
     }
 
     /// The time now, in whole seconds.

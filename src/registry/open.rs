@@ -1,17 +1,21 @@
 //! Opening the registry: keys, database, schema, and waiting for a database that is down.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use super::batch::Batcher;
+use super::follow::Follower;
 use super::last_used::LastUsed;
+use super::memory::Memory;
 use super::metrics::Metrics;
 use super::{Inner, Registry};
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{Consistency, Settings};
 use crate::error::{Error, Kind};
 use crate::keys::KeyRing;
-use crate::store::{self, Schema};
+use crate::store::{self, Done, Revoke, Revoked, Schema, Store};
 
 /// The longest pause between two attempts to reach the database.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -26,15 +30,18 @@ pub enum Readiness {
     Database,
     /// Its database has an older or newer schema than this program.
     Migrations,
+    /// It has no lease on what it remembers: it answers, but has to ask the database for each token.
+    Lease,
 }
 
 impl Readiness {
-    /// `ready`, `database` or `migrations`.
+    /// `ready`, `database`, `migrations` or `lease`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Database => "database",
             Self::Migrations => "migrations",
+            Self::Lease => "lease",
         }
     }
 }
@@ -56,6 +63,9 @@ impl Opening {
     }
 }
 
+/// How many readings of status may be under way at once.
+const STATUS_BATCHES: u32 = 2;
+
 impl Registry {
     /// Opens the registry: loads the keys, reaches the database and checks or migrates its schema.
     ///
@@ -68,12 +78,34 @@ impl Registry {
     /// [`is_schema`](Error::is_schema) where its schema is newer, or older and `migrate` is off.
     pub async fn open(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
         let keys = KeyRing::load(&settings)?;
-        let store = store::connect(&store::Options {
-            url: settings.database_url.clone(),
-            connections_max: settings.database_pool,
-        })?;
+        let store = connect(&settings)?;
+        // Each batch owns what it works with, so that no caller has to stay.
+        let of = || store.clone();
+        let (asked, inserting, revoking, looking) = (of(), of(), of(), of());
         let registry = Self {
             inner: Arc::new(Inner {
+                statuses: Batcher::gathering(STATUS_BATCHES, move |ids| {
+                    let store = asked.clone();
+                    async move { store.status(&ids).await }
+                }),
+                inserts: Batcher::new(1, move |inserts| {
+                    let store = inserting.clone();
+                    async move { store.insert(&inserts).await }
+                }),
+                revocations: Batcher::new(1, move |asked| {
+                    let store = revoking.clone();
+                    async move { revoke_in_turns(&*store, asked).await }
+                }),
+                looks: Batcher::new(1, move |who: Vec<()>| {
+                    let store = looking.clone();
+                    async move {
+                        let roll = Arc::new(store.roll().await?);
+                        Ok(vec![roll; who.len()])
+                    }
+                }),
+                memory: Memory::new(settings.cache_bytes),
+                follower: Follower::new(),
+                name: own_name(),
                 last_used: LastUsed::new(settings.last_used),
                 metrics: Metrics::new()?,
                 opening: Opening(AtomicU8::new(WAITING)),
@@ -98,9 +130,21 @@ impl Registry {
     pub async fn readiness(&self) -> Readiness {
         match self.inner.opening.0.load(Ordering::Acquire) {
             WRONG_SCHEMA => Readiness::Migrations,
-            OPEN if self.inner.store.time().await.is_ok() => Readiness::Ready,
+            OPEN if self.inner.store.time().await.is_err() => Readiness::Database,
+            OPEN if self.wants_lease() && !self.is_leased() => Readiness::Lease,
+            OPEN => Readiness::Ready,
             _ => Readiness::Database,
         }
+    }
+
+    /// Whether checks may be answered from memory just now.
+    pub(super) fn is_leased(&self) -> bool {
+        self.inner.memory.is_leased(self.clock().steady())
+    }
+
+    /// Whether this process is to be a replica: its settings say so, and its background tasks run.
+    pub(super) fn wants_lease(&self) -> bool {
+        self.inner.follower.is_started()
     }
 
     /// Applies the missing migrations, all or none, and names them: for a program that opens the registry with
@@ -111,10 +155,7 @@ impl Registry {
     /// [`is_config`](Error::is_config) where the database refuses the log-in or is missing;
     /// [`is_unavailable`](Error::is_unavailable) where it can't be reached.
     pub async fn migrate(settings: &Settings) -> Result<Vec<String>, Error> {
-        let store = store::connect(&store::Options {
-            url: settings.database_url.clone(),
-            connections_max: settings.database_pool,
-        })?;
+        let store = connect(settings)?;
         let applied = store.migrate().await;
         store.close().await;
         applied
@@ -124,6 +165,7 @@ impl Registry {
     pub async fn close(&self) {
         self.flush_last_used().await;
         self.inner.store.close().await;
+        self.inner.memory.rely_until(Duration::ZERO);
     }
 
     /// Tries until the database has been reached. Returns at once where it has been.
@@ -178,4 +220,34 @@ impl Registry {
         self.inner.opening.0.store(state, Ordering::Release);
         outcome
     }
+}
+
+fn connect(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
+    store::connect(&store::Options {
+        url: settings.database_url.clone(),
+        connections_max: settings.database_pool,
+        listen: settings.listen && settings.consistency == Consistency::Leased,
+    })
+}
+
+/// Revokes what was asked for together. One id that stands there twice takes two turns: the second finds what the first did.
+async fn revoke_in_turns(store: &dyn Store, mut asked: Vec<Revoke>) -> Result<Vec<Done<Revoked>>, Error> {
+    let mut done = Vec::with_capacity(asked.len());
+    while !asked.is_empty() {
+        let mut seen = HashSet::new();
+        let turn = asked.iter().take_while(|revoke| seen.insert(revoke.jti)).count();
+        let later = asked.split_off(turn);
+        done.append(&mut store.revoke(&asked).await?);
+        asked = later;
+    }
+    Ok(done)
+}
+
+/// The machine and the process, for people: nothing relies on it.
+fn own_name() -> String {
+    #[cfg(unix)]
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let machine = std::env::var("COMPUTERNAME").unwrap_or_default();
+    format!("{machine}:{}", std::process::id())
 }

@@ -1,4 +1,5 @@
-//! The registry's background work: waiting for a database that is down, purging, noting last use.
+//! The registry's background work: waiting for a database that is down, following the log of changes, purging, noting last
+//! use.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Registry;
+use crate::config::Consistency;
 
 /// How long a task that panicked waits before it starts again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -41,6 +43,18 @@ impl Tasks {
                 () = registry.keep_opening() => {}
             }
         });
+        if registry.settings().consistency == Consistency::Leased {
+            tasks.keep_up("following", stop.clone(), registry, |registry, stop| async move {
+                registry.keep_following(stop).await;
+            });
+            tasks.keep_up("listening", stop.clone(), registry, |registry, mut stop| async move {
+                tokio::select! {
+                    biased;
+                    () = stop.asked() => {}
+                    () = registry.keep_listening() => {}
+                }
+            });
+        }
         tasks.keep_up("purge", stop.clone(), registry, |registry, stop| async move {
             registry.keep_purging(stop).await;
         });

@@ -1,7 +1,7 @@
 //! The registry's database: coarse verbs, one transaction each, the same on PostgreSQL and SQLite.
 //!
 //! `postgres` and `sqlite` are twins: the same functions in the same order, and the only places with SQL. Locks are
-//! taken in one order everywhere: subject, session, token. `rows` and `failure` are what they share.
+//! taken in one order everywhere: subject, session, token, and the position of the last change at the end. `rows` and `failure` are what they share.
 
 mod failure;
 #[macro_use]
@@ -19,7 +19,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::token::{Act, AuditEvent, Filter, Jti, Record, Scopes, Session, Sid, Subject, TokenType};
+use crate::token::{
+    Act, AuditEvent, Filter, Jti, Mark, Position, Record, Renewal, Roll, Scopes, Session, Sid, Subject, TokenType,
+};
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
 compile_error!("enable at least one of the features `postgres` and `sqlite`");
@@ -31,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) url: String,
     /// How many connections the pool holds at most.
     pub(crate) connections_max: u32,
+    /// Whether a connection may be held on which the database says that something changed.
+    pub(crate) listen: bool,
 }
 
 /// The store for a URL. Nothing is connected yet: that is [`Store::schema`].
@@ -85,8 +89,8 @@ pub(crate) struct NewToken {
 /// Which session new tokens join.
 #[derive(Debug, Clone)]
 pub(crate) enum Within {
-    /// One that begins with them, if the subject's generation is still this one.
-    New(NewSession, Generation),
+    /// One that begins with them, if the subject's generation is still this one, where one is named.
+    New(NewSession, Option<Generation>),
     /// A live one, if the token that was presented for it is still not revoked.
     Existing { sid: Sid, presented: Jti },
 }
@@ -102,6 +106,16 @@ pub(crate) struct Insert {
     pub(crate) now: i64,
     /// The session lives at least until then, whatever its stored tokens say.
     pub(crate) session_expires_at: i64,
+}
+
+impl Insert {
+    /// The session that its tokens join.
+    pub(crate) fn sid(&self) -> Sid {
+        match &self.within {
+            Within::New(session, _) => session.sid,
+            Within::Existing { sid, .. } => *sid,
+        }
+    }
 }
 
 /// What became of an [`Insert`].
@@ -136,6 +150,22 @@ pub(crate) struct Refreshable {
     /// What the tokens got with it are given, as JSON.
     pub(crate) granted: String,
     pub(crate) label: Option<String>,
+}
+
+/// What a change came to, and where it stands in the log of changes; `None` where it found nothing to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Done<T> {
+    pub(crate) outcome: T,
+    pub(crate) mark: Option<Mark>,
+}
+
+/// A revocation by jti that is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Revoke {
+    pub(crate) jti: Jti,
+    pub(crate) act: Act,
+    /// The time now.
+    pub(crate) now: i64,
 }
 
 /// What became of a revocation by jti.
@@ -226,8 +256,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     /// The subject's generation; 0 for one that has no row yet.
     async fn generation(&self, subject: &Subject) -> Result<Generation, Error>;
-    async fn insert(&self, insert: &Insert) -> Result<Inserted, Error>;
-    async fn status(&self, jti: Jti) -> Result<Option<Status>, Error>;
+    /// Puts the tokens of each on the registry, all of one or none; the inserts don't depend on each other, but a
+    /// duplicate id fails them all. What became of each, in order.
+    async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, Error>;
+    /// What a check needs to know of each of these, in order.
+    async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, Error>;
     /// What a refresh with this token grants; `None` where there is no such refresh token.
     async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, Error>;
     async fn record(&self, jti: Jti) -> Result<Option<Record>, Error>;
@@ -240,15 +273,15 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Notes when tokens were last used, and with them when their sessions were last seen.
     async fn touch(&self, used: &[(Jti, i64)]) -> Result<(), Error>;
 
-    // Changes. Each writes its audit entry in the same transaction.
+    // Changes. Each writes its audit entry, and what others have to hear of it, in the same transaction.
 
-    /// Revokes one record. Revoking a revoked one again keeps the first time; an actor of higher standing than the
-    /// first (anyone but the subject, over the subject) takes the revocation over.
-    async fn revoke(&self, jti: Jti, act: &Act, now: i64) -> Result<Revoked, Error>;
+    /// Revokes records, no two of one id. Revoking a revoked one again keeps the first time; an actor of higher standing
+    /// than the first (anyone but the subject, over the subject) takes the revocation over. What became of each, in order.
+    async fn revoke(&self, asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, Error>;
     /// `live_at` is the time that expiry is judged by, leeway already taken off.
-    async fn unrevoke(&self, jti: Jti, act: &Act, now: i64, live_at: i64) -> Result<Unrevoked, Error>;
+    async fn unrevoke(&self, jti: Jti, act: &Act, now: i64, live_at: i64) -> Result<Done<Unrevoked>, Error>;
     /// Ends a session for good; how many live tokens that revoked, `None` where there is no such session within reach.
-    async fn end_session(&self, sid: Sid, act: &Act, now: i64, live_at: i64) -> Result<Option<u64>, Error>;
+    async fn end_session(&self, sid: Sid, act: &Act, now: i64, live_at: i64) -> Result<Done<Option<u64>>, Error>;
     /// Ends all sessions of a subject, but for one to keep; how many live tokens that revoked. A subject that never
     /// had a token gets a row all the same, so that a log-in under way is superseded.
     async fn end_subject(
@@ -258,7 +291,28 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         act: &Act,
         now: i64,
         live_at: i64,
-    ) -> Result<u64, Error>;
+    ) -> Result<Done<u64>, Error>;
+
+    // Coherence: the roll of replicas and the log of changes. A replica asks over a connection of its own.
+
+    /// Enters a replica on the roll in the place of an earlier one of the same process; where it stands.
+    async fn join(&self, id: Uuid, name: &str, lease_ms: i64, instead_of: Option<Uuid>) -> Result<Position, Error>;
+    /// Says that a replica has applied all changes up to this position, and tells it of those since. `None` where it is
+    /// not on the roll any more, or the log doesn't have its position.
+    async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<Renewal>, Error>;
+    /// The last change there is.
+    async fn position(&self) -> Result<Position, Error>;
+    /// Takes a replica from the roll.
+    async fn leave(&self, id: Uuid) -> Result<(), Error>;
+    /// All replicas and the last change, as of one moment.
+    async fn roll(&self) -> Result<Roll, Error>;
+    /// Takes those from the roll that have not been told of this change. They may no longer rely on what they remember.
+    async fn mark_out(&self, ids: &[Uuid], untold: Position) -> Result<(), Error>;
+    /// Removes up to `rows_max` entries of the log from before `cutoff`.
+    async fn purge_changes(&self, cutoff: i64, rows_max: u32) -> Result<u64, Error>;
+    /// Waits until the database says that something may have changed; `false` where it can't say so. A lost word is not
+    /// made up for: whoever relies on it asks from time to time all the same.
+    async fn woken(&self) -> bool;
 
     // Purge.
 
@@ -289,10 +343,10 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn users(&self, after: Option<&str>, limit: u16) -> Result<Vec<StoredUser>, Error>;
     /// Whether it was added: `false` where there is one of that name. Ends what tokens the subject may have had, so
     /// that a name taken again doesn't inherit them.
-    async fn add_user(&self, user: &StoredUser, act: &Act, now: i64) -> Result<bool, Error>;
+    async fn add_user(&self, user: &StoredUser, act: &Act, now: i64) -> Result<Done<bool>, Error>;
     /// The registry's first administrator, once ever: `true` where this call added it. Where there are users already
     /// it is settled too, without one.
-    async fn add_first_admin(&self, user: &StoredUser, act: &Act, now: i64) -> Result<bool, Error>;
+    async fn add_first_admin(&self, user: &StoredUser, act: &Act, now: i64) -> Result<Done<bool>, Error>;
     /// Whether [`add_first_admin`](Self::add_first_admin) is still to be settled.
     async fn needs_first_admin(&self) -> Result<bool, Error>;
     /// Sets what is `Some`. Disabling ends the user's sessions; access tokens that hold a scope which is taken away
@@ -304,7 +358,7 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         disabled: Option<bool>,
         act: &Act,
         now: i64,
-    ) -> Result<Option<StoredUser>, Error>;
+    ) -> Result<Done<Option<StoredUser>>, Error>;
     /// Sets the password's hash; `end_others` ends all sessions but the one to keep. Where it is to replace
     /// one hash, it does so only while that is still the user's. Whether it was set.
     async fn set_password(
@@ -315,11 +369,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         end_others: Option<Option<Sid>>,
         act: &Act,
         now: i64,
-    ) -> Result<bool, Error>;
+    ) -> Result<Done<bool>, Error>;
     /// Replaces the hash of an unchanged password (new parameters), only where it is still `old`.
     async fn rehash_password(&self, username: &Subject, old: &str, new: &str) -> Result<(), Error>;
     /// Removes the user and ends its sessions; whether there was one.
-    async fn delete_user(&self, username: &Subject, act: &Act, now: i64) -> Result<bool, Error>;
+    async fn delete_user(&self, username: &Subject, act: &Act, now: i64) -> Result<Done<bool>, Error>;
     /// Whether the subject began a session from this address since `since`.
     async fn seen_at_address(&self, subject: &Subject, ip: &str, since: i64) -> Result<bool, Error>;
 

@@ -1,13 +1,16 @@
 //! What both databases share and no SQL is in: rows as they come, the records made of them, and the rules of revoking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::StoredUser;
+use super::{Status, StoredUser};
 use crate::error::Error;
-use crate::token::{Act, Actor, ActorKind, AuditEvent, Cursor, Record, Revocation, Session, Subject};
+use crate::token::{
+    Act, Actor, ActorKind, AuditEvent, Cursor, Jti, Position, Record, Renewal, Replica, Revocation, Roll, Session,
+    Subject, Target,
+};
 
 /// A token's row with what its session and its subject's generation say of it.
 #[derive(Debug)]
@@ -83,6 +86,50 @@ impl TryFrom<RecordRow> for Record {
             user_agent: row.user_agent,
         })
     }
+}
+
+/// What a check needs to know of a record, as it comes.
+pub(super) struct StatusRow {
+    pub(super) jti: Uuid,
+    pub(super) sid: Uuid,
+    pub(super) subject: String,
+    pub(super) token_type: String,
+    pub(super) not_before: i64,
+    pub(super) expires_at: i64,
+    pub(super) imported: bool,
+    pub(super) revoked: bool,
+    pub(super) claims: String,
+}
+
+impl TryFrom<StatusRow> for Status {
+    type Error = Error;
+
+    fn try_from(row: StatusRow) -> Result<Self, Error> {
+        Ok(Self {
+            sid: row.sid.into(),
+            subject: row.subject.try_into()?,
+            token_type: row.token_type.parse()?,
+            not_before: row.not_before,
+            expires_at: row.expires_at,
+            revoked: row.revoked,
+            imported: row.imported,
+            claims: row.claims,
+        })
+    }
+}
+
+/// In the order of the ids; `None` for one that has no row.
+pub(super) fn statuses(ids: &[Jti], found: Vec<StatusRow>) -> Result<Vec<Option<Status>>, sqlx::Error> {
+    let mut found: HashMap<Jti, StatusRow> = found.into_iter().map(|row| (row.jti.into(), row)).collect();
+    // One id may be asked for twice, by two who don't know of each other.
+    let mut statuses: Vec<Option<Status>> = Vec::with_capacity(ids.len());
+    for (place, jti) in ids.iter().enumerate() {
+        statuses.push(match found.remove(jti) {
+            Some(row) => Some(read_one(row)?),
+            None => ids[..place].iter().position(|other| other == jti).and_then(|twin| statuses[twin].clone()),
+        });
+    }
+    Ok(statuses)
 }
 
 #[derive(Debug)]
@@ -169,6 +216,68 @@ impl TryFrom<UserRow> for StoredUser {
     }
 }
 
+/// How many changes a replica may be behind and still be told of each; one that is further behind forgets everything.
+pub(super) const BEHIND_MAX: i64 = 10_000;
+
+/// A change that a replica is told of, with the position that the whole renewal comes to. Without any change there is one
+/// row with the position alone.
+pub(super) struct Noted {
+    pub(super) seq: i64,
+    pub(super) change: Uuid,
+    pub(super) kind: Option<String>,
+    pub(super) target: Option<String>,
+}
+
+/// Without a row it was refused. Where it names something that this program can't read, the replica is better off
+/// forgetting everything.
+pub(super) fn renewal(noted: Vec<Noted>) -> Result<Option<Renewal>, sqlx::Error> {
+    let Some(first) = noted.first() else { return Ok(None) };
+    let position = Position { seq: first.seq, change: first.change };
+    let targets = noted.into_iter().filter_map(|row| Some(target(&row.kind?, row.target?)));
+    Ok(targets.collect::<Result<_, _>>().ok().map(|targets| Renewal { position, targets }))
+}
+
+fn target(kind: &str, target: String) -> Result<Target, sqlx::Error> {
+    let id = |text: &str| Uuid::try_parse(text).map_err(|error| sqlx::Error::Decode(Box::new(error)));
+    Ok(match kind {
+        "token" => Target::Token(id(&target)?.into()),
+        "session" => Target::Session(id(&target)?.into()),
+        "subject" => Target::Subject(subject(target)?),
+        _ => Target::Key(target),
+    })
+}
+
+/// A replica, with the position as of the same moment. Without any replica there is one row with the position alone.
+pub(super) struct RollRow {
+    pub(super) seq: i64,
+    pub(super) change: Uuid,
+    pub(super) roll: Uuid,
+    pub(super) id: Option<Uuid>,
+    pub(super) name: Option<String>,
+    pub(super) lease_ms: Option<i64>,
+    pub(super) applied: Option<i64>,
+    pub(super) granted: Option<i64>,
+    pub(super) joined_at: Option<i64>,
+    pub(super) seen_at: Option<i64>,
+}
+
+pub(super) fn roll(found: Vec<RollRow>) -> Result<Roll, sqlx::Error> {
+    let first = found.first().ok_or(sqlx::Error::RowNotFound)?;
+    let (position, id) = (Position { seq: first.seq, change: first.change }, first.roll);
+    let replica = |row: RollRow| {
+        Some(Replica {
+            id: row.id?,
+            name: row.name?,
+            lease_ms: row.lease_ms?,
+            applied: row.applied?,
+            granted: row.granted?,
+            joined_at: row.joined_at?,
+            seen_at: row.seen_at?,
+        })
+    };
+    Ok(Roll { position, id, replicas: found.into_iter().filter_map(replica).collect() })
+}
+
 /// What decides whether a record may be revoked or un-revoked, read with its row locked.
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -250,10 +359,6 @@ pub(super) fn millis(millis: i64) -> Result<DateTime<Utc>, sqlx::Error> {
     time.map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-pub(super) fn parsed<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<T, sqlx::Error> {
-    text.parse().map_err(|error: Error| sqlx::Error::Decode(Box::new(error)))
-}
-
 /// How many uses one statement notes.
 pub(super) const TOUCHED_AT_ONCE: usize = 500;
 
@@ -274,6 +379,18 @@ pub(super) fn by_name(names: &[(String, i64)]) -> BTreeMap<String, i64> {
         *sum = sum.saturating_add(*interval);
     }
     sums
+}
+
+/// An id as `unhex` reads it, for a database without UUIDs.
+#[cfg(feature = "sqlite")]
+pub(super) fn hex(id: Uuid) -> String {
+    id.simple().to_string()
+}
+
+/// A list as an answer, for a database without arrays.
+#[cfg(feature = "sqlite")]
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(list: &str) -> Result<Vec<T>, sqlx::Error> {
+    serde_json::from_str(list).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// A list as a parameter, for a database without arrays.

@@ -2,7 +2,8 @@
 //! again where another transaction came first, given up where no answer comes, and its error told apart.
 
 /// Implements `Store` for a database whose functions of the same names return `Result<_, sqlx::Error>`. It has the
-/// constants `ANSWER_LIMIT` and `SWEEP_LIMIT`, and `schema`, `migrate`, `pool_use` and `close` as the trait wants them.
+/// constants `ANSWER_LIMIT`, `FOLLOW_LIMIT` and `SWEEP_LIMIT`, and `schema`, `migrate`, `pool_use`, `woken` and `close` as
+/// the trait wants them.
 macro_rules! implement_store {
     ($database:ty) => {
         implement_store! {
@@ -10,41 +11,51 @@ macro_rules! implement_store {
             ANSWER_LIMIT {
                 fn time() -> DateTime<Utc>;
                 fn generation(subject: &Subject) -> Generation;
-                fn insert(insert: &Insert) -> Inserted;
-                fn status(jti: Jti) -> Option<Status>;
+                fn insert(inserts: &[Insert]) -> Vec<Inserted>;
+                fn status(ids: &[Jti]) -> Vec<Option<Status>>;
                 fn refreshable(jti: Jti) -> Option<Refreshable>;
                 fn record(jti: Jti) -> Option<Record>;
                 fn list(filter: &Filter, live_at: i64) -> Vec<Record>;
                 fn set_label(jti: Jti, subject: &Subject, label: Option<&str>) -> bool;
                 fn sessions(subject: &Subject, live_at: i64) -> Vec<Session>;
-                fn revoke(jti: Jti, act: &Act, now: i64) -> Revoked;
-                fn unrevoke(jti: Jti, act: &Act, now: i64, live_at: i64) -> Unrevoked;
-                fn end_session(sid: Sid, act: &Act, now: i64, live_at: i64) -> Option<u64>;
-                fn end_subject(subject: &Subject, keep: Option<Sid>, act: &Act, now: i64, live_at: i64) -> u64;
+                fn revoke(asked: &[Revoke]) -> Vec<Done<Revoked>>;
+                fn unrevoke(jti: Jti, act: &Act, now: i64, live_at: i64) -> Done<Unrevoked>;
+                fn end_session(sid: Sid, act: &Act, now: i64, live_at: i64) -> Done<Option<u64>>;
+                fn end_subject(subject: &Subject, keep: Option<Sid>, act: &Act, now: i64, live_at: i64)
+                    -> Done<u64>;
+                fn roll() -> Roll;
+                fn mark_out(ids: &[Uuid], untold: Position) -> ();
                 fn hold_purge(holder: Uuid, now: i64, until: i64) -> bool;
                 fn release_purge(holder: Uuid, now: i64, purged: u64) -> ();
                 fn audit(filter: &AuditFilter) -> Vec<AuditEvent>;
                 fn user(username: &Subject) -> Option<StoredUser>;
                 fn users(after: Option<&str>, limit: u16) -> Vec<StoredUser>;
-                fn add_user(user: &StoredUser, act: &Act, now: i64) -> bool;
-                fn add_first_admin(user: &StoredUser, act: &Act, now: i64) -> bool;
+                fn add_user(user: &StoredUser, act: &Act, now: i64) -> Done<bool>;
+                fn add_first_admin(user: &StoredUser, act: &Act, now: i64) -> Done<bool>;
                 fn needs_first_admin() -> bool;
                 fn set_user(username: &Subject, scope: Option<&Scopes>, disabled: Option<bool>, act: &Act, now: i64)
-                    -> Option<StoredUser>;
+                    -> Done<Option<StoredUser>>;
                 fn set_password(
                     username: &Subject, password_hash: &str, replacing: Option<&str>, end_others: Option<Option<Sid>>,
                     act: &Act, now: i64
-                ) -> bool;
+                ) -> Done<bool>;
                 fn rehash_password(username: &Subject, old: &str, new: &str) -> ();
-                fn delete_user(username: &Subject, act: &Act, now: i64) -> bool;
+                fn delete_user(username: &Subject, act: &Act, now: i64) -> Done<bool>;
                 fn seen_at_address(subject: &Subject, ip: &str, since: i64) -> bool;
                 fn login_arrivals(names: &[String]) -> Vec<i64>;
                 fn login_failed(names: &[(String, i64)], now_ms: i64) -> ();
+            }
+            FOLLOW_LIMIT {
+                fn join(id: Uuid, name: &str, lease_ms: i64, instead_of: Option<Uuid>) -> Position;
+                fn renew(id: Uuid, applied: Position) -> Option<Renewal>;
+                fn position() -> Position;
+                fn leave(id: Uuid) -> ();
             }
             SWEEP_LIMIT {
                 fn touch(used: &[(Jti, i64)]) -> ();
                 fn purge_batch(from: i64, cutoff: i64, rows_max: u32) -> PurgedBatch;
                 fn purge_remains(cutoff: i64, now_ms: i64, rows_max: u32) -> u64;
+                fn purge_changes(cutoff: i64, rows_max: u32) -> u64;
                 fn purge_audit(cutoff: i64, rows_max: u32) -> u64;
                 fn purgeable(cutoff: i64) -> u64;
                 fn records_held() -> u64;
@@ -68,6 +79,10 @@ macro_rules! implement_store {
 
             async fn close(&self) {
                 self.close().await;
+            }
+
+            async fn woken(&self) -> bool {
+                self.woken().await
             }
 
             $($(

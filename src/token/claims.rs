@@ -98,6 +98,19 @@ pub struct Rules<'a> {
     pub now: i64,
 }
 
+impl Rules<'_> {
+    /// Compares `exp` and `nbf` with the time now.
+    pub(crate) fn check_times(&self, exp: i64, nbf: i64) -> Result<(), Denial> {
+        if self.now >= exp.saturating_add(self.leeway) {
+            return Err(Denial::Expired);
+        }
+        if self.now < nbf.saturating_sub(self.leeway) {
+            return Err(Denial::NotYetValid);
+        }
+        Ok(())
+    }
+}
+
 impl Claims {
     /// The claims as the members of the token.
     pub fn to_members(&self) -> Map<String, Value> {
@@ -173,13 +186,7 @@ impl Claims {
 
     /// Compares `exp` and `nbf` with the time now.
     pub fn check_times(&self, rules: &Rules<'_>) -> Result<(), Denial> {
-        if rules.now >= self.exp.saturating_add(rules.leeway) {
-            return Err(Denial::Expired);
-        }
-        if rules.now < self.nbf.saturating_sub(rules.leeway) {
-            return Err(Denial::NotYetValid);
-        }
-        Ok(())
+        rules.check_times(self.exp, self.nbf)
     }
 
     /// Refuses additional claims that use a reserved name or are too large. `identity` is a further name that repeats

@@ -2,6 +2,7 @@
 //! database, a key or a clock.
 
 mod act;
+mod change;
 mod claims;
 mod denial;
 mod id;
@@ -10,6 +11,7 @@ mod scope;
 mod subject;
 
 pub use act::{Act, Actor, ActorKind};
+pub(crate) use change::{Mark, Position, Renewal, Replica, Roll, Target};
 pub(crate) use claims::RESERVED;
 pub use claims::{AudienceRule, Claims, Rules};
 pub use denial::Denial;

@@ -54,7 +54,7 @@ impl fmt::Display for Scope {
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Scopes(BTreeSet<Scope>);
+pub struct Scopes(Box<[Scope]>);
 
 impl Scopes {
     /// How many scopes one set holds at most.
@@ -72,17 +72,21 @@ impl Scopes {
 
     /// Whether every scope of this set is in `other`.
     pub fn is_subset(&self, other: &Self) -> bool {
-        self.0.is_subset(&other.0)
+        self.0.iter().all(|scope| other.holds(scope))
     }
 
     /// The scopes of both.
     pub fn intersection(&self, other: &Self) -> Self {
-        Self(self.0.intersection(&other.0).cloned().collect())
+        Self(self.0.iter().filter(|scope| other.holds(scope)).cloned().collect())
     }
 
     /// The scopes of this set that `other` lacks.
     pub fn difference(&self, other: &Self) -> Self {
-        Self(self.0.difference(&other.0).cloned().collect())
+        Self(self.0.iter().filter(|scope| !other.holds(scope)).cloned().collect())
+    }
+
+    fn holds(&self, scope: &Scope) -> bool {
+        self.0.binary_search(scope).is_ok()
     }
 
     /// The scopes, in order.
@@ -93,7 +97,8 @@ impl Scopes {
 
 impl FromIterator<Scope> for Scopes {
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
-        Self(scopes.into_iter().collect())
+        // Sorted, and each once.
+        Self(scopes.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
     }
 }
 
@@ -101,12 +106,12 @@ impl FromStr for Scopes {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let scopes: BTreeSet<Scope> =
-            text.split(' ').filter(|part| !part.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
-        if scopes.len() > Self::COUNT_MAX {
+        let scopes: Self =
+            text.split(' ').filter(|part| !part.is_empty()).map(str::parse::<Scope>).collect::<Result<_, _>>()?;
+        if scopes.0.len() > Self::COUNT_MAX {
             return Err(Error::invalid("scope", "scope must name at most 64 scopes"));
         }
-        Ok(Self(scopes))
+        Ok(scopes)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Keys and tokens made by hand, to sign what the registry never issued.
 
+use std::sync::Arc;
+
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_lc_rs::{digest, hmac};
@@ -8,11 +10,12 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 /// An Ed25519 key.
-pub(crate) struct Key(Ed25519KeyPair);
+#[derive(Clone)]
+pub(crate) struct Key(Arc<Ed25519KeyPair>);
 
 impl Key {
     pub(crate) fn generate() -> Self {
-        Self(Ed25519KeyPair::generate().expect("a key"))
+        Self(Arc::new(Ed25519KeyPair::generate().expect("a key")))
     }
 
     /// PKCS#8, as the setting `keys.file` reads it.

@@ -12,6 +12,7 @@ use counterfoil::{Grant, ManualClock, Registry};
 use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
 use serde_json::{Value, json};
+use sqlx::Connection;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -63,16 +64,37 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a fresh database.
     pub(crate) async fn start(database: Database, change: impl FnOnce(Settings) -> Settings) -> Self {
-        assert!(
-            std::env::var_os("DATABASE_URL").is_none(),
-            "unset DATABASE_URL: it would be used in place of a fresh one"
-        );
         let home = tempfile::tempdir().expect("a directory");
         let database_url = match database {
             Database::Sqlite => format!("sqlite://{}", home.path().join("counterfoil.db").display()),
             Database::Postgres => super::postgres::database(),
         };
-        let key = Key::generate();
+        Self::launch(home, database_url, Key::generate(), ManualClock::here(), change).await
+    }
+
+    /// Starts a server on this database.
+    pub(crate) async fn start_on(database_url: String, change: impl FnOnce(Settings) -> Settings) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        Self::launch(home, database_url, Key::generate(), ManualClock::here(), change).await
+    }
+
+    /// Starts another server on the same database, with the same key and clock.
+    pub(crate) async fn another(&self, change: impl FnOnce(Settings) -> Settings) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        Self::launch(home, self.database_url.clone(), self.key.clone(), self.clock.clone(), change).await
+    }
+
+    async fn launch(
+        home: TempDir,
+        database_url: String,
+        key: Key,
+        clock: ManualClock,
+        change: impl FnOnce(Settings) -> Settings,
+    ) -> Self {
+        assert!(
+            std::env::var_os("DATABASE_URL").is_none(),
+            "unset DATABASE_URL: it would be used in place of a fresh one"
+        );
         let key_file = write(&home, "key.pem", &key.private_pem());
         let password_file = write(&home, "password", &format!("{PASSWORD}\n"));
         let figment = Figment::from(rocket::Config::debug_default())
@@ -90,7 +112,6 @@ impl Server {
             .set("purge", json!({ "every": "1d" }))
             .set("first_admin_password_file", json!(password_file));
 
-        let clock = ManualClock::here();
         let (started, start) = oneshot::channel();
         let liftoff = AdHoc::on_liftoff("tell the test", |rocket| {
             let registry = rocket.state::<Registry>().expect("the fairing manages the registry").clone();
@@ -110,6 +131,35 @@ impl Server {
         // No proxy of the environment: it would be asked for this host too.
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
         Self { clock, key, registry, port, http, database_url, shutdown, home }
+    }
+
+    /// Runs SQL on the server's database, behind its back.
+    pub(crate) async fn sql(&self, sql: &str) {
+        let outcome = if self.database_url.starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.database_url).await.expect("a connection");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.database_url).await.expect("a connection");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
+        };
+        outcome.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// The one number that a query of the server's database gives.
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        let counted = if self.database_url.starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.database_url).await.expect("a connection");
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.database_url).await.expect("a connection");
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await
+        };
+        counted.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// A random id in the SQL of the server's database.
+    pub(crate) fn random_id(&self) -> &'static str {
+        if self.database_url.starts_with("sqlite:") { "randomblob(16)" } else { "gen_random_uuid()" }
     }
 
     pub(crate) fn get(&self, path: &str) -> Call {

@@ -1,51 +1,107 @@
 //! Taking tokens back, by token, session and subject, and the audit of it.
 
+use std::collections::HashMap;
+
 use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
 use super::Postgres;
+use super::coherence::note_change;
 use crate::store::rows::{self, AuditRow, Standing, Step};
-use crate::store::{AuditFilter, Revoked, Unrevoked};
-use crate::token::{Act, AuditEvent, Jti, Sid, Subject};
+use crate::store::{AuditFilter, Done, Revoke, Revoked, Unrevoked};
+use crate::token::{Act, AuditEvent, Jti, Mark, Position, Sid, Subject};
 
 impl Postgres {
-    pub(super) async fn revoke(&self, jti: Jti, act: &Act, now: i64) -> Result<Revoked, sqlx::Error> {
-        let mut tx = self.begin().await?;
-        let Some(standing) = lock_record(&mut tx, jti, act).await? else {
-            tx.rollback().await?;
-            return Ok(Revoked::NotFound);
+    pub(super) async fn revoke(&self, asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, sqlx::Error> {
+        let column = |of: fn(&Revoke) -> Option<&str>| -> Vec<Option<String>> {
+            asked.iter().map(|revoke| of(revoke).map(str::to_owned)).collect()
         };
-        if standing.revoke(act) == Step::Change {
-            sqlx::query!(
-                "update cf_tokens set revoked_at = coalesce(revoked_at, $2), revoked_by_kind = $3, revoked_by = $4,
-                    revoked_reason = $5
-                where jti = $1",
-                jti.as_uuid(),
-                now,
-                act.actor.kind.as_str(),
-                act.actor.name,
-                act.reason
+        let ids: Vec<Uuid> = asked.iter().map(|revoke| revoke.jti.as_uuid()).collect();
+        let times: Vec<i64> = asked.iter().map(|revoke| revoke.now).collect();
+        // One statement that commits by itself, so that no process can be stopped between the lock of the position and the
+        // end of the transaction. Its first part sets for it what BEGIN sets for others.
+        let found = sqlx::query!(
+            r#"with limits as materialized (
+                select set_config('counterfoil.noted', 'on', true), set_config('lock_timeout', '3s', true),
+                    case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
+                        then set_config('synchronous_commit', 'on', true) end
+            ), asked as materialized (
+                select a.* from limits cross join unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                    $7::bigint[]) as a (jti, confined_to, kind, name, reason, ip, now)
+            ), held as materialized (
+                select t.jti, t.subject, t.revoked_by_kind, (s.ended_at is not null or s.generation <> u.generation) as over
+                from asked a
+                join cf_tokens t on t.jti = a.jti
+                join cf_sessions s on s.sid = t.sid
+                join cf_subjects u on u.subject = s.subject
+                where a.confined_to is null or t.subject = a.confined_to
+                order by t.jti for no key update of t
+            ), changed as (
+                update cf_tokens t set revoked_at = coalesce(t.revoked_at, a.now), revoked_by_kind = a.kind,
+                    revoked_by = a.name, revoked_reason = a.reason
+                from asked a join held h on h.jti = a.jti
+                where t.jti = a.jti and not h.over
+                    and (h.revoked_by_kind is null or (h.revoked_by_kind = 'subject' and a.kind <> 'subject'))
+                returning t.jti, t.subject, a.now, a.kind, a.name, a.reason, a.ip, h.revoked_by_kind is null as was_live
+            ), noted as (
+                insert into cf_audit (at, actor_kind, actor, action, subject, target, reason, ip)
+                select now, kind, name, 'token.revoked', subject, jti::text, reason, ip from changed
+            ), gone as (
+                select jti, now, row_number() over () as place, count(*) over () as places from changed where was_live
+            ), place as (
+                update cf_position set seq = seq + (select count(*) from gone), change = gen_random_uuid()
+                where id = 1 and exists (select from gone)
+                returning seq, change, roll
+            ), logged as (
+                insert into cf_changes (seq, change, kind, target, at)
+                select p.seq - g.places + g.place, p.change, 'token', g.jti::text, g.now from gone g cross join place p
+            ), woken as (
+                select seq, change, roll, pg_notify('counterfoil', '') from place
             )
-            .execute(&mut *tx)
-            .await?;
-            let target = jti.to_string();
-            note(&mut tx, "token.revoked", &standing.subject, Some(&target), act, act.reason.as_deref(), now).await?;
-        }
-        tx.commit().await?;
-        Ok(Revoked::Done)
+            select h.jti, w.seq as "seq?", w.change as "change?", w.roll as "roll?"
+            from held h left join gone g on g.jti = h.jti left join woken w on g.jti is not null"#,
+            &ids,
+            &column(|revoke| revoke.act.actor.confined_to()) as &[Option<String>],
+            &column(|revoke| Some(revoke.act.actor.kind.as_str())) as &[Option<String>],
+            &column(|revoke| Some(&revoke.act.actor.name)) as &[Option<String>],
+            &column(|revoke| revoke.act.reason.as_deref()) as &[Option<String>],
+            &column(|revoke| revoke.act.ip.as_deref()) as &[Option<String>],
+            &times
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let found: HashMap<Uuid, Option<Mark>> = found
+            .into_iter()
+            .map(|row| {
+                let position = row.seq.zip(row.change).map(|(seq, change)| Position { seq, change });
+                (row.jti, position.zip(row.roll).map(|(position, roll)| Mark { position, roll }))
+            })
+            .collect();
+        let done = |id: &Uuid| match found.get(id) {
+            Some(mark) => Done { outcome: Revoked::Done, mark: *mark },
+            None => Done { outcome: Revoked::NotFound, mark: None },
+        };
+        Ok(ids.iter().map(done).collect())
     }
 
-    pub(super) async fn unrevoke(&self, jti: Jti, act: &Act, now: i64, live_at: i64) -> Result<Unrevoked, sqlx::Error> {
+    pub(super) async fn unrevoke(
+        &self,
+        jti: Jti,
+        act: &Act,
+        now: i64,
+        live_at: i64,
+    ) -> Result<Done<Unrevoked>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let Some(standing) = lock_record(&mut tx, jti, act).await? else {
             tx.rollback().await?;
-            return Ok(Unrevoked::NotFound);
+            return Ok(Done { outcome: Unrevoked::NotFound, mark: None });
         };
-        match standing.unrevoke(act, live_at) {
+        let mark = match standing.unrevoke(act, live_at) {
             Step::Refuse => {
                 tx.rollback().await?;
-                return Ok(Unrevoked::Final);
+                return Ok(Done { outcome: Unrevoked::Final, mark: None });
             }
-            Step::Nothing => {}
+            Step::Nothing => None,
             Step::Change => {
                 sqlx::query!(
                     "update cf_tokens set revoked_at = null, revoked_by_kind = null, revoked_by = null,
@@ -57,10 +113,11 @@ impl Postgres {
                 .await?;
                 let (target, reason) = (jti.to_string(), act.reason.as_deref());
                 note(&mut tx, "token.unrevoked", &standing.subject, Some(&target), act, reason, now).await?;
+                Some(note_change(&mut tx, "token", &target, now).await?)
             }
-        }
+        };
         tx.commit().await?;
-        Ok(Unrevoked::Done)
+        Ok(Done { outcome: Unrevoked::Done, mark })
     }
 
     pub(super) async fn end_session(
@@ -69,7 +126,7 @@ impl Postgres {
         act: &Act,
         now: i64,
         live_at: i64,
-    ) -> Result<Option<u64>, sqlx::Error> {
+    ) -> Result<Done<Option<u64>>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let found = sqlx::query!(
             r#"select s.subject, (s.ended_at is not null or s.generation <> u.generation) as "over!"
@@ -81,9 +138,9 @@ impl Postgres {
         )
         .fetch_optional(&mut *tx)
         .await?;
-        let revoked = match found {
-            None => None,
-            Some(session) if session.over => Some(0),
+        let done = match found {
+            None => Done { outcome: None, mark: None },
+            Some(session) if session.over => Done { outcome: Some(0), mark: None },
             Some(session) => {
                 let live = sqlx::query_scalar!(
                     r#"select count(*) as "live!" from cf_tokens
@@ -106,11 +163,12 @@ impl Postgres {
                 .await?;
                 let (target, reason) = (sid.to_string(), act.reason.as_deref());
                 note(&mut tx, "session.ended", &session.subject, Some(&target), act, reason, now).await?;
-                Some(rows::count(live))
+                let mark = note_change(&mut tx, "session", &target, now).await?;
+                Done { outcome: Some(rows::count(live)), mark: Some(mark) }
             }
         };
         tx.commit().await?;
-        Ok(revoked)
+        Ok(done)
     }
 
     pub(super) async fn end_subject(
@@ -120,7 +178,7 @@ impl Postgres {
         act: &Act,
         now: i64,
         live_at: i64,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> Result<Done<u64>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let reason = act.reason.as_deref();
         let generation = end_generation(&mut tx, subject.as_str(), keep, act, reason, now).await?;
@@ -135,8 +193,9 @@ impl Postgres {
         .fetch_one(&mut *tx)
         .await?;
         note(&mut tx, "subject.ended", subject.as_str(), None, act, reason, now).await?;
+        let mark = note_change(&mut tx, "subject", subject.as_str(), now).await?;
         tx.commit().await?;
-        Ok(rows::count(live))
+        Ok(Done { outcome: rows::count(live), mark: Some(mark) })
     }
 
     pub(super) async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, sqlx::Error> {

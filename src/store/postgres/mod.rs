@@ -1,6 +1,8 @@
 //! PostgreSQL.
 
 mod changes;
+mod coherence;
+mod inserts;
 mod purge;
 mod tokens;
 mod users;
@@ -9,19 +11,21 @@ use std::fmt;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, Transaction};
 
 use super::*;
 
-/// Begins a change, in one round trip. It is durable when it is acknowledged, whatever the server's default is, and it
-/// never waits for ever, nor lets others wait for a process that was stopped between two statements.
+/// Begins a change, in one round trip. It is durable when it is acknowledged, whatever the server's default is, notes by
+/// itself what others have to hear of, and never waits for ever, nor lets others wait for a process that was stopped
+/// between two statements: its transaction ends before the patience of those who wait for its locks.
 const BEGIN: &str = "begin; \
     select set_config('synchronous_commit', 'on', true) \
         where current_setting('synchronous_commit') in ('off', 'local', 'remote_write'); \
-    set local lock_timeout = '2s'; \
+    set local counterfoil.noted = 'on'; \
+    set local lock_timeout = '3s'; \
     set local statement_timeout = '4s'; \
-    set local idle_in_transaction_session_timeout = '10s'";
+    set local idle_in_transaction_session_timeout = '2s'";
 
 /// Held for the length of a migration, so that one process migrates at a time ("cfoil" and a number).
 const MIGRATION_LOCK: i64 = 0x6366_6f69_6c01;
@@ -36,11 +40,17 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 pub(super) struct Postgres {
     options: PgConnectOptions,
     pool: PgPool,
+    /// One connection, which renews and acknowledges, so that no crowd of requests can come in its way.
+    follower: PgPool,
+    /// One connection, which listens. `None` where it may not.
+    listener: Option<PgPool>,
+    listening: tokio::sync::Mutex<Option<PgListener>>,
     connections_max: u32,
 }
 
 impl Postgres {
     const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+    const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
     const SWEEP_LIMIT: Duration = Duration::from_secs(60);
 
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
@@ -49,29 +59,41 @@ impl Postgres {
             Some(_) => connect,
             None => connect.application_name("counterfoil"),
         };
-        let pool = PgPoolOptions::new()
-            .max_connections(options.connections_max)
-            .acquire_timeout(ACQUIRE_LIMIT)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > TRUSTED_IDLE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
+        let pool = |connections_max: u32| {
+            PgPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(ACQUIRE_LIMIT)
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > TRUSTED_IDLE {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
                 })
-            })
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // What a replica says of a token may be old: after a failover it is as good as no answer.
-                    match is_replica(connection).await? {
-                        true => Err(sqlx::Error::Protocol("it is a replica, which can't be written to".to_owned())),
-                        false => Ok(()),
-                    }
+                .after_connect(|connection, _| {
+                    Box::pin(async move {
+                        // Every statement is made so that one plan fits all its parameters, and making a plan takes longer
+                        // than most of them.
+                        sqlx::query!("set plan_cache_mode = 'force_generic_plan'").execute(&mut *connection).await?;
+                        // What a replica says of a token may be old: after a failover it is as good as no answer.
+                        match is_replica(connection).await? {
+                            true => Err(sqlx::Error::Protocol("it is a replica, which can't be written to".to_owned())),
+                            false => Ok(()),
+                        }
+                    })
                 })
-            })
-            .connect_lazy_with(connect.clone());
-        Ok(Self { options: connect, pool, connections_max: options.connections_max })
+                .connect_lazy_with(connect.clone())
+        };
+        Ok(Self {
+            pool: pool(options.connections_max),
+            follower: pool(1),
+            listener: options.listen.then(|| pool(1)),
+            listening: tokio::sync::Mutex::default(),
+            options: connect,
+            connections_max: options.connections_max,
+        })
     }
 
     async fn schema(&self) -> Result<Schema, Error> {
@@ -123,6 +145,11 @@ impl Postgres {
     }
 
     async fn close(&self) {
+        if let Some(listener) = &self.listener {
+            // Whoever listens hears that it closes, and who doesn't just now has left the connection here.
+            tokio::join!(listener.close(), async { drop(self.listening.lock().await.take()) });
+        }
+        self.follower.close().await;
         self.pool.close().await;
     }
 

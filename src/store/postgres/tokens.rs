@@ -1,12 +1,11 @@
-//! Tokens and sessions: registering, checking, listing.
+//! Tokens and sessions: checking and listing.
 
-use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
 use super::Postgres;
-use crate::store::rows::{self, RecordRow, SessionRow};
-use crate::store::{Generation, Insert, Inserted, NewSession, NewToken, Refreshable, Status, Within};
-use crate::token::{Filter, Jti, Record, Session, Sid, Subject};
-use uuid::Uuid;
+use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
+use crate::store::{Generation, Refreshable, Status};
+use crate::token::{Filter, Jti, Record, Session, Subject};
 
 /// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end of its generation.
 macro_rules! select_records {
@@ -59,48 +58,22 @@ impl Postgres {
         Ok(Generation(generation.unwrap_or(0)))
     }
 
-    pub(super) async fn insert(&self, insert: &Insert) -> Result<Inserted, sqlx::Error> {
-        let mut tx = self.begin().await?;
-        let stored = match &insert.within {
-            Within::New(session, generation) => insert_new(&mut tx, insert, session, *generation).await,
-            Within::Existing { sid, presented } => insert_existing(&mut tx, insert, *sid, *presented).await,
-        };
-        match stored {
-            Ok(true) => tx.commit().await.map(|()| Inserted::Stored),
-            Ok(false) => tx.rollback().await.map(|()| Inserted::Superseded),
-            Err(sqlx::Error::Database(cause)) if cause.is_unique_violation() => {
-                tx.rollback().await.map(|()| Inserted::Duplicate)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) async fn status(&self, jti: Jti) -> Result<Option<Status>, sqlx::Error> {
-        let row = sqlx::query!(
-            r#"select t.sid, t.subject, t.token_type, t.not_before, t.expires_at, t.imported,
+    pub(super) async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, sqlx::Error> {
+        let asked: Vec<Uuid> = ids.iter().map(|jti| jti.as_uuid()).collect();
+        let found = sqlx::query_as!(
+            StatusRow,
+            r#"select t.jti, t.sid, t.subject, t.token_type, t.not_before, t.expires_at, t.imported,
                 (t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation) as "revoked!",
                 t.claims
-            from cf_tokens t
+            from unnest($1::uuid[]) as a (jti)
+            join cf_tokens t on t.jti = a.jti
             join cf_sessions s on s.sid = t.sid
-            join cf_subjects u on u.subject = s.subject
-            where t.jti = $1"#,
-            jti.as_uuid()
+            join cf_subjects u on u.subject = s.subject"#,
+            &asked
         )
-        .fetch_optional(&self.pool)
+        .fetch_all(&self.pool)
         .await?;
-        row.map(|row| {
-            Ok(Status {
-                sid: row.sid.into(),
-                subject: rows::subject(row.subject)?,
-                token_type: rows::parsed(&row.token_type)?,
-                not_before: row.not_before,
-                expires_at: row.expires_at,
-                revoked: row.revoked,
-                imported: row.imported,
-                claims: row.claims,
-            })
-        })
-        .transpose()
+        rows::statuses(ids, found)
     }
 
     pub(super) async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, sqlx::Error> {
@@ -218,170 +191,5 @@ impl Postgres {
             .await?;
         }
         Ok(())
-    }
-}
-
-/// Begins a session, if the subject's generation is still the one it was.
-async fn insert_new(
-    connection: &mut PgConnection,
-    insert: &Insert,
-    session: &NewSession,
-    generation: Generation,
-) -> Result<bool, sqlx::Error> {
-    let subject = insert.subject.as_str();
-    let mut current = share_subject(connection, subject).await?;
-    if current.is_none() {
-        sqlx::query!("insert into cf_subjects (subject) values ($1) on conflict do nothing", subject)
-            .execute(&mut *connection)
-            .await?;
-        current = share_subject(connection, subject).await?;
-    }
-    if current != Some(generation.0) {
-        return Ok(false);
-    }
-    let tokens = Columns::of(&insert.tokens);
-    sqlx::query!(
-        "with session as (
-            insert into cf_sessions
-                (sid, subject, generation, client, label, ip, user_agent, created_at, last_seen_at, expires_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
-        )
-        insert into cf_tokens (sid, subject, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted,
-            kid, client, label, ip, user_agent, imported)
-        select $1, $2, n.* from unnest($10::uuid[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::text[],
-            $16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bool[]) as n",
-        session.sid.as_uuid(),
-        subject,
-        generation.0,
-        session.client.as_deref(),
-        session.label.as_deref(),
-        session.ip.as_deref(),
-        session.user_agent.as_deref(),
-        insert.now,
-        insert.session_expires_at,
-        &tokens.jti,
-        &tokens.token_type as &[&str],
-        &tokens.issued_at,
-        &tokens.not_before,
-        &tokens.expires_at,
-        &tokens.scope,
-        &tokens.claims as &[&str],
-        &tokens.granted as &[Option<&str>],
-        &tokens.kid as &[&str],
-        &tokens.client as &[Option<&str>],
-        &tokens.label as &[Option<&str>],
-        &tokens.ip as &[Option<&str>],
-        &tokens.user_agent as &[Option<&str>],
-        &tokens.imported
-    )
-    .execute(connection)
-    .await?;
-    Ok(true)
-}
-
-/// Joins a live session, if the presented token is still not revoked.
-async fn insert_existing(
-    connection: &mut PgConnection,
-    insert: &Insert,
-    sid: Sid,
-    presented: Jti,
-) -> Result<bool, sqlx::Error> {
-    let subject = insert.subject.as_str();
-    // The rows are locked in this order, and looked at again where a lock was waited for.
-    let live = sqlx::query!(
-        "select s.sid from cf_subjects u
-        join cf_sessions s on s.subject = u.subject and s.generation = u.generation
-        join cf_tokens t on t.sid = s.sid
-        where u.subject = $1 and s.sid = $2 and t.jti = $3 and s.ended_at is null and t.revoked_at is null
-        for share of u for no key update of s for share of t",
-        subject,
-        sid.as_uuid(),
-        presented.as_uuid()
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
-    if live.is_none() {
-        return Ok(false);
-    }
-    let tokens = Columns::of(&insert.tokens);
-    sqlx::query!(
-        "with session as (
-            update cf_sessions
-            set last_seen_at = greatest(last_seen_at, $3), expires_at = greatest(expires_at, $4) where sid = $1
-        )
-        insert into cf_tokens (sid, subject, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted,
-            kid, client, label, ip, user_agent, imported)
-        select $1, $2, n.* from unnest($5::uuid[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[],
-            $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::bool[]) as n",
-        sid.as_uuid(),
-        subject,
-        insert.now,
-        insert.session_expires_at,
-        &tokens.jti,
-        &tokens.token_type as &[&str],
-        &tokens.issued_at,
-        &tokens.not_before,
-        &tokens.expires_at,
-        &tokens.scope,
-        &tokens.claims as &[&str],
-        &tokens.granted as &[Option<&str>],
-        &tokens.kid as &[&str],
-        &tokens.client as &[Option<&str>],
-        &tokens.label as &[Option<&str>],
-        &tokens.ip as &[Option<&str>],
-        &tokens.user_agent as &[Option<&str>],
-        &tokens.imported
-    )
-    .execute(connection)
-    .await?;
-    Ok(true)
-}
-
-/// The subject's generation, which nobody else moves on before this transaction ends.
-async fn share_subject(connection: &mut PgConnection, subject: &str) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar!("select generation from cf_subjects where subject = $1 for share", subject)
-        .fetch_optional(connection)
-        .await
-}
-
-/// New tokens, column by column.
-#[derive(Default)]
-struct Columns<'a> {
-    jti: Vec<Uuid>,
-    token_type: Vec<&'a str>,
-    issued_at: Vec<i64>,
-    not_before: Vec<i64>,
-    expires_at: Vec<i64>,
-    scope: Vec<String>,
-    claims: Vec<&'a str>,
-    granted: Vec<Option<&'a str>>,
-    kid: Vec<&'a str>,
-    client: Vec<Option<&'a str>>,
-    label: Vec<Option<&'a str>>,
-    ip: Vec<Option<&'a str>>,
-    user_agent: Vec<Option<&'a str>>,
-    imported: Vec<bool>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(tokens: &'a [NewToken]) -> Self {
-        let mut columns = Self::default();
-        for token in tokens {
-            columns.jti.push(token.jti.as_uuid());
-            columns.token_type.push(token.token_type.as_str());
-            columns.issued_at.push(token.issued_at);
-            columns.not_before.push(token.not_before);
-            columns.expires_at.push(token.expires_at);
-            columns.scope.push(token.scope.to_string());
-            columns.claims.push(&token.claims);
-            columns.granted.push(token.granted.as_deref());
-            columns.kid.push(&token.kid);
-            columns.client.push(token.client.as_deref());
-            columns.label.push(token.label.as_deref());
-            columns.ip.push(token.ip.as_deref());
-            columns.user_agent.push(token.user_agent.as_deref());
-            columns.imported.push(token.imported);
-        }
-        columns
     }
 }

@@ -3,49 +3,61 @@
 use sqlx::sqlite::SqliteConnection;
 
 use super::Sqlite;
+use super::coherence::mark;
 use crate::store::rows::{self, AuditRow, Standing, Step};
-use crate::store::{AuditFilter, Revoked, Unrevoked};
+use crate::store::{AuditFilter, Done, Revoke, Revoked, Unrevoked};
 use crate::token::{Act, AuditEvent, Jti, Sid, Subject};
 
 impl Sqlite {
-    pub(super) async fn revoke(&self, jti: Jti, act: &Act, now: i64) -> Result<Revoked, sqlx::Error> {
+    pub(super) async fn revoke(&self, asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, sqlx::Error> {
         let mut tx = self.begin().await?;
-        let Some(standing) = lock_record(&mut tx, jti, act).await? else {
-            tx.rollback().await?;
-            return Ok(Revoked::NotFound);
-        };
-        if standing.revoke(act) == Step::Change {
-            sqlx::query!(
-                "update cf_tokens set revoked_at = coalesce(revoked_at, ?2), revoked_by_kind = ?3, revoked_by = ?4,
-                    revoked_reason = ?5
-                where jti = ?1",
-                jti.as_uuid(),
-                now,
-                act.actor.kind.as_str(),
-                act.actor.name,
-                act.reason
-            )
-            .execute(&mut *tx)
-            .await?;
-            let target = jti.to_string();
-            note(&mut tx, "token.revoked", &standing.subject, Some(&target), act, act.reason.as_deref(), now).await?;
+        let mut done = Vec::with_capacity(asked.len());
+        for Revoke { jti, act, now } in asked {
+            let Some(standing) = lock_record(&mut tx, *jti, act).await? else {
+                done.push((Revoked::NotFound, false));
+                continue;
+            };
+            if standing.revoke(act) == Step::Change {
+                sqlx::query!(
+                    "update cf_tokens set revoked_at = coalesce(revoked_at, ?2), revoked_by_kind = ?3, revoked_by = ?4,
+                        revoked_reason = ?5
+                    where jti = ?1",
+                    jti.as_uuid(),
+                    *now,
+                    act.actor.kind.as_str(),
+                    act.actor.name,
+                    act.reason
+                )
+                .execute(&mut *tx)
+                .await?;
+                let (target, reason) = (jti.to_string(), act.reason.as_deref());
+                note(&mut tx, "token.revoked", &standing.subject, Some(&target), act, reason, *now).await?;
+            }
+            done.push((Revoked::Done, standing.revoked_by_kind.is_none() && !standing.over));
         }
+        let mark = mark(&mut tx).await?;
         tx.commit().await?;
-        Ok(Revoked::Done)
+        Ok(done.into_iter().map(|(outcome, is_new)| Done { outcome, mark: is_new.then_some(mark) }).collect())
     }
 
-    pub(super) async fn unrevoke(&self, jti: Jti, act: &Act, now: i64, live_at: i64) -> Result<Unrevoked, sqlx::Error> {
+    pub(super) async fn unrevoke(
+        &self,
+        jti: Jti,
+        act: &Act,
+        now: i64,
+        live_at: i64,
+    ) -> Result<Done<Unrevoked>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let Some(standing) = lock_record(&mut tx, jti, act).await? else {
             tx.rollback().await?;
-            return Ok(Unrevoked::NotFound);
+            return Ok(Done { outcome: Unrevoked::NotFound, mark: None });
         };
-        match standing.unrevoke(act, live_at) {
+        let mark = match standing.unrevoke(act, live_at) {
             Step::Refuse => {
                 tx.rollback().await?;
-                return Ok(Unrevoked::Final);
+                return Ok(Done { outcome: Unrevoked::Final, mark: None });
             }
-            Step::Nothing => {}
+            Step::Nothing => None,
             Step::Change => {
                 sqlx::query!(
                     "update cf_tokens set revoked_at = null, revoked_by_kind = null, revoked_by = null,
@@ -57,10 +69,11 @@ impl Sqlite {
                 .await?;
                 let (target, reason) = (jti.to_string(), act.reason.as_deref());
                 note(&mut tx, "token.unrevoked", &standing.subject, Some(&target), act, reason, now).await?;
+                Some(mark(&mut tx).await?)
             }
-        }
+        };
         tx.commit().await?;
-        Ok(Unrevoked::Done)
+        Ok(Done { outcome: Unrevoked::Done, mark })
     }
 
     pub(super) async fn end_session(
@@ -69,7 +82,7 @@ impl Sqlite {
         act: &Act,
         now: i64,
         live_at: i64,
-    ) -> Result<Option<u64>, sqlx::Error> {
+    ) -> Result<Done<Option<u64>>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let found = sqlx::query!(
             r#"select s.subject, (s.ended_at is not null or s.generation <> u.generation) as "over!: bool"
@@ -81,9 +94,9 @@ impl Sqlite {
         )
         .fetch_optional(&mut *tx)
         .await?;
-        let revoked = match found {
-            None => None,
-            Some(session) if session.over => Some(0),
+        let done = match found {
+            None => Done { outcome: None, mark: None },
+            Some(session) if session.over => Done { outcome: Some(0), mark: None },
             Some(session) => {
                 let live = sqlx::query_scalar!(
                     r#"select count(*) as "live!: i64" from cf_tokens
@@ -106,11 +119,11 @@ impl Sqlite {
                 .await?;
                 let (target, reason) = (sid.to_string(), act.reason.as_deref());
                 note(&mut tx, "session.ended", &session.subject, Some(&target), act, reason, now).await?;
-                Some(rows::count(live))
+                Done { outcome: Some(rows::count(live)), mark: Some(mark(&mut tx).await?) }
             }
         };
         tx.commit().await?;
-        Ok(revoked)
+        Ok(done)
     }
 
     pub(super) async fn end_subject(
@@ -120,7 +133,7 @@ impl Sqlite {
         act: &Act,
         now: i64,
         live_at: i64,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> Result<Done<u64>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let reason = act.reason.as_deref();
         let generation = end_generation(&mut tx, subject.as_str(), keep, act, reason, now).await?;
@@ -135,8 +148,9 @@ impl Sqlite {
         .fetch_one(&mut *tx)
         .await?;
         note(&mut tx, "subject.ended", subject.as_str(), None, act, reason, now).await?;
+        let mark = mark(&mut tx).await?;
         tx.commit().await?;
-        Ok(rows::count(live))
+        Ok(Done { outcome: rows::count(live), mark: Some(mark) })
     }
 
     pub(super) async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, sqlx::Error> {

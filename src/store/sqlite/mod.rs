@@ -4,15 +4,18 @@
 //! patience; other processes are waited for by SQLite's busy time-out. Readers never wait (WAL).
 
 mod changes;
+mod coherence;
+mod inserts;
 mod purge;
 mod tokens;
 mod users;
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::pool::PoolConnection;
@@ -39,11 +42,14 @@ pub(super) struct Sqlite {
     file: Option<SqliteConnectOptions>,
     readers: SqlitePool,
     writer: SqlitePool,
+    /// One connection, which renews and acknowledges. What it writes need not survive a power cut, which ends all leases.
+    follower: SqlitePool,
     connections_max: u32,
 }
 
 impl Sqlite {
     const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+    const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
     const SWEEP_LIMIT: Duration = Duration::from_secs(60);
 
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
@@ -58,14 +64,25 @@ impl Sqlite {
             // It is gone when its connection is, so there is one, for all, for good.
             let only = pool.min_connections(1).max_connections(1).idle_timeout(None).max_lifetime(None);
             let only = only.connect_lazy_with(connect.shared_cache(false));
-            return Ok(Self { file: None, readers: only.clone(), writer: only, connections_max: 1 });
+            let (readers, follower) = (only.clone(), only.clone());
+            return Ok(Self { file: None, readers, writer: only, follower, connections_max: 1 });
         }
-        let readers = pool
-            .clone()
-            .max_connections(options.connections_max)
-            .connect_lazy_with(connect.clone().pragma("query_only", "on"));
-        let writer = pool.max_connections(1).connect_lazy_with(connect.clone());
-        Ok(Self { file: Some(connect), readers, writer, connections_max: options.connections_max })
+        let watched = Arc::new(Watched::new(connect.get_filename()));
+        let pool = |connections_max: u32, connect: SqliteConnectOptions| {
+            let watched = Arc::clone(&watched);
+            let pool = pool.clone().max_connections(connections_max).before_acquire(move |_, meta| {
+                let is_current = watched.is_current(meta.age);
+                Box::pin(async move { Ok(is_current) })
+            });
+            pool.connect_lazy_with(connect)
+        };
+        Ok(Self {
+            readers: pool(options.connections_max, connect.clone().pragma("query_only", "on")),
+            writer: pool(1, connect.clone()),
+            follower: pool(1, connect.clone().synchronous(SqliteSynchronous::Normal)),
+            file: Some(connect),
+            connections_max: options.connections_max,
+        })
     }
 
     async fn schema(&self) -> Result<Schema, Error> {
@@ -118,6 +135,7 @@ impl Sqlite {
     }
 
     async fn close(&self) {
+        self.follower.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -188,6 +206,49 @@ fn create_private(path: &Path) {
     drop(options.open(path));
 }
 
+/// Notices when the file is replaced by another one: a connection goes on with the file that it opened, wherever that is now.
+struct Watched {
+    path: PathBuf,
+    found: Mutex<(Option<FileId>, Instant)>,
+}
+
+/// What tells a file from another one that has its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+impl Watched {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), found: Mutex::new((None, Instant::now())) }
+    }
+
+    /// Whether a connection of this age is one to the file that has the path now.
+    fn is_current(&self, age: Duration) -> bool {
+        let id = file_id(&self.path);
+        let now = Instant::now();
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match found.0 {
+            Some(known) if Some(known) == id => {}
+            None => found.0 = id,
+            // Replaced, or gone. What was opened before this look is of the old file, as far as anybody knows.
+            Some(_) => *found = (id, now),
+        }
+        now.checked_sub(age).is_none_or(|opened| opened >= found.1) || found.0.is_none()
+    }
+}
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+
+    std::fs::metadata(path).ok().map(|metadata| FileId(metadata.dev(), metadata.ino()))
+}
+
+/// Elsewhere an open file can't be replaced.
+#[cfg(not(unix))]
+fn file_id(_: &Path) -> Option<FileId> {
+    None
+}
+
 /// As sqlx reads the URL.
 fn is_in_memory(url: &str) -> bool {
     let rest = url.trim_start_matches("sqlite://").trim_start_matches("sqlite:");
@@ -214,7 +275,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("registry.db");
         let url = format!("sqlite://{}", path.display());
-        let store = Sqlite::new(&Options { url, connections_max: 1 }).unwrap();
+        let store = Sqlite::new(&Options { url, connections_max: 1, listen: false }).unwrap();
         store.migrate().await.unwrap();
         for file in [path.clone(), path.with_extension("db-wal")] {
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());

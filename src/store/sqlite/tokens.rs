@@ -1,12 +1,11 @@
-//! Tokens and sessions: registering, checking, listing.
+//! Tokens and sessions: checking and listing.
 
-use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
 
 use super::Sqlite;
-use crate::store::rows::{self, RecordRow, SessionRow};
-use crate::store::{Generation, Insert, Inserted, NewSession, Refreshable, Status, Within};
-use crate::token::{Filter, Jti, Record, Session, Sid, Subject};
-use uuid::Uuid;
+use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
+use crate::store::{Generation, Refreshable, Status};
+use crate::token::{Filter, Jti, Record, Session, Subject};
 
 /// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end of its generation.
 macro_rules! select_records {
@@ -53,6 +52,17 @@ macro_rules! select_page {
     };
 }
 
+/// A status as JSON has it; the order is that of the query.
+type StatusTuple = (Uuid, Uuid, String, String, i64, i64, u8, u8, String);
+
+impl From<StatusTuple> for StatusRow {
+    fn from(row: StatusTuple) -> Self {
+        let (jti, sid, subject, token_type, not_before, expires_at, imported, revoked, claims) = row;
+        let (imported, revoked) = (imported != 0, revoked != 0);
+        Self { jti, sid, subject, token_type, not_before, expires_at, imported, revoked, claims }
+    }
+}
+
 impl Sqlite {
     pub(super) async fn generation(&self, subject: &Subject) -> Result<Generation, sqlx::Error> {
         let generation = sqlx::query_scalar!("select generation from cf_subjects where subject = ?1", subject.as_str())
@@ -61,48 +71,23 @@ impl Sqlite {
         Ok(Generation(generation.unwrap_or(0)))
     }
 
-    pub(super) async fn insert(&self, insert: &Insert) -> Result<Inserted, sqlx::Error> {
-        let mut tx = self.begin().await?;
-        let stored = match &insert.within {
-            Within::New(session, generation) => insert_new(&mut tx, insert, session, *generation).await,
-            Within::Existing { sid, presented } => insert_existing(&mut tx, insert, *sid, *presented).await,
-        };
-        match stored {
-            Ok(true) => tx.commit().await.map(|()| Inserted::Stored),
-            Ok(false) => tx.rollback().await.map(|()| Inserted::Superseded),
-            Err(sqlx::Error::Database(cause)) if cause.is_unique_violation() => {
-                tx.rollback().await.map(|()| Inserted::Duplicate)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) async fn status(&self, jti: Jti) -> Result<Option<Status>, sqlx::Error> {
-        let row = sqlx::query!(
-            r#"select t.sid as "sid: Uuid", t.subject, t.token_type, t.not_before, t.expires_at, t.imported as "imported: bool",
-                (t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation) as "revoked!: bool",
-                t.claims
-            from cf_tokens t
+    pub(super) async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, sqlx::Error> {
+        let asked = rows::json(&ids.iter().map(|jti| rows::hex(jti.as_uuid())).collect::<Vec<_>>())?;
+        // One row, however many tokens: each row is passed by itself from the connection's own thread to the one that waits.
+        let found = sqlx::query_scalar!(
+            r#"select json_group_array(json_array(
+                hex(t.jti), hex(t.sid), t.subject, t.token_type, t.not_before, t.expires_at, t.imported,
+                t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation, t.claims
+            )) as "found!: String"
+            from json_each(?1) as a
+            join cf_tokens t on t.jti = unhex(a.value)
             join cf_sessions s on s.sid = t.sid
-            join cf_subjects u on u.subject = s.subject
-            where t.jti = ?1"#,
-            jti.as_uuid()
+            join cf_subjects u on u.subject = s.subject"#,
+            asked
         )
-        .fetch_optional(&self.readers)
+        .fetch_one(&self.readers)
         .await?;
-        row.map(|row| {
-            Ok(Status {
-                sid: row.sid.into(),
-                subject: rows::subject(row.subject)?,
-                token_type: rows::parsed(&row.token_type)?,
-                not_before: row.not_before,
-                expires_at: row.expires_at,
-                revoked: row.revoked,
-                imported: row.imported,
-                claims: row.claims,
-            })
-        })
-        .transpose()
+        rows::statuses(ids, rows::from_json::<StatusTuple>(&found)?.into_iter().map(StatusRow::from).collect())
     }
 
     pub(super) async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, sqlx::Error> {
@@ -215,100 +200,4 @@ impl Sqlite {
         }
         Ok(())
     }
-}
-
-/// Begins a session, if the subject's generation is still the one it was.
-async fn insert_new(
-    connection: &mut SqliteConnection,
-    insert: &Insert,
-    session: &NewSession,
-    generation: Generation,
-) -> Result<bool, sqlx::Error> {
-    let (sid, subject) = (session.sid.as_uuid(), insert.subject.as_str());
-    sqlx::query!("insert into cf_subjects (subject) values (?1) on conflict do nothing", subject)
-        .execute(&mut *connection)
-        .await?;
-    let current = sqlx::query_scalar!("select generation from cf_subjects where subject = ?1 limit 1", subject)
-        .fetch_one(&mut *connection)
-        .await?;
-    if current != generation.0 {
-        return Ok(false);
-    }
-    sqlx::query!(
-        "insert into cf_sessions
-            (sid, subject, generation, client, label, ip, user_agent, created_at, last_seen_at, expires_at)
-        values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
-        sid,
-        subject,
-        generation.0,
-        session.client,
-        session.label,
-        session.ip,
-        session.user_agent,
-        insert.now,
-        insert.session_expires_at
-    )
-    .execute(&mut *connection)
-    .await?;
-    insert_tokens(connection, insert, session.sid).await?;
-    Ok(true)
-}
-
-/// Joins a live session, if the presented token is still not revoked.
-async fn insert_existing(
-    connection: &mut SqliteConnection,
-    insert: &Insert,
-    sid: Sid,
-    presented: Jti,
-) -> Result<bool, sqlx::Error> {
-    let (session, presented, subject) = (sid.as_uuid(), presented.as_uuid(), insert.subject.as_str());
-    let joined = sqlx::query!(
-        "update cf_sessions set last_seen_at = max(last_seen_at, ?4), expires_at = max(expires_at, ?5)
-        where sid = ?2 and subject = ?1 and ended_at is null
-            and generation = (select generation from cf_subjects where subject = ?1)
-            and exists (select 1 from cf_tokens t where t.jti = ?3 and t.sid = ?2 and t.revoked_at is null)",
-        subject,
-        session,
-        presented,
-        insert.now,
-        insert.session_expires_at
-    )
-    .execute(&mut *connection)
-    .await?;
-    if joined.rows_affected() == 0 {
-        return Ok(false);
-    }
-    insert_tokens(connection, insert, sid).await?;
-    Ok(true)
-}
-
-async fn insert_tokens(connection: &mut SqliteConnection, insert: &Insert, sid: Sid) -> Result<(), sqlx::Error> {
-    for token in &insert.tokens {
-        let (jti, sid, subject) = (token.jti.as_uuid(), sid.as_uuid(), insert.subject.as_str());
-        let (token_type, scope) = (token.token_type.as_str(), token.scope.to_string());
-        sqlx::query!(
-            "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, granted,
-                kid, client, label, ip, user_agent, imported)
-            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-            jti,
-            sid,
-            subject,
-            token_type,
-            token.issued_at,
-            token.not_before,
-            token.expires_at,
-            scope,
-            token.claims,
-            token.granted,
-            token.kid,
-            token.client,
-            token.label,
-            token.ip,
-            token.user_agent,
-            token.imported
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
 }

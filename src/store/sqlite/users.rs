@@ -4,8 +4,9 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::Sqlite;
 use super::changes::{end_generation, note};
-use crate::store::StoredUser;
+use super::coherence::mark;
 use crate::store::rows::{self, UserRow, reason_or};
+use crate::store::{Done, StoredUser};
 use crate::token::{Act, Scopes, Sid, Subject};
 
 impl Sqlite {
@@ -34,10 +35,10 @@ impl Sqlite {
         rows::read(found)
     }
 
-    pub(super) async fn add_user(&self, user: &StoredUser, act: &Act, now: i64) -> Result<bool, sqlx::Error> {
+    pub(super) async fn add_user(&self, user: &StoredUser, act: &Act, now: i64) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let added = add(&mut tx, user, act, now).await?;
-        if added {
+        if added.outcome {
             tx.commit().await?
         } else {
             tx.rollback().await?
@@ -45,7 +46,12 @@ impl Sqlite {
         Ok(added)
     }
 
-    pub(super) async fn add_first_admin(&self, user: &StoredUser, act: &Act, now: i64) -> Result<bool, sqlx::Error> {
+    pub(super) async fn add_first_admin(
+        &self,
+        user: &StoredUser,
+        act: &Act,
+        now: i64,
+    ) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
         // One process settles it; the others wait here for its end, and then find it settled.
         let settled =
@@ -54,13 +60,16 @@ impl Sqlite {
                 .await?;
         if settled.rows_affected() == 0 {
             tx.rollback().await?;
-            return Ok(false);
+            return Ok(Done { outcome: false, mark: None });
         }
         let is_first =
             sqlx::query_scalar!(r#"/* sqlite */ select not exists (select 1 from cf_users) as "is_first!: bool""#)
                 .fetch_one(&mut *tx)
                 .await?;
-        let added = is_first && add(&mut tx, user, act, now).await?;
+        let added = match is_first {
+            true => add(&mut tx, user, act, now).await?,
+            false => Done { outcome: false, mark: None },
+        };
         tx.commit().await?;
         Ok(added)
     }
@@ -80,7 +89,7 @@ impl Sqlite {
         disabled: Option<bool>,
         act: &Act,
         now: i64,
-    ) -> Result<Option<StoredUser>, sqlx::Error> {
+    ) -> Result<Done<Option<StoredUser>>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let name = username.as_str();
         let row = sqlx::query_as!(
@@ -93,7 +102,7 @@ impl Sqlite {
         .await?;
         let Some(row) = row else {
             tx.rollback().await?;
-            return Ok(None);
+            return Ok(Done { outcome: None, mark: None });
         };
         let before: StoredUser = rows::read_one(row)?;
         let user = StoredUser {
@@ -140,8 +149,10 @@ impl Sqlite {
         } else if before.disabled && !user.disabled {
             note(&mut tx, "user.enabled", name, Some(name), act, act.reason.as_deref(), now).await?;
         }
+        let is_change = !lost.is_empty() || (user.disabled && !before.disabled);
+        let mark = if is_change { Some(mark(&mut tx).await?) } else { None };
         tx.commit().await?;
-        Ok(Some(user))
+        Ok(Done { outcome: Some(user), mark })
     }
 
     pub(super) async fn set_password(
@@ -152,7 +163,7 @@ impl Sqlite {
         end_others: Option<Option<Sid>>,
         act: &Act,
         now: i64,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let name = username.as_str();
         if let Some(keep) = end_others {
@@ -170,11 +181,12 @@ impl Sqlite {
         .await?;
         if changed.rows_affected() == 0 {
             tx.rollback().await?;
-            return Ok(false);
+            return Ok(Done { outcome: false, mark: None });
         }
         note(&mut tx, "user.password", name, Some(name), act, act.reason.as_deref(), now).await?;
+        let mark = if end_others.is_some() { Some(mark(&mut tx).await?) } else { None };
         tx.commit().await?;
-        Ok(true)
+        Ok(Done { outcome: true, mark })
     }
 
     pub(super) async fn rehash_password(&self, username: &Subject, old: &str, new: &str) -> Result<(), sqlx::Error> {
@@ -189,18 +201,19 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn delete_user(&self, username: &Subject, act: &Act, now: i64) -> Result<bool, sqlx::Error> {
+    pub(super) async fn delete_user(&self, username: &Subject, act: &Act, now: i64) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let name = username.as_str();
         end_generation(&mut tx, name, None, act, reason_or(act, "user deleted"), now).await?;
         let deleted = sqlx::query!("delete from cf_users where username = ?1", name).execute(&mut *tx).await?;
         if deleted.rows_affected() == 0 {
             tx.rollback().await?;
-            return Ok(false);
+            return Ok(Done { outcome: false, mark: None });
         }
         note(&mut tx, "user.deleted", name, Some(name), act, act.reason.as_deref(), now).await?;
+        let mark = Some(mark(&mut tx).await?);
         tx.commit().await?;
-        Ok(true)
+        Ok(Done { outcome: true, mark })
     }
 
     pub(super) async fn seen_at_address(&self, subject: &Subject, ip: &str, since: i64) -> Result<bool, sqlx::Error> {
@@ -247,13 +260,19 @@ impl Sqlite {
 }
 
 /// Adds a user, unless there is one of that name. A name that has been used before inherits no tokens.
-async fn add(connection: &mut SqliteConnection, user: &StoredUser, act: &Act, now: i64) -> Result<bool, sqlx::Error> {
+async fn add(
+    connection: &mut SqliteConnection,
+    user: &StoredUser,
+    act: &Act,
+    now: i64,
+) -> Result<Done<bool>, sqlx::Error> {
     let name = user.username.as_str();
     let fresh = sqlx::query!("insert into cf_subjects (subject) values (?1) on conflict (subject) do nothing", name)
         .execute(&mut *connection)
         .await?;
-    if fresh.rows_affected() == 0 {
-        end_generation(connection, name, None, act, reason_or(act, "user added"), now).await?;
+    let was_used = fresh.rows_affected() == 0;
+    if was_used {
+        end_generation(&mut *connection, name, None, act, reason_or(act, "user added"), now).await?;
     }
     let added = sqlx::query!(
         "insert into cf_users (username, password_hash, scope, disabled, created_at, password_changed_at)
@@ -268,8 +287,9 @@ async fn add(connection: &mut SqliteConnection, user: &StoredUser, act: &Act, no
     .execute(&mut *connection)
     .await?;
     if added.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(Done { outcome: false, mark: None });
     }
-    note(connection, "user.added", name, Some(name), act, act.reason.as_deref(), now).await?;
-    Ok(true)
+    note(&mut *connection, "user.added", name, Some(name), act, act.reason.as_deref(), now).await?;
+    let mark = if was_used { Some(mark(connection).await?) } else { None };
+    Ok(Done { outcome: true, mark })
 }

@@ -1,0 +1,250 @@
+//! Requests that arrive together share one transaction: while one is under way, the next gathers whatever comes. There is no
+//! timer, so a lone request waits for nobody.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::error::Error;
+
+/// The most requests that wait at once; beyond, callers are refused instead of piling up.
+const WAITING_MAX: usize = 100_000;
+/// The most requests that one transaction takes.
+const BATCH_MAX: usize = 1_000;
+
+type Outcome<R> = Result<Vec<R>, Error>;
+type Worker<T, R> = dyn Fn(Vec<T>) -> Pin<Box<dyn Future<Output = Outcome<R>> + Send>> + Send + Sync;
+
+/// Gathers requests of one kind for a worker, which answers each in order or fails.
+pub(super) struct Batcher<T, R>(Arc<Shared<T, R>>);
+
+struct Shared<T, R> {
+    queue: Mutex<Queue<T, R>>,
+    work: Box<Worker<T, R>>,
+    at_once: u32,
+    gathers: bool,
+}
+
+struct Queue<T, R> {
+    waiting: Vec<(T, oneshot::Sender<Result<R, Error>>)>,
+    running: u32,
+}
+
+impl<T: Clone + Send + 'static, R: Send + 'static> Batcher<T, R> {
+    /// With up to `at_once` batches under way.
+    pub(super) fn new<F>(at_once: u32, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Outcome<R>> + Send + 'static,
+    {
+        Self::with(at_once, false, work)
+    }
+
+    /// The same, where each batch lets everybody come first who is ready to ask: for work so short that the next batch would
+    /// be gone before those whom the last one woke can ask again. What waits for a disk gains nothing by it.
+    pub(super) fn gathering<F>(at_once: u32, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Outcome<R>> + Send + 'static,
+    {
+        Self::with(at_once, true, work)
+    }
+
+    fn with<F>(at_once: u32, gathers: bool, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Outcome<R>> + Send + 'static,
+    {
+        let queue = Mutex::new(Queue { waiting: Vec::new(), running: 0 });
+        let work: Box<Worker<T, R>> = Box::new(move |batch| Box::pin(work(batch)));
+        Self(Arc::new(Shared { queue, work, at_once, gathers }))
+    }
+
+    /// Has this done, with whatever else is asked for. A caller that goes away takes nothing from the others; what it
+    /// asked for may be done all the same.
+    pub(super) async fn call(&self, request: T) -> Result<R, Error> {
+        let (answer, answered) = oneshot::channel();
+        let starts = {
+            let mut queue = self.0.lock();
+            if queue.waiting.len() >= WAITING_MAX {
+                return Err(Error::unavailable("too many requests wait for the database"));
+            }
+            queue.waiting.push((request, answer));
+            let starts = queue.running < self.0.at_once;
+            queue.running += u32::from(starts);
+            starts
+        };
+        if starts {
+            // A task of its own: the caller may go away half-way, and the others are answered all the same.
+            tokio::spawn(Running { shared: self.0.clone(), is_counted: true }.run());
+        }
+        answered.await.unwrap_or_else(|_| Err(Error::unavailable("the process stops, or a request's work broke off")))
+    }
+}
+
+impl<T, R> Shared<T, R> {
+    fn lock(&self) -> MutexGuard<'_, Queue<T, R>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One task that works until nothing waits.
+struct Running<T, R> {
+    shared: Arc<Shared<T, R>>,
+    is_counted: bool,
+}
+
+impl<T: Clone + Send + 'static, R: Send + 'static> Running<T, R> {
+    async fn run(mut self) {
+        loop {
+            if self.shared.gathers {
+                tokio::task::yield_now().await;
+            }
+            let batch: Vec<_> = {
+                let mut queue = self.shared.lock();
+                if queue.waiting.is_empty() {
+                    // Under the lock: who comes now starts another task.
+                    queue.running -= 1;
+                    self.is_counted = false;
+                    return;
+                }
+                let size = queue.waiting.len().min(BATCH_MAX);
+                queue.waiting.drain(..size).filter(|(_, answer)| !answer.is_closed()).collect()
+            };
+            if !batch.is_empty() {
+                self.answer(batch).await;
+            }
+        }
+    }
+
+    async fn answer(&self, batch: Vec<(T, oneshot::Sender<Result<R, Error>>)>) {
+        let (requests, answers): (Vec<T>, Vec<_>) = batch.into_iter().unzip();
+        let failure = match (self.shared.work)(requests.clone()).await {
+            Ok(outcomes) if outcomes.len() == answers.len() => {
+                for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                    let _ = answer.send(Ok(outcome));
+                }
+                return;
+            }
+            Ok(_) => Error::internal("a batch was answered with another number of answers"),
+            Err(error) => error,
+        };
+        if let [_] = requests.as_slice() {
+            answers.into_iter().for_each(|answer| drop(answer.send(Err(failure.clone()))));
+            return;
+        }
+        // One of them may be to blame, or wait for a lock that the others don't need: each by itself.
+        let mut alone = JoinSet::new();
+        for (request, answer) in requests.into_iter().zip(answers) {
+            let shared = self.shared.clone();
+            alone.spawn(async move {
+                let outcome = (shared.work)(vec![request]).await;
+                let one = outcome.and_then(|outcomes| {
+                    outcomes.into_iter().next().ok_or_else(|| Error::internal("a request was not answered"))
+                });
+                let _ = answer.send(one);
+            });
+        }
+        while alone.join_next().await.is_some() {}
+    }
+}
+
+impl<T, R> Drop for Running<T, R> {
+    /// Where the work panicked, or the runtime ends.
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.shared.lock().running -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// A worker that doubles numbers, takes a permit for each batch, and refuses batches with a 13.
+    fn doubling(permits: &Arc<Semaphore>, batches: &Arc<AtomicUsize>) -> Arc<Batcher<u32, u32>> {
+        let (permits, batches) = (permits.clone(), batches.clone());
+        Arc::new(Batcher::new(1, move |numbers: Vec<u32>| {
+            let (permits, batches) = (permits.clone(), batches.clone());
+            async move {
+                batches.fetch_add(1, Ordering::SeqCst);
+                permits.acquire().await.unwrap().forget();
+                match numbers.contains(&13) {
+                    true => Err(Error::unavailable("13")),
+                    false => Ok(numbers.iter().map(|number| number * 2).collect()),
+                }
+            }
+        }))
+    }
+
+    async fn ask(batcher: &Arc<Batcher<u32, u32>>, numbers: &[u32]) -> JoinSet<(u32, Result<u32, Error>)> {
+        let mut asked = JoinSet::new();
+        for number in numbers.iter().copied() {
+            let batcher = batcher.clone();
+            asked.spawn(async move { (number, batcher.call(number).await) });
+        }
+        // Until each waits.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        asked
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_batch_is_under_way_shares_the_next() {
+        let (permits, batches) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let batcher = doubling(&permits, &batches);
+        let first = ask(&batcher, &[1]).await;
+        let others = ask(&batcher, &[2, 3, 4, 5]).await;
+        permits.add_permits(2);
+        for (number, answer) in first.join_all().await.into_iter().chain(others.join_all().await) {
+            assert_eq!(answer.unwrap(), number * 2);
+        }
+        assert_eq!(batches.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_failure_reaches_those_it_is_about_and_nobody_else() {
+        let (permits, batches) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let batcher = doubling(&permits, &batches);
+        let first = ask(&batcher, &[1]).await;
+        let others = ask(&batcher, &[2, 13, 4]).await;
+        permits.add_permits(100);
+        assert!(first.join_all().await[0].1.is_ok());
+        for (number, answer) in others.join_all().await {
+            assert_eq!(answer.is_err(), number == 13, "{number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_takes_nothing_from_the_others() {
+        let (permits, batches) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let batcher = doubling(&permits, &batches);
+        // The one whose call began the work, and one that waits for the next batch.
+        let first = ask(&batcher, &[1]).await;
+        let gone = ask(&batcher, &[2]).await;
+        let others = ask(&batcher, &[3]).await;
+        drop((first, gone));
+        permits.add_permits(100);
+        for (number, answer) in others.join_all().await {
+            assert_eq!(answer.unwrap(), number * 2);
+        }
+        // And it works on.
+        assert_eq!(batcher.call(21).await.unwrap(), 42);
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_answered_and_the_next_is_done() {
+        let batcher: Batcher<u32, u32> = Batcher::new(1, |numbers: Vec<u32>| async move {
+            assert_ne!(numbers, [13], "this one panics");
+            Ok(numbers)
+        });
+        assert!(batcher.call(13).await.unwrap_err().is_unavailable());
+        assert_eq!(batcher.call(1).await.unwrap(), 1);
+    }
+}

@@ -1,0 +1,157 @@
+//! The log of changes, and the roll of the replicas that follow it.
+
+use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
+
+use super::{BEGIN, Sqlite};
+use crate::store::rows::{self, BEHIND_MAX, Noted, RollRow};
+use crate::token::{Mark, Position, Renewal, Roll};
+
+impl Sqlite {
+    pub(super) async fn join(
+        &self,
+        id: Uuid,
+        name: &str,
+        lease_ms: i64,
+        instead_of: Option<Uuid>,
+    ) -> Result<Position, sqlx::Error> {
+        let mut tx = self.follower.begin_with(BEGIN).await?;
+        sqlx::query!("delete from cf_replicas where id = ?1", instead_of).execute(&mut *tx).await?;
+        let position = sqlx::query_as!(
+            Position,
+            r#"/* sqlite */ update cf_position set roll = randomblob(16) where id = 1
+            returning seq, change as "change: Uuid""#
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        sqlx::query!(
+            "insert into cf_replicas (id, name, lease_ms, applied, granted, joined_at, seen_at)
+            values (?1, ?2, ?3, ?4, ?4, unixepoch(), unixepoch())",
+            id,
+            name,
+            lease_ms,
+            position.seq
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(position)
+    }
+
+    pub(super) async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<Renewal>, sqlx::Error> {
+        // What it says to have told is written before it is told: a crash of the machine ends all processes on it.
+        let mut tx = self.follower.begin_with(BEGIN).await?;
+        let renewed = sqlx::query!(
+            "update cf_replicas set applied = ?2, granted = p.seq, seen_at = unixepoch()
+            from cf_position p
+            where cf_replicas.id = ?1 and p.id = 1 and p.seq - ?2 between 0 and ?4
+                and ((p.seq = ?2 and p.change = ?3)
+                    or exists (select 1 from cf_changes c where c.seq = ?2 and c.change = ?3))",
+            id,
+            applied.seq,
+            applied.change,
+            BEHIND_MAX
+        )
+        .execute(&mut *tx)
+        .await?;
+        if renewed.rows_affected() == 0 {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        let noted = sqlx::query_as!(
+            Noted,
+            r#"select p.seq, p.change as "change: Uuid", c.kind as "kind?", c.target as "target?"
+            from cf_position p left join cf_changes c on c.seq > ?1 and c.seq <= p.seq
+            where p.id = 1 order by c.seq"#,
+            applied.seq
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        rows::renewal(noted)
+    }
+
+    pub(super) async fn position(&self) -> Result<Position, sqlx::Error> {
+        sqlx::query_as!(Position, r#"/* sqlite */ select seq, change as "change: Uuid" from cf_position where id = 1"#)
+            .fetch_one(&self.follower)
+            .await
+    }
+
+    pub(super) async fn leave(&self, id: Uuid) -> Result<(), sqlx::Error> {
+        sqlx::query!("delete from cf_replicas where id = ?1", id).execute(&self.follower).await?;
+        Ok(())
+    }
+
+    pub(super) async fn roll(&self) -> Result<Roll, sqlx::Error> {
+        let found = sqlx::query_as!(
+            RollRow,
+            r#"/* sqlite */ select p.seq, p.change as "change: Uuid", p.roll as "roll: Uuid", r.id as "id?: Uuid", r.name as "name?",
+                r.lease_ms as "lease_ms?", r.applied as "applied?", r.granted as "granted?", r.joined_at as "joined_at?",
+                r.seen_at as "seen_at?"
+            from cf_position p left join cf_replicas r on true
+            where p.id = 1
+            order by r.joined_at, r.id"#
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        rows::roll(found)
+    }
+
+    pub(super) async fn mark_out(&self, ids: &[Uuid], untold: Position) -> Result<(), sqlx::Error> {
+        let ids = rows::json(&ids.iter().copied().map(rows::hex).collect::<Vec<_>>())?;
+        // In another history, as after a restored backup, the number means another change, and nobody goes. The roll gets
+        // another id, so that who was alone without them looks again, should they come back with a backup.
+        let mut tx = self.begin().await?;
+        let is_own_history = sqlx::query!(
+            "update cf_position set roll = randomblob(16)
+            where id = 1 and exists (select 1 from cf_changes where seq = ?1 and change = ?2)",
+            untold.seq,
+            untold.change
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected()
+            > 0;
+        if is_own_history {
+            sqlx::query!(
+                "delete from cf_replicas where id in (select unhex(value) from json_each(?1)) and granted < ?2",
+                ids,
+                untold.seq
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await
+    }
+
+    pub(super) async fn purge_changes(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
+        // The last one stays: it is where all replicas stand.
+        let gone = sqlx::query!(
+            "delete from cf_changes where seq in (
+                select seq from cf_changes
+                where at < ?1 and seq < (select seq from cf_position where id = 1)
+                order by at limit ?2
+            )",
+            cutoff,
+            rows_max
+        )
+        .execute(&self.writer)
+        .await?;
+        Ok(gone.rows_affected())
+    }
+
+    /// Another process's commits make no sound here.
+    pub(super) async fn woken(&self) -> bool {
+        false
+    }
+}
+
+/// Where the changes of a transaction stand, as the last thing that it does. Triggers have noted them.
+pub(super) async fn mark(connection: &mut SqliteConnection) -> Result<Mark, sqlx::Error> {
+    let noted = sqlx::query!(
+        r#"/* sqlite */ select seq, change as "change: Uuid", roll as "roll: Uuid" from cf_position where id = 1"#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Mark { position: Position { seq: noted.seq, change: noted.change }, roll: noted.roll })
+}

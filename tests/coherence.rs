@@ -1,0 +1,312 @@
+//! Several servers on one database: what one acknowledges is in force in all, and what they remember asks no database.
+
+use std::time::{Duration, Instant};
+
+use counterfoil::Actor;
+use serde_json::json;
+
+use crate::binary::{Home, PATIENCE};
+use crate::support::forge::{jti_of, sid_of};
+use crate::support::{Database, Server, on_both, postgres};
+
+/// How many checks this server has answered, from memory and by asking the database.
+async fn answers(server: &Server) -> (u64, u64) {
+    let text = server.registry.metrics_text().await.unwrap();
+    let count = |from: &str| {
+        let start = format!("counterfoil_check_answers_total{{from=\"{from}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse::<u64>().unwrap()
+    };
+    (count("memory"), count("database") + count("no_lease"))
+}
+
+/// Waits until the server has a lease.
+async fn until_leased(server: &Server) {
+    let began = Instant::now();
+    while server.get("/readyz").send().await.status != 200 {
+        assert!(began.elapsed() < PATIENCE, "no lease");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Two servers on one database, and a token that both have in memory.
+async fn two_who_remember(database: Database) -> (Server, Server, String) {
+    let one = Server::start(database, |settings| settings).await;
+    let other = one.another(|settings| settings).await;
+    until_leased(&one).await;
+    until_leased(&other).await;
+    let token = one.issue("alice", "").await.access;
+    for server in [&one, &other] {
+        remembers(server, &token).await;
+    }
+    (one, other, token)
+}
+
+/// The server answers for this token from memory, after having asked once.
+async fn remembers(server: &Server, token: &str) {
+    server.accepts(token).await;
+    let before = answers(server).await;
+    server.accepts(token).await;
+    let after = answers(server).await;
+    assert_eq!((after.0, after.1), (before.0 + 1, before.1), "asked the database");
+}
+
+on_both! {
+    async fn what_was_seen_before_is_answered_without_the_database(server: Server) {
+        until_leased(&server).await;
+        let token = server.issue("alice", "").await.access;
+        remembers(&server, &token).await;
+        // Its times are looked at all the same.
+        server.advance(15 * 60);
+        until_leased(&server).await;
+        server.refuses(&token, "token_expired").await;
+    }
+
+    async fn a_token_that_one_server_revokes_is_refused_by_the_other_at_once(database: Database) {
+        let (one, other, token) = two_who_remember(database).await;
+        for round in 0..20 {
+            let by = Actor::application("test");
+            let jti = jti_of(&token).parse().unwrap();
+            one.registry.revoke(jti, by.clone()).await.unwrap();
+            other.refuses(&token, "token_revoked").await;
+            one.refuses(&token, "token_revoked").await;
+            one.registry.unrevoke(jti, by).await.unwrap();
+            other.accepts(&token).await;
+            assert!(round > 0 || answers(&other).await.0 > 0);
+        }
+    }
+
+    async fn a_session_and_a_subject_end_everywhere_at_once(database: Database) {
+        let (one, other, token) = two_who_remember(database).await;
+        let second = one.issue("alice", "").await.access;
+        remembers(&other, &second).await;
+        one.registry.end_session(sid_of(&token).parse().unwrap(), Actor::application("test")).await.unwrap();
+        other.refuses(&token, "token_revoked").await;
+        other.accepts(&second).await;
+
+        one.registry.revoke_all(&"alice".parse().unwrap(), None, Actor::application("test")).await.unwrap();
+        other.refuses(&second, "token_revoked").await;
+    }
+
+    async fn a_user_loses_tokens_everywhere_at_once(database: Database) {
+        let one = Server::start(database, |settings| settings).await;
+        let other = one.another(|settings| settings).await;
+        one.add_user("alice", "alice password", &["notes"]);
+        let lose: [(&[&str], &str); 3] = [
+            (&["user", "set", "alice", "--remove-scope", "notes"], ""),
+            (&["user", "passwd", "alice"], "another password"),
+            (&["user", "disable", "alice"], ""),
+        ];
+        let mut password = "alice password";
+        for (command, input) in lose {
+            let token = one.login_as("alice", password).await.access;
+            other.accepts(&token).await;
+            other.accepts(&token).await;
+            one.command_ok(command, input);
+            other.refuses(&token, "token_revoked").await;
+            one.command_ok(&["user", "set", "alice", "--add-scope", "notes"], "");
+            password = if input.is_empty() { password } else { input };
+        }
+    }
+
+    async fn the_command_line_waits_for_the_servers(database: Database) {
+        let (one, other, token) = two_who_remember(database).await;
+        let jti = jti_of(&token);
+        one.command_ok(&["token", "revoke", &jti], "");
+        other.refuses(&token, "token_revoked").await;
+        one.refuses(&token, "token_revoked").await;
+        // Again, with nothing left to change.
+        one.command_ok(&["token", "revoke", &jti], "");
+
+        let listed: serde_json::Value = serde_json::from_str(&one.command_ok(&["replicas", "--json"], "")).unwrap();
+        let listed = listed.as_array().unwrap();
+        assert_eq!(listed.len(), 2, "{listed:?}");
+        for replica in listed {
+            assert_eq!(replica["lease_ms"], 2_000);
+            assert!(replica["name"].as_str().unwrap().ends_with(&format!(":{}", std::process::id())), "{replica}");
+        }
+    }
+
+    async fn plain_sql_is_noticed(database: Database) {
+        let (one, _other, token) = two_who_remember(database).await;
+        let (jti, sid) = (jti_of(&token), sid_of(&token));
+        let id = |id: &str| match database {
+            Database::Sqlite => format!("x'{}'", id.replace('-', "")),
+            Database::Postgres => format!("'{id}'"),
+        };
+        let by = "revoked_by_kind = 'system', revoked_by = 'sql'";
+        let changes = [
+            format!("update cf_tokens set revoked_at = 1, {by} where jti = {}", id(&jti)),
+            "update cf_tokens set revoked_at = null, revoked_by_kind = null, revoked_by = null".to_owned(),
+            format!("update cf_sessions set ended_at = 1, ended_by_kind = 'system', ended_by = 'sql' where sid = {}", id(&sid)),
+            "update cf_sessions set ended_at = null, ended_by_kind = null, ended_by = null".to_owned(),
+            "update cf_subjects set generation = generation + 1 where subject = 'alice'".to_owned(),
+            "update cf_sessions set generation = 1 where subject = 'alice'".to_owned(),
+            format!("delete from cf_tokens where jti = {}", id(&jti)),
+        ];
+        for (place, change) in changes.iter().enumerate() {
+            one.sql(change).await;
+            let due = if place % 2 == 0 { 401 } else { 200 };
+            let began = Instant::now();
+            while one.protected(&token).await.status != due {
+                assert!(began.elapsed() < PATIENCE, "not noticed: {change}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    async fn nobody_waits_twice_for_one_who_is_gone(server: Server) {
+        until_leased(&server).await;
+        // A process that joined, and was killed.
+        let random = server.random_id();
+        let gone = format!("select {random}, 'gone', 60000, seq, seq, 0, 0 from cf_position");
+        server.sql(&format!("insert into cf_replicas {gone}")).await;
+        server.sql(&format!("update cf_position set roll = {random}")).await;
+        let pair = server.issue("alice", "").await;
+        let (registry, jti) = (server.registry.clone(), jti_of(&pair.access).parse().unwrap());
+        let revoking = tokio::spawn(async move { registry.revoke(jti, Actor::application("test")).await });
+        // It is in force here long before it is acknowledged.
+        let began = Instant::now();
+        while server.protected(&pair.access).await.status != 401 {
+            assert!(began.elapsed() < PATIENCE, "not in force");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!revoking.is_finished(), "nobody waited for the lease of the dead");
+        server.advance(60);
+        revoking.await.unwrap().unwrap();
+
+        let again = server.issue("alice", "").await;
+        let began = Instant::now();
+        server.registry.revoke(jti_of(&again.access).parse().unwrap(), Actor::application("test")).await.unwrap();
+        assert!(began.elapsed() < PATIENCE, "the dead was waited for again");
+        assert_eq!(server.count("select count(*) from cf_replicas").await, 1);
+    }
+
+    async fn one_that_was_marked_out_forgets_and_joins_anew(database: Database) {
+        let (one, other, token) = two_who_remember(database).await;
+        // Behind its back: it is taken from the roll, and the token is revoked without waiting for anybody.
+        one.sql("delete from cf_replicas").await;
+        let began = Instant::now();
+        while one.count("select count(*) from cf_replicas").await != 2 {
+            assert!(began.elapsed() < PATIENCE, "nobody joins anew");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for server in [&one, &other] {
+            until_leased(server).await;
+            let before = answers(server).await;
+            server.accepts(&token).await;
+            assert_eq!(answers(server).await.1, before.1 + 1, "it forgot");
+            remembers(server, &token).await;
+        }
+    }
+
+    async fn a_history_that_is_replaced_is_forgotten(database: Database) {
+        let (one, other, token) = two_who_remember(database).await;
+        one.registry.revoke(jti_of(&token).parse().unwrap(), Actor::application("test")).await.unwrap();
+        // The same number with another id, as after a restored backup or a failover.
+        one.sql("delete from cf_changes").await;
+        one.sql(&format!("update cf_position set change = {}", one.random_id())).await;
+        let kept = one.issue("alice", "").await.access;
+        let began = Instant::now();
+        loop {
+            one.registry.revoke(jti_of(&kept).parse().unwrap(), Actor::application("test")).await.unwrap();
+            if one.count("select count(*) from cf_replicas r, cf_position p where r.applied = p.seq").await == 2 {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "nobody joins anew");
+        }
+        other.refuses(&kept, "token_revoked").await;
+    }
+
+    async fn strict_asks_every_time(database: Database) {
+        let server = Server::start(database, |settings| settings.set("consistency", "strict")).await;
+        assert_eq!(server.get("/readyz").send().await.status, 200);
+        let token = server.issue("alice", "").await.access;
+        for _ in 0..3 {
+            server.accepts(&token).await;
+        }
+        assert_eq!(answers(&server).await, (0, 3));
+        assert_eq!(server.count("select count(*) from cf_replicas").await, 0);
+    }
+
+    async fn memory_is_bounded(database: Database) {
+        let server = Server::start(database, |settings| settings.set("cache_bytes", 1 << 20)).await;
+        until_leased(&server).await;
+        let mut tokens = Vec::new();
+        for _ in 0..40 {
+            let mut issuing = tokio::task::JoinSet::new();
+            for _ in 0..100 {
+                let registry = server.registry.clone();
+                issuing.spawn(async move {
+                    let grant = counterfoil::Grant::to("alice".parse().unwrap()).without_refresh();
+                    registry.issue(grant).await.unwrap().access_token().to_owned()
+                });
+            }
+            tokens.extend(issuing.join_all().await);
+        }
+        for token in tokens.iter().chain(&tokens) {
+            server.registry.check(token, counterfoil::Expect::access()).await.unwrap();
+        }
+        let text = server.registry.metrics_text().await.unwrap();
+        let bytes = text.lines().find_map(|line| line.strip_prefix("counterfoil_remembered_bytes ")).unwrap();
+        assert!(bytes.parse::<u64>().unwrap() <= 1 << 20, "{bytes}");
+    }
+
+    async fn a_token_that_is_remembered_logs_out_when_its_record_has_gone(server: Server) {
+        until_leased(&server).await;
+        let token = server.issue("alice", "").await.access;
+        remembers(&server, &token).await;
+        server.advance(60 * 60);
+        server.registry.purge().await.unwrap();
+        server.refuses(&token, "token_expired").await;
+        server.post("/logout").bearer(&token).send().await.says("Successfully logged out");
+    }
+
+    async fn a_refresh_token_always_asks(server: Server) {
+        until_leased(&server).await;
+        let pair = server.issue("alice", "").await;
+        for _ in 0..2 {
+            server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
+        }
+        assert_eq!(answers(&server).await.0, 0);
+    }
+}
+
+/// Without its database a server goes on for what it remembers, as long as its lease lasts, and not longer.
+#[test]
+fn a_server_that_loses_its_database_goes_on_for_a_lease() {
+    crate::support::run(async {
+        let cluster = postgres::Cluster::start();
+        let url = cluster.create("registry");
+        let server = Server::start_on(url, |settings| settings.set("lease", "30s")).await;
+        until_leased(&server).await;
+        let (seen, unseen) = (server.issue("alice", "").await, server.issue("alice", "").await);
+        remembers(&server, &seen.access).await;
+        cluster.kill();
+        server.accepts(&seen.access).await;
+        server.protected(&unseen.access).await.error(503, "registry_unavailable");
+        server.post("/refresh").bearer(&seen.refresh).send().await.error(503, "registry_unavailable");
+        let jti = jti_of(&seen.access).parse().unwrap();
+        assert!(server.registry.revoke(jti, Actor::application("test")).await.unwrap_err().is_unavailable());
+        server.advance(30);
+        server.protected(&seen.access).await.error(503, "registry_unavailable");
+        cluster.start_again();
+        until_leased(&server).await;
+        remembers(&server, &seen.access).await;
+    });
+}
+
+/// Whoever is stopped from the outside gives up its place, so that nobody waits for it.
+#[test]
+fn a_server_that_stops_cleanly_leaves_the_roll() {
+    let home = Home::sqlite();
+    let mut serving = home.serve();
+    let replicas = || home.run(&["replicas", "--json"]).ok().json();
+    let began = Instant::now();
+    while replicas() == json!([]) {
+        assert!(began.elapsed() < PATIENCE, "it does not join");
+    }
+    serving.signal("TERM");
+    assert_eq!(serving.wait(), Some(0));
+    assert_eq!(replicas(), json!([]));
+    assert_eq!(home.run(&["replicas"]).ok().out, "No process answers from memory.\n");
+}
