@@ -49,6 +49,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("siphasher", &["registry/memory.rs"]),
     ("rustix", &["clock.rs", "registry/open.rs"]),
     ("mimalloc", &["main.rs"]),
+    ("stateright", &["registry/model/"]),
     ("utoipa", &["http/"]),
     ("utoipa_swagger_ui", &["http/"]),
     ("serde_path_to_error", &["http/"]),

@@ -14,6 +14,8 @@ mod lease;
 mod manage;
 mod memory;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod open;
 mod purge;
 mod tasks;
