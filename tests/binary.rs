@@ -134,6 +134,11 @@ impl Home {
     /// Starts a server that has these variables too.
     #[track_caller]
     pub(crate) fn serve_with(&self, env: &[(&str, &str)]) -> Serving {
+        self.try_serve_with(env).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Starts a server that has these variables too, or says why it does not start.
+    pub(crate) fn try_serve_with(&self, env: &[(&str, &str)]) -> Result<Serving, String> {
         let mut command = self.command(&[]);
         let mut child = command.env("COUNTERFOIL_LOG", "json").envs(env.iter().copied()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -150,12 +155,14 @@ impl Home {
         follow(Box::new(child.stdout.take().unwrap()));
         follow(Box::new(child.stderr.take().unwrap()));
         let mut serving = Serving { child, log, ports: Vec::new() };
-        serving.ports = serving.wait_for(|serving| {
-            let ports = serving.listening();
-            (!ports.is_empty()).then_some(ports)
-        });
-        serving
+        serving.ports = serving.wait_to_listen()?;
+        Ok(serving)
     }
+}
+
+/// Sends a signal to a process that has not been waited for.
+pub(crate) fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// A server that runs. It is killed when it is dropped.
@@ -189,22 +196,23 @@ impl Serving {
             .collect()
     }
 
-    #[track_caller]
-    fn wait_for<T>(&mut self, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
+    fn wait_to_listen(&mut self) -> Result<Vec<u16>, String> {
         let began = Instant::now();
         loop {
-            if let Some(found) = look(self) {
-                return found;
+            let ports = self.listening();
+            if !ports.is_empty() {
+                return Ok(ports);
             }
             let gone = self.child.try_wait().unwrap();
-            assert!(gone.is_none() && began.elapsed() < PATIENCE, "{gone:?}\n{}", self.log());
+            if gone.is_some() || began.elapsed() > PATIENCE {
+                return Err(format!("{gone:?}\n{}", self.log()));
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        signal(&self.child, name);
     }
 
     /// Waits for its end, and returns its exit status.

@@ -16,6 +16,7 @@ mod coherence;
 mod contract_errors;
 mod cookies;
 mod expiry_purge;
+mod faults;
 mod guards;
 mod import;
 mod layering;

@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use super::fleet::{Begun, Fleet, SERVERS, USERS, Verdict};
 use super::{Change, Done};
 use crate::support::forge::{claims_of, jti_of, sid_of};
-
-const SEED: u64 = 0x2545_f491_4f6c_dd1d;
+use crate::support::random::Random;
 
 /// A token that was handed out, and what its holder did to it.
 #[derive(Clone)]
@@ -36,7 +35,7 @@ enum Fate {
 pub(super) struct Client {
     fleet: Arc<Fleet>,
     user: usize,
-    random: u64,
+    random: Random,
     /// The token it works with, which it does not revoke.
     caller: Option<Held>,
     pub(super) held: Vec<Held>,
@@ -45,7 +44,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(fleet: &Arc<Fleet>, index: usize) -> Self {
-        let random = SEED.wrapping_mul(2 * index as u64 + 1);
+        let random = Random::new(index as u64);
         let (fleet, user) = (fleet.clone(), index % USERS.len());
         Self { fleet, user, random, caller: None, held: Vec::new(), done: Done::default() }
     }
@@ -73,12 +72,8 @@ impl Client {
         self
     }
 
-    /// Xorshift: the same steps for the same seed.
     fn below(&mut self, end: usize) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) as usize % end
+        self.random.below(end)
     }
 
     /// One of those held that is not the caller's, nor known to have ended with all of the user's.

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod forge;
 pub(crate) mod postgres;
+pub(crate) mod random;
 pub(crate) mod server;
 
 pub(crate) use client::{Answer, Call};

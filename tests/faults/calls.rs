@@ -1,0 +1,371 @@
+//! Calls of the servers and of the command line, each recorded with what its answer means.
+
+use std::process::Child;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::fleet::{Fleet, Seat};
+use super::history::{Call, Effect, Id, Issued, Outcome, Setting, Time, Verdict};
+use crate::binary::{PATIENCE, signal};
+use crate::support::forge::claims_of;
+
+/// A token that was handed out.
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    pub(super) jti: Id,
+    pub(super) sid: Id,
+    pub(super) subject: Id,
+    pub(super) is_refresh: bool,
+    text: Arc<str>,
+}
+
+/// Whose token asks for a change, and at which routes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum By<'a> {
+    User(&'a Token),
+    Admin(&'a Token),
+}
+
+/// What is done to a command while it runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tamper<'a> {
+    Nothing,
+    /// It is stopped after a while, and for a while.
+    Freeze(Duration, Duration),
+    /// It is stopped when it is told so, for a while.
+    FreezeOn(&'a Notify, Duration),
+    /// It is killed after a while.
+    Kill(Duration),
+    /// It is killed when this server refuses this token.
+    KillOnceRefused(Seat, &'a Token),
+}
+
+/// An answer, or none.
+struct Answer {
+    begun: Time,
+    /// `None` where the connection broke; then it was perhaps done.
+    status: Option<u16>,
+    body: Value,
+    wrong: Option<String>,
+}
+
+impl Token {
+    pub(super) fn new(text: &str) -> Self {
+        let claims = claims_of(text);
+        let id = |name: &str| claims[name].as_str().unwrap().into();
+        Self {
+            jti: id("jti"),
+            sid: id("sid"),
+            subject: id("sub"),
+            is_refresh: claims["type"] == "refresh",
+            text: text.into(),
+        }
+    }
+
+    fn issued(&self, parent: Option<&Id>) -> Issued {
+        Issued { jti: self.jti.clone(), sid: self.sid.clone(), parent: parent.cloned() }
+    }
+}
+
+impl Fleet {
+    /// Presents an access token, at either route that accepts every one.
+    pub(super) async fn check(&self, seat: Seat, token: &Token, setting: Setting) -> Option<Verdict> {
+        let path = if token.jti.as_bytes()[0].is_multiple_of(2) { "/auth/check" } else { "/protected" };
+        let answer = self.ask(seat, Method::GET, path, Some(token), None).await?;
+        let mut call = self.call("check", seat, &answer, Some(token));
+        call.setting = setting;
+        let verdict = call.presented.as_ref().map(|(_, verdict)| *verdict);
+        self.record(call);
+        verdict
+    }
+
+    /// The pair of a log-in, or nothing.
+    pub(super) async fn log_in(&self, seat: Seat, user: &str) -> Vec<Token> {
+        let body = json!({ "username": user, "password": format!("{user} password") });
+        let Some(answer) = self.ask(seat, Method::POST, "/login", None, Some(&body)).await else { return Vec::new() };
+        let call = self.call("log-in", seat, &answer, None);
+        self.obtain(call, &answer, user.into(), None)
+    }
+
+    /// What a refresh token gets; it is not to be used again, whatever the answer, unless it is among that.
+    pub(super) async fn refresh(&self, seat: Seat, token: &Token) -> Vec<Token> {
+        let Some(answer) = self.ask(seat, Method::POST, "/refresh", Some(token), None).await else { return Vec::new() };
+        let call = self.call("refresh", seat, &answer, Some(token));
+        // It may be good for one use: a call of its own, since one call has one effect.
+        let spend = Some((Effect::Spend(token.jti.clone()), Outcome::Perhaps));
+        self.record(Call { what: "spend", effect: spend, presented: None, wrong: None, ..call.clone() });
+        self.obtain(call, &answer, token.subject.clone(), None)
+    }
+
+    /// A personal token.
+    pub(super) async fn personal(&self, seat: Seat, token: &Token) -> Vec<Token> {
+        let body = json!({ "label": "script" });
+        let answer = self.ask(seat, Method::POST, "/auth/tokens", Some(token), Some(&body)).await;
+        let Some(answer) = answer else { return Vec::new() };
+        let call = self.call("personal token", seat, &answer, Some(token));
+        self.obtain(call, &answer, token.subject.clone(), Some(&token.sid))
+    }
+
+    /// Records what was issued, and gives the tokens.
+    fn obtain(&self, mut call: Call, answer: &Answer, subject: Id, parent: Option<&Id>) -> Vec<Token> {
+        let texts = ["access_token", "refresh_token"].into_iter().filter_map(|name| answer.body[name].as_str());
+        let tokens: Vec<Token> = texts.map(Token::new).collect();
+        let issued = tokens.iter().map(|token| token.issued(parent)).collect();
+        match answer.status {
+            Some(200 | 201) => call.effect = Some((Effect::Issue(subject, issued), Outcome::Done)),
+            // A log-in that was refused; for the others, the presented token says why.
+            Some(401) if call.presented.is_none() => {
+                call.effect = Some((Effect::Issue(subject, issued), Outcome::Not));
+            }
+            _ => {}
+        }
+        self.record(call);
+        tokens
+    }
+
+    /// Asks for a change.
+    pub(super) async fn change(&self, seat: Seat, by: By<'_>, effect: &Effect) -> Outcome {
+        let (By::User(token) | By::Admin(token)) = by;
+        let is_admin = matches!(by, By::Admin(_));
+        let (method, path, body) = match effect {
+            Effect::Revoke(jti) if is_admin => (Method::PUT, format!("/admin/tokens/revoke/{jti}"), None),
+            Effect::Revoke(jti) => (Method::PUT, format!("/auth/tokens/revoke/{jti}"), None),
+            Effect::Unrevoke(jti) if is_admin => (Method::PUT, format!("/admin/tokens/unrevoke/{jti}"), None),
+            Effect::Unrevoke(jti) => (Method::PUT, format!("/auth/tokens/unrevoke/{jti}"), None),
+            Effect::EndSession(sid) if is_admin => (Method::DELETE, format!("/admin/sessions/{sid}"), None),
+            Effect::EndSession(sid) if *sid == token.sid => (Method::POST, "/logout".to_owned(), None),
+            Effect::EndSession(sid) => (Method::DELETE, format!("/auth/sessions/{sid}"), None),
+            Effect::EndAll { subject, .. } if is_admin => {
+                (Method::POST, format!("/admin/subjects/{subject}/revoke-all"), None)
+            }
+            Effect::EndAll { keep, .. } => {
+                let body = json!({ "except_current": keep.is_some() });
+                (Method::POST, "/auth/tokens/revoke-all".to_owned(), Some(body))
+            }
+            Effect::Issue(..) | Effect::Spend(_) => unreachable!("they have functions of their own"),
+        };
+        let answer = self.ask(seat, method, &path, Some(token), body.as_ref()).await;
+        let Some(answer) = answer else { return Outcome::Not };
+        let outcome = match answer.status {
+            Some(200) => Outcome::Done,
+            Some(404) => Outcome::Missing,
+            Some(401 | 409) => Outcome::Not,
+            _ => Outcome::Perhaps,
+        };
+        // Logging out needs no live token.
+        let presented = Some(token).filter(|_| path != "/logout");
+        let mut call = self.call(name(effect), seat, &answer, presented);
+        call.effect = Some((effect.clone(), outcome));
+        self.record(call);
+        outcome
+    }
+
+    /// Makes a change with the command line.
+    pub(super) async fn command(&self, effect: &Effect, tamper: Tamper<'_>) -> Outcome {
+        let args = match effect {
+            Effect::Revoke(jti) => ["token", "revoke", jti],
+            Effect::Unrevoke(jti) => ["token", "unrevoke", jti],
+            Effect::EndSession(sid) => ["session", "end", sid],
+            Effect::EndAll { subject, .. } => ["subject", "revoke-all", subject],
+            Effect::Issue(..) | Effect::Spend(_) => unreachable!("there is another function for it"),
+        };
+        let (mut call, code, text) = self.run(&args, name(effect), tamper).await;
+        let error: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
+        let outcome = match (code, error["error"].as_str()) {
+            (Some(0), _) => Outcome::Done,
+            (Some(3), _) => Outcome::Committed,
+            (Some(1), Some("registry_unavailable")) => Outcome::Perhaps,
+            (Some(1), Some("not_found")) => Outcome::Missing,
+            (Some(1), Some("revocation_final")) => Outcome::Not,
+            (None, _) if matches!(tamper, Tamper::Kill(_) | Tamper::KillOnceRefused(..)) => Outcome::Perhaps,
+            _ => {
+                call.wrong = Some(format!("{args:?} exits with {code:?}: {text}"));
+                Outcome::Perhaps
+            }
+        };
+        call.effect = Some((effect.clone(), outcome));
+        self.record(call);
+        outcome
+    }
+
+    /// An access token from the command line.
+    pub(super) async fn command_issue(&self, user: &str) -> Vec<Token> {
+        let args = ["token", "issue", "--no-refresh", "--subject", user];
+        let (call, code, text) = self.run(&args, "issue", Tamper::Nothing).await;
+        let body = serde_json::from_str(&text).unwrap_or_default();
+        let status = (code == Some(0)).then_some(200);
+        self.obtain(call, &Answer { begun: 0, status, body, wrong: None }, user.into(), None)
+    }
+
+    /// Waits until a server refuses a token.
+    pub(super) async fn wait_until_refused(&self, seat: Seat, token: &Token) {
+        let began = Instant::now();
+        while self.check(seat, token, Setting::Alone).await != Some(Verdict::Revoked) {
+            assert!(began.elapsed() < PATIENCE, "{seat:?} does not refuse it");
+        }
+    }
+
+    /// A page of a list: the tokens in it, and where the next one is.
+    pub(super) async fn page(&self, seat: Seat, path: &str, token: &Token) -> (Vec<Id>, Option<String>) {
+        let request = self.http.get(format!("http://127.0.0.1:{}{path}", seat.port)).bearer_auth(&token.text);
+        let response = request.send().await.unwrap().error_for_status().unwrap();
+        let link = response.headers().get("Link").and_then(|link| link.to_str().unwrap().split(['<', '>']).nth(1));
+        let next = link.map(str::to_owned);
+        let records: Vec<Value> = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+        (records.iter().map(|record| record["token"]["jti"].as_str().unwrap().into()).collect(), next)
+    }
+
+    /// Runs a command, and gives its call, exit status, and what it wrote: to standard error where it failed.
+    async fn run(&self, args: &[&str], what: &'static str, tamper: Tamper<'_>) -> (Call, Option<i32>, String) {
+        let began = Instant::now();
+        let begun = self.now();
+        let mut running = Running(Some(self.home.command(&[args, &["--json"]].concat()).spawn().unwrap()));
+        match tamper {
+            Tamper::Nothing => {}
+            Tamper::Freeze(after, length) => {
+                tokio::time::sleep(after).await;
+                running.freeze(length).await;
+            }
+            Tamper::FreezeOn(now, length) => {
+                now.notified().await;
+                running.freeze(length).await;
+            }
+            Tamper::Kill(after) => {
+                tokio::time::sleep(after).await;
+                running.signal("KILL");
+            }
+            Tamper::KillOnceRefused(seat, token) => {
+                self.wait_until_refused(seat, token).await;
+                running.signal("KILL");
+            }
+        }
+        while running.child().try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < 2 * PATIENCE, "{args:?} does not end");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let ended = self.now();
+        let output = running.0.take().unwrap().wait_with_output().unwrap();
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        let call = Call {
+            what,
+            begun,
+            ended,
+            is_answered: true,
+            process: None,
+            presented: None,
+            effect: None,
+            wrong: None,
+            setting: Setting::Alone,
+        };
+        (call, output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Asks a server. `None` where it was never asked, since nobody listens there any more.
+    async fn ask(
+        &self,
+        seat: Seat,
+        method: Method,
+        path: &str,
+        token: Option<&Token>,
+        body: Option<&Value>,
+    ) -> Option<Answer> {
+        let mut request = self.http.request(method.clone(), format!("http://127.0.0.1:{}{path}", seat.port));
+        if let Some(token) = token {
+            request = request.bearer_auth(&token.text);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let begun = self.now();
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                return None;
+            }
+            Err(_) => return Some(Answer { begun, status: None, body: Value::Null, wrong: None }),
+        };
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        // What breaks off half-way is no answer.
+        let Ok(bytes) = response.bytes().await else {
+            return Some(Answer { begun, status: None, body: Value::Null, wrong: None });
+        };
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let is_known = match (status, body["error"].as_str()) {
+            (200 | 201 | 204 | 409, _) => true,
+            (404, code) => code == Some("not_found"),
+            (401, Some("token_revoked" | "token_unknown")) => true,
+            (401, _) => token.is_none(),
+            (503, _) => headers.contains_key("Retry-After"),
+            _ => false,
+        };
+        let wrong = (!is_known).then(|| format!("{method} {path}: {status} {body}"));
+        Some(Answer { begun, status: Some(status), body, wrong })
+    }
+
+    fn call(&self, what: &'static str, seat: Seat, answer: &Answer, token: Option<&Token>) -> Call {
+        let verdict = match (answer.status, answer.body["error"].as_str()) {
+            (None | Some(503), _) => Verdict::Silent,
+            (Some(401), Some("token_revoked")) => Verdict::Revoked,
+            (Some(401), Some("token_unknown")) => Verdict::Unknown,
+            (Some(200..300 | 404 | 409), _) => Verdict::Accepted,
+            // It is wrong, and stands as that.
+            _ => Verdict::Silent,
+        };
+        Call {
+            what,
+            begun: answer.begun,
+            ended: self.now(),
+            is_answered: answer.status.is_some(),
+            process: Some(seat.process),
+            presented: token.map(|token| (token.jti.clone(), verdict)),
+            effect: None,
+            wrong: answer.wrong.clone(),
+            setting: Setting::Alone,
+        }
+    }
+}
+
+fn name(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Revoke(_) => "revoke",
+        Effect::Unrevoke(_) => "unrevoke",
+        Effect::EndSession(_) => "end session",
+        Effect::EndAll { .. } => "revoke-all",
+        Effect::Issue(..) => "issue",
+        Effect::Spend(_) => "spend",
+    }
+}
+
+/// A command that runs. It is killed when it is dropped.
+struct Running(Option<Child>);
+
+impl Running {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    async fn freeze(&mut self, length: Duration) {
+        self.signal("STOP");
+        tokio::time::sleep(length).await;
+        self.signal("CONT");
+    }
+
+    /// Until it has been waited for, its id is its own, whether it runs or has ended.
+    fn signal(&mut self, name: &str) {
+        signal(self.child(), name);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Whether a registry that keeps its promise can have answered so. Pure, as the history is.
+//!
+//! A change takes effect at one moment between its beginning and its acknowledgement; without an acknowledgement,
+//! perhaps, and at any time until nobody is left who could still do it. A log-in and a revoke-all that overlap may have
+//! come in either order, whichever was sent first: a request may lie unread in a stopped server's socket.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+
+use super::history::{Call, Change, Effect, History, Id, Issued, NEVER, Outcome, Setting, Time, Verdict};
+
+/// What must not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rule {
+    AcceptedAfterRevocation,
+    RefusedWithoutCause,
+    LogInRefused,
+    NotOnTheRegistry,
+    Disagreement,
+    Wrong,
+    Slow,
+}
+
+#[derive(Debug)]
+pub(super) struct Violation {
+    pub(super) rule: Rule,
+    detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.detail)
+    }
+}
+
+#[derive(Debug)]
+struct Session {
+    subject: Id,
+    begun: Time,
+    answered: Time,
+    parent: Option<Id>,
+}
+
+/// When a session, or what is final about a token, ended: for certain, and at the earliest.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    certain: Time,
+    possible: Time,
+}
+
+/// The history, by what its calls are about.
+struct Index<'a> {
+    history: &'a History,
+    sessions: HashMap<&'a str, Session>,
+    /// The session of each token.
+    tokens: HashMap<&'a str, &'a Id>,
+    lost: HashSet<&'a str>,
+    revokes: HashMap<&'a str, Vec<Change>>,
+    unrevokes: HashMap<&'a str, Vec<Change>>,
+    spent: HashMap<&'a str, Time>,
+    session_ends: HashMap<&'a str, Vec<Change>>,
+    endings: HashMap<&'a str, Vec<(Change, Option<&'a Id>)>>,
+    ends: HashMap<&'a str, End>,
+}
+
+/// Holds every call against the rules.
+pub(super) fn judge(history: &History) -> Vec<Violation> {
+    let index = Index::new(history);
+    let mut violations = Vec::new();
+    for call in &history.calls {
+        let mut found = |rule, token: Option<&Id>| {
+            let about = token.map(|token| index.about(token, call.ended)).unwrap_or_default();
+            violations.push(Violation { rule, detail: format!("{call}{about}") });
+        };
+        if call.wrong.is_some() {
+            found(Rule::Wrong, None);
+        }
+        if history.is_slow(call) {
+            found(Rule::Slow, None);
+        }
+        match &call.presented {
+            Some((token, Verdict::Accepted)) if index.must_be_refused(call, token) => {
+                found(Rule::AcceptedAfterRevocation, Some(token));
+            }
+            Some((token, Verdict::Revoked)) if !index.may_be_refused(call, token) => {
+                found(Rule::RefusedWithoutCause, Some(token));
+            }
+            Some((token, Verdict::Unknown)) if !index.lost.contains(&**token) => {
+                found(Rule::NotOnTheRegistry, Some(token));
+            }
+            _ => {}
+        }
+        match &call.effect {
+            Some((Effect::Issue(subject, _), Outcome::Not)) if !index.may_be_overtaken(call, subject) => {
+                found(Rule::LogInRefused, None);
+            }
+            Some((Effect::Issue(_, tokens), Outcome::Done)) => {
+                let known = |token: &Issued| history.listed.as_ref().is_none_or(|listed| listed.contains(&token.jti));
+                for token in tokens.iter().filter(|token| !known(token) && !index.lost.contains(&*token.jti)) {
+                    found(Rule::NotOnTheRegistry, Some(&token.jti));
+                }
+            }
+            Some((Effect::Revoke(token) | Effect::Unrevoke(token), Outcome::Missing))
+                if !index.lost.contains(&**token) =>
+            {
+                found(Rule::NotOnTheRegistry, Some(token));
+            }
+            _ => {}
+        }
+    }
+    violations.extend(index.disagreements());
+    violations
+}
+
+impl<'a> Index<'a> {
+    fn new(history: &'a History) -> Self {
+        let mut index = Self {
+            history,
+            sessions: HashMap::new(),
+            tokens: HashMap::new(),
+            lost: HashSet::new(),
+            revokes: HashMap::new(),
+            unrevokes: HashMap::new(),
+            spent: HashMap::new(),
+            session_ends: HashMap::new(),
+            endings: HashMap::new(),
+            ends: HashMap::new(),
+        };
+        for call in &history.calls {
+            let Some((effect, outcome)) = &call.effect else { continue };
+            let Some(change) = history.change(call, *outcome) else { continue };
+            match effect {
+                Effect::Revoke(token) => index.revokes.entry(token).or_default().push(change),
+                Effect::Unrevoke(token) => index.unrevokes.entry(token).or_default().push(change),
+                Effect::EndSession(sid) => index.session_ends.entry(sid).or_default().push(change),
+                Effect::EndAll { subject, keep } => {
+                    index.endings.entry(subject).or_default().push((change, keep.as_ref()));
+                }
+                Effect::Spend(token) => {
+                    let first = index.spent.entry(token).or_insert(NEVER);
+                    *first = (*first).min(call.begun);
+                }
+                Effect::Issue(subject, tokens) => tokens.iter().for_each(|token| index.issued(call, subject, token)),
+            }
+        }
+        index.ends = index.sessions.keys().map(|sid| (*sid, index.end(sid))).collect();
+        index
+    }
+
+    fn issued(&mut self, call: &Call, subject: &Id, token: &'a Issued) {
+        self.tokens.insert(&token.jti, &token.sid);
+        if self.history.is_lost(call) {
+            self.lost.insert(&token.jti);
+        }
+        // The first call that names a session began it; refreshes follow.
+        self.sessions.entry(&token.sid).or_insert_with(|| Session {
+            subject: subject.clone(),
+            begun: call.begun,
+            answered: call.ended,
+            parent: token.parent.clone(),
+        });
+    }
+
+    /// When a session ended, of itself or with all of its subject's.
+    fn end(&self, sid: &str) -> End {
+        let mut end = End { certain: NEVER, possible: NEVER };
+        let mut ended = |change: &Change, is_certain: bool| {
+            end.possible = end.possible.min(change.begun);
+            end.certain = end.certain.min(change.certain.filter(|_| is_certain).unwrap_or(NEVER));
+        };
+        self.session_ends.get(sid).into_iter().flatten().for_each(|change| ended(change, true));
+        let session = &self.sessions[sid];
+        for (change, keep) in self.endings.get(&*session.subject).into_iter().flatten() {
+            if keep.is_some_and(|keep| **keep == *sid) || change.until <= session.begun {
+                continue;
+            }
+            // Where the session of the token that asked for this one has ended, nothing can have come after it.
+            let parent = session.parent.as_ref().filter(|parent| *keep != Some(parent));
+            let parent = parent.and_then(|parent| self.sessions.get(&**parent));
+            let answered = parent.map_or(session.answered, |parent| parent.answered.min(session.answered));
+            ended(change, change.begun > answered);
+        }
+        end
+    }
+
+    fn session_end(&self, token: &str) -> End {
+        let end = self.tokens.get(token).and_then(|sid| self.ends.get(&***sid));
+        end.copied().unwrap_or(End { certain: NEVER, possible: NEVER })
+    }
+
+    /// Its revocation was acknowledged before the call began, and can't have been undone before the call ended.
+    fn must_be_refused(&self, call: &Call, token: &str) -> bool {
+        let unrevokes = self.unrevokes.get(token).map_or(&[][..], Vec::as_slice);
+        let is_undone = |revoke: &Change| unrevokes.iter().any(|un| un.begun < call.ended && un.until > revoke.begun);
+        let mut revokes = self.revokes.get(token).into_iter().flatten();
+        self.session_end(token).certain < call.begun
+            || revokes.any(|revoke| revoke.certain.is_some_and(|at| at < call.begun) && !is_undone(revoke))
+    }
+
+    /// A revocation may have been in force before the call ended.
+    fn may_be_refused(&self, call: &Call, token: &str) -> bool {
+        let unrevokes = self.unrevokes.get(token).map_or(&[][..], Vec::as_slice);
+        let is_undone = |revoke: &Change| {
+            unrevokes.iter().any(|un| un.begun >= revoke.until && un.certain.is_some_and(|at| at < call.begun))
+        };
+        let mut revokes = self.revokes.get(token).into_iter().flatten();
+        self.session_end(token).possible < call.ended
+            || self.spent.get(token).is_some_and(|from| *from < call.ended)
+            || revokes.any(|revoke| revoke.begun < call.ended && !is_undone(revoke))
+    }
+
+    /// A revoke-all may have come between the beginning and the end of a log-in.
+    fn may_be_overtaken(&self, call: &Call, subject: &str) -> bool {
+        let mut endings = self.endings.get(subject).into_iter().flatten();
+        endings.any(|(change, _)| change.begun < call.ended && change.until > call.begun)
+    }
+
+    /// Two processes that said different things of a token of which no change was under way.
+    fn disagreements(&self) -> Vec<Violation> {
+        let mut groups: BTreeMap<(u64, &str), Vec<&Call>> = BTreeMap::new();
+        for call in &self.history.calls {
+            let Some((token, Verdict::Accepted | Verdict::Revoked)) = &call.presented else { continue };
+            match call.setting {
+                Setting::Alone => {}
+                Setting::Pair(number) => groups.entry((number, token)).or_default().push(call),
+                Setting::Quiet => groups.entry((NEVER, token)).or_default().push(call),
+            }
+        }
+        let disagreeing = groups.into_iter().filter(|((_, token), calls)| {
+            let verdicts = calls.iter().filter_map(|call| call.presented.as_ref().map(|(_, verdict)| verdict));
+            let differ = verdicts.clone().any(|verdict| Some(verdict) != verdicts.clone().next());
+            let begun = calls.iter().map(|call| call.begun).min().unwrap_or_default();
+            let ended = calls.iter().map(|call| call.ended).max().unwrap_or_default();
+            let is_quiet = calls.iter().all(|call| call.setting == Setting::Quiet);
+            differ && (is_quiet || !self.is_changing(token, begun, ended))
+        });
+        disagreeing
+            .map(|((_, token), calls)| {
+                let ended = calls.iter().map(|call| call.ended).max().unwrap_or_default();
+                let calls: Vec<String> = calls.iter().map(|call| call.to_string()).collect();
+                let detail = format!("{}{}", calls.join(", but "), self.about(token, ended));
+                Violation { rule: Rule::Disagreement, detail }
+            })
+            .collect()
+    }
+
+    fn is_changing(&self, token: &str, begun: Time, ended: Time) -> bool {
+        let sid = self.tokens.get(token).map_or("", |sid| sid);
+        let subject = self.sessions.get(sid).map_or("", |session| &session.subject);
+        let of = |changes: &HashMap<&str, Vec<Change>>, id: &str| changes.get(id).cloned().unwrap_or_default();
+        let endings = self.endings.get(subject).into_iter().flatten().map(|(change, _)| change.clone());
+        let own = [of(&self.revokes, token), of(&self.unrevokes, token), of(&self.session_ends, sid)];
+        own.into_iter().flatten().chain(endings).any(|change| change.begun < ended && change.agreed > begun)
+    }
+
+    /// Everything that can have mattered to a token by then, for whoever has to explain an answer.
+    fn about(&self, token: &str, until: Time) -> String {
+        let sid = self.tokens.get(token).map_or("", |sid| sid);
+        let subject = self.sessions.get(sid).map_or("", |session| &session.subject);
+        let matters = |effect: &Effect| match effect {
+            Effect::Issue(_, tokens) => tokens.iter().any(|issued| &*issued.jti == token || &*issued.sid == sid),
+            Effect::Revoke(id) | Effect::Unrevoke(id) | Effect::Spend(id) => &**id == token,
+            Effect::EndSession(id) => &**id == sid,
+            Effect::EndAll { subject: id, .. } => &**id == subject,
+        };
+        let calls = self.history.calls.iter().filter(|call| call.begun < until);
+        let calls = calls.filter(|call| call.effect.as_ref().is_some_and(|(effect, _)| matters(effect)));
+        let lines: BTreeSet<(Time, String)> =
+            calls.map(|call| (call.begun, format!("\n      {call} {:?}", call.effect))).collect();
+        lines.into_iter().map(|(_, line)| line).collect()
+    }
+}

@@ -1,0 +1,257 @@
+//! Histories written by hand, and what the judge must say of each.
+
+use std::collections::HashSet;
+
+use super::history::*;
+use super::judge::{Rule, judge};
+
+const TOKEN: &str = "token";
+const SESSION: &str = "session";
+
+/// A history under construction; its times are seconds.
+#[derive(Default)]
+struct Story(History);
+
+impl Story {
+    /// One process and a session, begun at 1 to 2.
+    fn new() -> Self {
+        let processes = vec![Life::default(); 2];
+        Self(History { processes, lease: 2 * SECOND, ..History::default() }).issue(1, 2, TOKEN, SESSION, None)
+    }
+
+    fn call(mut self, begun: Time, ended: Time, change: impl FnOnce(&mut Call)) -> Self {
+        let mut call = Call {
+            what: "call",
+            begun: begun * SECOND,
+            ended: ended * SECOND,
+            is_answered: true,
+            process: Some(0),
+            presented: None,
+            effect: None,
+            wrong: None,
+            setting: Setting::Alone,
+        };
+        change(&mut call);
+        self.0.calls.push(call);
+        self
+    }
+
+    fn effect(self, begun: Time, ended: Time, effect: Effect, outcome: Outcome) -> Self {
+        self.call(begun, ended, |call| call.effect = Some((effect, outcome)))
+    }
+
+    fn issue(self, begun: Time, ended: Time, jti: &str, sid: &str, parent: Option<&str>) -> Self {
+        let issued = Issued { jti: jti.into(), sid: sid.into(), parent: parent.map(Into::into) };
+        self.effect(begun, ended, Effect::Issue("alice".into(), vec![issued]), Outcome::Done)
+    }
+
+    fn revoke(self, begun: Time, ended: Time, outcome: Outcome) -> Self {
+        self.effect(begun, ended, Effect::Revoke(TOKEN.into()), outcome)
+    }
+
+    fn unrevoke(self, begun: Time, ended: Time, outcome: Outcome) -> Self {
+        self.effect(begun, ended, Effect::Unrevoke(TOKEN.into()), outcome)
+    }
+
+    fn end_all(self, begun: Time, ended: Time, keep: Option<&str>) -> Self {
+        let effect = Effect::EndAll { subject: "alice".into(), keep: keep.map(Into::into) };
+        self.effect(begun, ended, effect, Outcome::Done)
+    }
+
+    fn check(self, begun: Time, ended: Time, token: &str, verdict: Verdict) -> Self {
+        self.call(begun, ended, |call| call.presented = Some((token.into(), verdict)))
+    }
+
+    fn accepted(self, begun: Time, ended: Time) -> Self {
+        self.check(begun, ended, TOKEN, Verdict::Accepted)
+    }
+
+    fn refused(self, begun: Time, ended: Time) -> Self {
+        self.check(begun, ended, TOKEN, Verdict::Revoked)
+    }
+
+    #[track_caller]
+    fn breaks(self, rules: &[Rule]) {
+        let violations = judge(&self.0);
+        let mut broken: Vec<Rule> = violations.iter().map(|violation| violation.rule).collect();
+        broken.sort();
+        assert_eq!(broken, rules, "{violations:#?}");
+    }
+
+    #[track_caller]
+    fn holds(self) {
+        self.breaks(&[]);
+    }
+}
+
+#[test]
+fn a_revoked_token_is_refused_from_the_acknowledgement_on() {
+    let story = || Story::new().accepted(2, 3).revoke(4, 6, Outcome::Done);
+    story().accepted(5, 7).refused(5, 7).refused(7, 8).holds();
+    story().check(7, 8, TOKEN, Verdict::Silent).holds();
+    story().accepted(7, 8).breaks(&[Rule::AcceptedAfterRevocation]);
+    Story::new().refused(2, 3).revoke(4, 6, Outcome::Done).breaks(&[Rule::RefusedWithoutCause]);
+}
+
+#[test]
+fn an_unrevoked_token_is_accepted_from_the_acknowledgement_on() {
+    let story = || Story::new().revoke(4, 6, Outcome::Done).unrevoke(8, 10, Outcome::Done);
+    story().accepted(9, 11).refused(9, 11).accepted(11, 12).holds();
+    story().refused(11, 12).breaks(&[Rule::RefusedWithoutCause]);
+    story().accepted(7, 8).breaks(&[Rule::AcceptedAfterRevocation]);
+    story().revoke(13, 14, Outcome::Done).accepted(15, 16).breaks(&[Rule::AcceptedAfterRevocation]);
+    Story::new()
+        .revoke(4, 6, Outcome::Done)
+        .unrevoke(8, 10, Outcome::Not)
+        .accepted(11, 12)
+        .breaks(&[Rule::AcceptedAfterRevocation]);
+}
+
+#[test]
+fn of_two_changes_that_overlap_either_may_have_been_the_last() {
+    let story = || Story::new().revoke(4, 8, Outcome::Done).unrevoke(6, 10, Outcome::Done);
+    story().accepted(11, 12).refused(13, 14).holds();
+}
+
+#[test]
+fn a_change_without_an_acknowledgement_may_have_been_made_or_not() {
+    let story = || Story::new().revoke(4, 6, Outcome::Perhaps);
+    story().accepted(7, 8).refused(7, 8).holds();
+    // It may come after an un-revocation that begins before it can have settled.
+    story().unrevoke(8, 9, Outcome::Done).refused(10, 11).holds();
+    story().unrevoke(18, 19, Outcome::Done).refused(20, 21).breaks(&[Rule::RefusedWithoutCause]);
+    Story::new().revoke(4, 6, Outcome::Done).unrevoke(7, 8, Outcome::Perhaps).accepted(9, 10).holds();
+}
+
+#[test]
+fn a_call_without_an_answer_is_open_until_its_process_is_dead() {
+    let story = |died: Option<Time>| {
+        let mut story = Story::new().revoke(4, 6, Outcome::Perhaps);
+        story.0.calls[1].is_answered = false;
+        story.0.processes[0].died = died.map(|at| at * SECOND);
+        story.unrevoke(30, 31, Outcome::Done).refused(32, 33)
+    };
+    story(None).holds();
+    story(Some(25)).holds();
+    story(Some(15)).breaks(&[Rule::RefusedWithoutCause]);
+}
+
+#[test]
+fn what_is_committed_is_in_force_a_lease_later() {
+    let story = || Story::new().revoke(4, 6, Outcome::Committed);
+    story().accepted(7, 8).refused(7, 8).holds();
+    story().accepted(9, 10).breaks(&[Rule::AcceptedAfterRevocation]);
+}
+
+#[test]
+fn an_ended_session_takes_its_tokens_with_it_for_good() {
+    let story = || {
+        Story::new().issue(3, 4, "refreshed", SESSION, None).effect(
+            5,
+            6,
+            Effect::EndSession(SESSION.into()),
+            Outcome::Done,
+        )
+    };
+    story().refused(7, 8).check(7, 8, "refreshed", Verdict::Revoked).holds();
+    story().unrevoke(7, 8, Outcome::Done).accepted(9, 10).breaks(&[Rule::AcceptedAfterRevocation]);
+    story().check(7, 8, "refreshed", Verdict::Accepted).breaks(&[Rule::AcceptedAfterRevocation]);
+}
+
+#[test]
+fn a_revoke_all_ends_what_was_there_before_it() {
+    let story = || Story::new().end_all(4, 6, None);
+    story().refused(7, 8).accepted(5, 7).holds();
+    story().accepted(7, 8).breaks(&[Rule::AcceptedAfterRevocation]);
+    Story::new().end_all(4, 6, Some(SESSION)).accepted(7, 8).holds();
+    Story::new().end_all(4, 6, Some(SESSION)).refused(7, 8).breaks(&[Rule::RefusedWithoutCause]);
+    // A log-in that overlaps it may have come after it; a later one has.
+    let other = || story().issue(5, 7, "other", "its session", None);
+    other().check(8, 9, "other", Verdict::Accepted).check(8, 9, "other", Verdict::Revoked).holds();
+    let later = || story().issue(7, 8, "later", "its session", None);
+    later().check(9, 10, "later", Verdict::Revoked).breaks(&[Rule::RefusedWithoutCause]);
+}
+
+#[test]
+fn no_refresh_and_no_personal_token_outlives_a_revoke_all_of_the_session_it_came_from() {
+    let refreshed = || Story::new().end_all(4, 6, None).issue(3, 8, "late", SESSION, None);
+    refreshed().check(9, 10, "late", Verdict::Accepted).breaks(&[Rule::AcceptedAfterRevocation]);
+    let personal = |keep| Story::new().end_all(4, 6, keep).issue(3, 8, "late", "its own", Some(SESSION));
+    personal(None).check(9, 10, "late", Verdict::Accepted).breaks(&[Rule::AcceptedAfterRevocation]);
+    personal(Some(SESSION)).check(9, 10, "late", Verdict::Accepted).holds();
+}
+
+#[test]
+fn a_log_in_is_refused_only_where_a_revoke_all_overtook_it() {
+    let refused = || Effect::Issue("alice".into(), Vec::new());
+    Story::new().end_all(4, 6, None).effect(5, 7, refused(), Outcome::Not).holds();
+    Story::new().end_all(4, 6, None).effect(7, 8, refused(), Outcome::Not).breaks(&[Rule::LogInRefused]);
+}
+
+#[test]
+fn a_used_refresh_token_may_be_refused() {
+    Story::new().refused(5, 6).breaks(&[Rule::RefusedWithoutCause]);
+    Story::new().effect(3, 4, Effect::Spend(TOKEN.into()), Outcome::Done).refused(5, 6).holds();
+}
+
+#[test]
+fn an_acknowledged_issue_is_on_the_registry_in_the_end() {
+    let mut story = Story::new();
+    story.0.listed = Some([TOKEN.into()].into());
+    story.holds();
+    let mut story = Story::new();
+    story.0.listed = Some(HashSet::new());
+    story.breaks(&[Rule::NotOnTheRegistry]);
+    Story::new().check(3, 4, TOKEN, Verdict::Unknown).breaks(&[Rule::NotOnTheRegistry]);
+    Story::new().revoke(3, 4, Outcome::Missing).breaks(&[Rule::NotOnTheRegistry]);
+}
+
+#[test]
+fn what_was_committed_to_a_lost_tail_is_not_held_against_anybody() {
+    let story = |from, to| {
+        let mut story = Story::new().revoke(4, 6, Outcome::Done).accepted(20, 21);
+        story.0.lost = Some((from * SECOND, to * SECOND));
+        story
+    };
+    story(5, 10).holds();
+    story(7, 10).breaks(&[Rule::AcceptedAfterRevocation]);
+    let mut story = Story::new().issue(6, 7, "gone", "its session", None).check(20, 21, "gone", Verdict::Unknown);
+    story.0.lost = Some((5 * SECOND, 10 * SECOND));
+    story.holds();
+}
+
+#[test]
+fn two_processes_agree_where_nothing_changes() {
+    let pair = |story: Story, begun: Time, ended: Time| {
+        let ask = |story: Story, process, verdict| {
+            story.call(begun, ended, |call| {
+                call.process = Some(process);
+                call.setting = Setting::Pair(1);
+                call.presented = Some((TOKEN.into(), verdict));
+            })
+        };
+        ask(ask(story, 0, Verdict::Accepted), 1, Verdict::Revoked)
+    };
+    pair(Story::new().revoke(4, 6, Outcome::Done), 5, 6).holds();
+    pair(Story::new().revoke(4, 6, Outcome::Perhaps), 17, 18).holds();
+    pair(Story::new().revoke(4, 6, Outcome::Perhaps), 19, 20).breaks(&[Rule::Disagreement]);
+    let quiet = |verdict| {
+        move |call: &mut Call| {
+            call.setting = Setting::Quiet;
+            call.presented = Some((TOKEN.into(), verdict));
+        }
+    };
+    let story = || Story::new().revoke(4, 6, Outcome::Perhaps).call(8, 9, quiet(Verdict::Accepted));
+    story().call(10, 11, quiet(Verdict::Accepted)).call(10, 11, quiet(Verdict::Silent)).holds();
+    story().call(10, 11, quiet(Verdict::Revoked)).breaks(&[Rule::Disagreement]);
+}
+
+#[test]
+fn no_request_takes_long_but_while_its_server_is_stopped() {
+    Story::new().accepted(3, 12).holds();
+    Story::new().accepted(3, 14).breaks(&[Rule::Slow]);
+    let mut story = Story::new().accepted(3, 14);
+    story.0.processes[0].stops.push((5 * SECOND, 8 * SECOND));
+    story.holds();
+    Story::new().call(3, 4, |call| call.wrong = Some("500".to_owned())).breaks(&[Rule::Wrong]);
+}

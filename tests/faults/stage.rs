@@ -1,0 +1,42 @@
+//! What the tests begin with: databases, settings and users.
+
+use tokio::task::block_in_place;
+
+use super::proxy::Proxy;
+use super::{ADMIN, DATABASE, USERS};
+use crate::binary::Home;
+use crate::support::postgres::Cluster;
+
+/// A PostgreSQL with an empty database, and a proxy in front of it.
+pub(super) async fn postgres() -> (Cluster, Proxy) {
+    serve(block_in_place(Cluster::start)).await
+}
+
+/// The same with a clock that can be moved.
+pub(super) async fn postgres_with_loose_clock() -> (Cluster, Proxy) {
+    serve(block_in_place(|| Cluster::start().with_loose_clock())).await
+}
+
+async fn serve(cluster: Cluster) -> (Cluster, Proxy) {
+    block_in_place(|| cluster.create(DATABASE));
+    let proxy = Proxy::start(cluster.port()).await;
+    (cluster, proxy)
+}
+
+/// The URL of the database behind the proxy.
+pub(super) fn url_through(cluster: &Cluster, proxy: &Proxy) -> String {
+    cluster.url(DATABASE).replace(&cluster.port().to_string(), &proxy.port().to_string())
+}
+
+/// The settings that all servers and the command line share, and the users.
+pub(super) fn home(url: Option<&str>) -> Home {
+    let home = Home::on(url)
+        .set("LOGIN__LIMIT", "0")
+        .set("LOGIN__ADDRESS_LIMIT", "0")
+        .set("ACCESS_EXPIRES", "12h")
+        .set("PURGE__EVERY", "1s");
+    home.run(&["migrate"]).ok();
+    USERS.iter().for_each(|user| home.add_user(user));
+    home.run_with(&["user", "add", ADMIN, "--admin"], &format!("{ADMIN} password\n")).ok();
+    home
+}
