@@ -260,9 +260,10 @@ impl Registry {
         let insert = Insert { subject, within, tokens, now: self.seconds(), session_expires_at };
         self.permit()?;
         match self.inner.inserts.call(insert).await? {
-            Inserted::Stored => {}
+            // Its ids are random and were made here: where they are on the registry already, an attempt came through whose
+            // answer was lost, and the batch was tried again.
+            Inserted::Stored | Inserted::Duplicate => {}
             Inserted::Superseded => return Err(superseded()),
-            Inserted::Duplicate => return Err(Error::internal("a fresh token id is on the registry already")),
         }
         self.inner.metrics.issued(&access.claims, refresh.is_some());
         Ok(Issued { access, refresh, cookies })
@@ -333,6 +334,22 @@ mod tests {
     use crate::config::Settings;
     use crate::registry::Expect;
     use crate::token::Actor;
+
+    #[tokio::test]
+    async fn what_was_stored_by_an_attempt_without_an_answer_is_issued() {
+        let registry = Registry::open(Settings::for_tests(), ManualClock::here()).await.unwrap();
+        let (alice, sid): (Subject, Sid) = ("alice".parse().unwrap(), Sid::new(registry.now()));
+        let claims = registry.draft_claims(&alice, sid, TokenType::Access, 60, false);
+        let issue = async || {
+            let (device, scope) = (Device::default(), Scopes::default());
+            let session = NewSession { sid, client: None, label: None, ip: None, user_agent: None };
+            let draft = Draft { claims: claims.clone(), granted: None, label: None, device, scope };
+            registry.register(alice.clone(), Within::New(session, None), draft, None, false).await
+        };
+        let first = issue().await.unwrap();
+        assert_eq!(issue().await.unwrap(), first);
+        assert!(registry.check(first.access_token(), Expect::access()).await.is_ok());
+    }
 
     #[tokio::test]
     async fn no_personal_token_is_made_with_a_token_whose_session_has_ended() {
