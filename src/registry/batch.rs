@@ -25,7 +25,7 @@ struct Shared<T, R> {
     queue: Mutex<Queue<T, R>>,
     work: Box<Worker<T, R>>,
     at_once: u32,
-    gathers: bool,
+    only_reads: bool,
 }
 
 struct Queue<T, R> {
@@ -42,22 +42,23 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Batcher<T, R> {
         Self::with(at_once, false, work)
     }
 
-    /// The same, where each batch lets everybody come first who is ready to ask: for work so short that the next batch would
-    /// be gone before those whom the last one woke can ask again. What waits for a disk gains nothing by it.
-    pub(super) fn gathering<F>(at_once: u32, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
+    /// The same for work that only reads. That is so short that the next batch would be gone before those whom the last one
+    /// woke can ask again, so each lets everybody come first who is ready to; what waits for a disk gains nothing by it. And
+    /// it waits for no lock, so where the database has no answer for all it has none for one.
+    pub(super) fn reading<F>(at_once: u32, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
     {
         Self::with(at_once, true, work)
     }
 
-    fn with<F>(at_once: u32, gathers: bool, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
+    fn with<F>(at_once: u32, only_reads: bool, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
     {
         let queue = Mutex::new(Queue { waiting: Vec::new(), running: 0 });
         let work: Box<Worker<T, R>> = Box::new(move |batch| Box::pin(work(batch)));
-        Self(Arc::new(Shared { queue, work, at_once, gathers }))
+        Self(Arc::new(Shared { queue, work, at_once, only_reads }))
     }
 
     /// Has this done, with whatever else is asked for. A caller that goes away takes nothing from the others; what it
@@ -97,7 +98,7 @@ struct Running<T, R> {
 impl<T: Clone + Send + 'static, R: Send + 'static> Running<T, R> {
     async fn run(mut self) {
         loop {
-            if self.shared.gathers {
+            if self.shared.only_reads {
                 tokio::task::yield_now().await;
             }
             let batch: Vec<_> = {
@@ -129,7 +130,7 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Running<T, R> {
             Ok(_) => Error::internal("a batch was answered with another number of answers"),
             Err(error) => error,
         };
-        if let [_] = requests.as_slice() {
+        if requests.len() == 1 || (self.shared.only_reads && failure.is_unavailable()) {
             answers.into_iter().for_each(|answer| drop(answer.send(Err(failure.clone()))));
             return;
         }
@@ -219,6 +220,20 @@ mod tests {
         for (number, answer) in others.join_all().await {
             assert_eq!(answer.is_err(), number == 13, "{number}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_is_not_read_once_for_each() {
+        let batches = Arc::new(AtomicUsize::new(0));
+        let counted = batches.clone();
+        let batcher = Arc::new(Batcher::reading(1, move |_: Vec<u32>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async { Err::<Vec<u32>, _>(Error::unavailable("away")) }
+        }));
+        for (_, answer) in ask(&batcher, &[1, 2, 3, 4]).await.join_all().await {
+            assert!(answer.unwrap_err().is_unavailable());
+        }
+        assert!(batches.load(Ordering::SeqCst) < 4);
     }
 
     #[tokio::test]

@@ -84,7 +84,7 @@ impl Registry {
         let (asked, inserting, revoking, looking) = (of(), of(), of(), of());
         let registry = Self {
             inner: Arc::new(Inner {
-                statuses: Batcher::gathering(STATUS_BATCHES, move |ids| {
+                statuses: Batcher::reading(STATUS_BATCHES, move |ids| {
                     let store = asked.clone();
                     async move { store.status(&ids).await }
                 }),
@@ -96,7 +96,7 @@ impl Registry {
                     let store = revoking.clone();
                     async move { revoke_in_turns(&*store, asked).await }
                 }),
-                looks: Batcher::new(1, move |who: Vec<()>| {
+                looks: Batcher::reading(1, move |who: Vec<()>| {
                     let store = looking.clone();
                     async move {
                         let roll = Arc::new(store.roll().await?);
