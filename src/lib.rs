@@ -112,6 +112,8 @@ mod accounts;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod cli;
+#[cfg(feature = "server")]
+mod clients;
 mod clock;
 mod config;
 mod error;

@@ -18,10 +18,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["token", "error"]),
     ("registry", &["store", "keys", "token", "config", "clock", "error"]),
     ("accounts", &["registry", "store", "token", "config", "clock", "error"]),
+    ("clients", &["accounts", "registry", "store", "keys", "token", "config", "clock", "error"]),
     ("guard", &["registry", "token", "config", "clock", "error"]),
     ("fairing", &["guard", "registry", "token", "config", "clock", "error"]),
-    ("http", &["accounts", "guard", "fairing", "registry", "token", "config", "clock", "error"]),
-    ("cli", &["http", "accounts", "registry", "token", "config", "clock", "error"]),
+    ("http", &["clients", "accounts", "guard", "fairing", "registry", "token", "config", "clock", "error"]),
+    ("cli", &["http", "clients", "accounts", "registry", "token", "config", "clock", "error"]),
     ("main", &["cli"]),
 ];
 
@@ -31,7 +32,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["keys/"]),
     ("aws_lc_rs", &["keys/"]),
     ("pem", &["keys/"]),
-    ("base64", &["keys/"]),
+    ("base64", &["keys/", "http/client.rs"]),
     ("async_trait", &["store/"]),
     ("rocket", &["guard/", "fairing.rs", "http/"]),
     ("figment", &["config/"]),

@@ -10,8 +10,8 @@ use crate::config::LoginSettings;
 
 /// What failed log-ins are counted under, and how many of them may fail within the window.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Counter {
-    pub(super) name: String,
+pub(crate) struct Counter {
+    pub(crate) name: String,
     pub(super) is_account: bool,
     window_ms: i64,
     interval_ms: i64,
@@ -23,13 +23,16 @@ impl Counter {
         Self { is_account: true, ..Self::new(name, settings.limit, settings.window) }
     }
 
-    /// One counter for each IPv4 address, and for each IPv6 /64: who has one such address has them all.
+    /// One counter for each network that an address stands for.
     pub(super) fn address(ip: IpAddr, settings: &LoginSettings) -> Self {
-        let network = match ip.to_canonical() {
-            IpAddr::V4(ip) => IpAddr::V4(ip),
-            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        };
-        Self::new(format!("address:{network}"), settings.address_limit, settings.window)
+        Self::new(format!("address:{}", network(ip)), settings.address_limit, settings.window)
+    }
+
+    /// One for the failures of clients, which are not those of users; `None` where they are not counted.
+    pub(crate) fn client(ip: IpAddr, settings: &LoginSettings) -> Option<Self> {
+        let name = format!("client:{}", network(ip));
+        let is_limited = settings.limit > 0 && settings.address_limit > 0;
+        is_limited.then(|| Self::new(name, settings.address_limit, settings.window))
     }
 
     fn new(name: String, limit: u32, window: Duration) -> Self {
@@ -38,15 +41,23 @@ impl Counter {
     }
 
     /// What the store moves the arrival time on by.
-    pub(super) fn step(&self) -> (String, i64) {
+    pub(crate) fn step(&self) -> (String, i64) {
         (self.name.clone(), self.interval_ms)
     }
 
     /// How long to wait before another attempt may be made; `None` where it may be made now.
-    pub(super) fn wait(&self, arrival_ms: i64, now_ms: i64) -> Option<Duration> {
+    pub(crate) fn wait(&self, arrival_ms: i64, now_ms: i64) -> Option<Duration> {
         let ahead = arrival_ms.saturating_sub(now_ms);
         let over = ahead.saturating_sub(self.window_ms - self.interval_ms);
         u64::try_from(over).ok().filter(|over| *over > 0).map(Duration::from_millis)
+    }
+}
+
+/// An IPv4 address, or an IPv6 /64: who has one such address has them all.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The server's own users: their passwords, how often they may be guessed, and the first of them.
 
 mod first_admin;
-mod limits;
+pub(crate) mod limits;
 mod password;
 #[cfg(test)]
 mod tests;

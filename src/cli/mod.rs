@@ -1,5 +1,6 @@
 //! The command line: what operators type, and how it answers.
 
+mod client;
 mod input;
 mod keys;
 mod log;
@@ -40,7 +41,7 @@ const AFTER_HELP: &str = "\
 Settings come from Rocket.toml in the working directory (or the file that ROCKET_CONFIG names) and from COUNTERFOIL_* \
 in the environment; `counterfoil config` shows those in force.
 
-Exit status: 0 done, 1 refused or not found, 2 wrong usage.";
+Exit status: 0 done, 1 refused or not found, 2 wrong usage, 3 done but not yet confirmed everywhere.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -51,6 +52,9 @@ enum Command {
     /// Add, change and remove the users of the server.
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Add, change and remove the programs that call the endpoints for other services.
+    #[command(subcommand)]
+    Client(client::ClientCommand),
     /// Issue, look at and revoke tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -104,6 +108,7 @@ fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
     runtime.block_on(async {
         match command {
             Command::User(command) => user::run(command, output).await,
+            Command::Client(command) => client::run(command, output).await,
             Command::Token(command) => token::run(command, output).await,
             Command::Session(command) => session::end(command, output).await,
             Command::Subject(command) => session::revoke_all(command, output).await,

@@ -24,6 +24,8 @@ pub struct Settings {
     pub(crate) keys: KeySettings,
     pub(crate) access_expires: Duration,
     pub(crate) refresh_expires: Duration,
+    pub(crate) issue_max_access_expires: Duration,
+    pub(crate) issue_max_refresh_expires: Duration,
     pub(crate) personal_max_expires: Duration,
     pub(crate) check: Check,
     /// In the order of looking; never empty.

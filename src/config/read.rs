@@ -71,6 +71,8 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
         keys: keys(r)?,
         access_expires: r.duration("access_expires", 15 * MINUTE, SECOND..=LONGEST)?,
         refresh_expires: r.duration("refresh_expires", 30 * DAY, SECOND..=LONGEST)?,
+        issue_max_access_expires: r.duration("issue.max_access_expires", DAY, SECOND..=LONGEST)?,
+        issue_max_refresh_expires: r.duration("issue.max_refresh_expires", 90 * DAY, SECOND..=LONGEST)?,
         personal_max_expires: r.duration("personal.max_expires", 365 * DAY, SECOND..=LONGEST)?,
         check: r.choice("check", Check::All, &[("all", Check::All), ("refresh", Check::Refresh)])?,
         locations: r.choices("locations", &[Location::Header], LOCATIONS)?,

@@ -15,6 +15,25 @@ pub(super) struct Body<T>(pub(super) T);
 /// A JSON body that may be left out altogether.
 pub(super) struct OptionalBody<T>(pub(super) T);
 
+/// A JSON body, and its bytes as they came.
+pub(super) struct WholeBody<T> {
+    pub(super) value: T,
+    pub(super) bytes: Vec<u8>,
+}
+
+#[rocket::async_trait]
+impl<'r, T: DeserializeOwned> FromData<'r> for WholeBody<T> {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        let read = async {
+            let bytes = read(request, data).await?;
+            Ok(Self { value: parse(request, &bytes)?, bytes })
+        };
+        outcome(request, read.await)
+    }
+}
+
 #[rocket::async_trait]
 impl<'r, T: DeserializeOwned> FromData<'r> for Body<T> {
     type Error = ();
@@ -48,7 +67,7 @@ fn outcome<'r, T: FromData<'r, Error = ()>>(request: &Request<'_>, read: Result<
     }
 }
 
-async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Vec<u8>, ApiError> {
+pub(super) async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Vec<u8>, ApiError> {
     let registry = request.guard::<&State<Registry>>().await.succeeded();
     let limit = registry.map_or(0, |registry| registry.settings().body_limit);
     let bytes = data.open(limit.bytes()).into_bytes().await;

@@ -8,11 +8,15 @@ use std::time::Duration;
 use rocket::Request;
 use rocket::http::{Header, Status};
 use rocket::response::{self, Responder, Response};
-use rocket::serde::json::{Json, Value, json};
+use rocket::serde::json::{Json, json};
 
 use crate::accounts::LoginFailure;
+use crate::clients::ClientFailure;
 use crate::error::{Error, Kind};
 use crate::token::Denial;
+
+/// Where errors have the form of RFC 6749 §5.2.
+const OAUTH: &str = "/oauth/";
 
 /// Why a route, or what stands before it, refuses a request.
 #[derive(Debug, Clone)]
@@ -46,6 +50,12 @@ impl ApiError {
         Self::new(Status::Unauthorized, "bad_credentials", "Bad username or password")
     }
 
+    /// Nobody is told whether the client is unknown, disabled, or has another secret (RFC 6749 §5.2).
+    pub(super) fn invalid_client() -> Self {
+        Self::new(Status::Unauthorized, "invalid_client", "The client is unknown, or its secret is wrong")
+            .with_header("WWW-Authenticate", r#"Basic realm="counterfoil", charset="UTF-8""#.to_owned())
+    }
+
     pub(super) fn token_not_found() -> Self {
         Self::new(Status::NotFound, "not_found", "Token not found")
     }
@@ -61,7 +71,7 @@ impl ApiError {
 
     fn rate_limited(retry_after: Duration) -> Self {
         let seconds = retry_after.as_millis().div_ceil(1_000).max(1);
-        Self::new(Status::TooManyRequests, "rate_limited", "Too many failed log-ins: try again later")
+        Self::new(Status::TooManyRequests, "rate_limited", "Too many attempts have failed: try again later")
             .with_header("Retry-After", seconds.to_string())
     }
 
@@ -122,6 +132,16 @@ impl From<Error> for ApiError {
     }
 }
 
+impl From<ClientFailure> for ApiError {
+    fn from(failure: ClientFailure) -> Self {
+        match failure {
+            ClientFailure::Invalid => Self::invalid_client(),
+            ClientFailure::Limited { retry_after } => Self::rate_limited(retry_after),
+            ClientFailure::Failed(error) => error.into(),
+        }
+    }
+}
+
 impl From<LoginFailure> for ApiError {
     fn from(failure: LoginFailure) -> Self {
         match failure {
@@ -134,11 +154,16 @@ impl From<LoginFailure> for ApiError {
 
 impl<'r> Responder<'r, 'static> for ApiError {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let is_oauth = request.uri().path().as_str().starts_with(OAUTH);
         match self {
+            Self::Denied(denial) if is_oauth => as_oauth(&denial).respond_to(request),
             Self::Denied(denial) => denial.respond_to(request),
             Self::Refused(refusal) => {
-                let body: Json<Value> = Json(json!({ "error": refusal.code, "msg": refusal.msg }));
-                let mut response = Response::build_from(body.respond_to(request)?);
+                let body = match is_oauth {
+                    true => json!({ "error": refusal.code, "error_description": refusal.msg }),
+                    false => json!({ "error": refusal.code, "msg": refusal.msg }),
+                };
+                let mut response = Response::build_from(Json(body).respond_to(request)?);
                 response.status(refusal.status);
                 if let Some(header) = refusal.header {
                     response.header(header);
@@ -146,5 +171,23 @@ impl<'r> Responder<'r, 'static> for ApiError {
                 response.ok()
             }
         }
+    }
+}
+
+/// What is said of a token where errors are those of RFC 6749 §5.2 and RFC 6750 §3.1.
+fn as_oauth(denial: &Denial) -> ApiError {
+    let status = Status::new(denial.status());
+    let code = match denial {
+        Denial::InsufficientScope { .. } | Denial::Unavailable => denial.code(),
+        _ if status == Status::Unauthorized => "invalid_token",
+        _ => "invalid_request",
+    };
+    let error = ApiError::new(status, code, denial.message());
+    match denial.challenge() {
+        Some(challenge) => error.with_header("WWW-Authenticate", challenge),
+        None if *denial == Denial::Unavailable => {
+            error.with_header("Retry-After", Denial::RETRY_AFTER_SECONDS.to_string())
+        }
+        None => error,
     }
 }

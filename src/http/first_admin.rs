@@ -1,4 +1,4 @@
-//! Gives the server its users, and its first administrator.
+//! Gives the server its users, its clients, and its first administrator.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,14 @@ use rocket::{Build, Orbit, Rocket};
 
 use super::serve::Failure;
 use crate::accounts::Accounts;
+use crate::clients::Clients;
 use crate::error::Error;
 use crate::registry::Registry;
 
 /// How long to wait for the database before asking it again whether there is an administrator.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Manages the [`Accounts`], and sees to the first administrator. Attach it after the registry's fairing.
+/// Manages the [`Accounts`] and the [`Clients`], and sees to the first administrator. Attach it after the registry's fairing.
 #[derive(Default)]
 pub(super) struct Users {
     /// Whether there is a first administrator, or never will be.
@@ -43,8 +44,9 @@ impl Fairing for Users {
             }
             Ok(accounts)
         };
+        let clients = Clients::new(registry);
         match begun.await {
-            Ok(accounts) => Ok(rocket.manage(accounts)),
+            Ok(accounts) => Ok(rocket.manage(accounts).manage(clients)),
             Err(error) => {
                 tracing::error!(cause = ?std::error::Error::source(&error), "{error}");
                 if let Some(failure) = rocket.state::<Failure>() {

@@ -11,9 +11,10 @@ use super::issuing::{confirm, require_within, scopes_of};
 use super::openapi::ErrorBody;
 use super::schema::{Done, Tokens};
 use crate::accounts::Accounts;
+use crate::clients::Clients;
 use crate::guard::{Cleared, ConfiguredOrJson, Device, LogoutTokens, RefreshTokenData};
 use crate::registry::{Grant, Issued, Refresh, Registry};
-use crate::token::{Act, Actor, Scopes};
+use crate::token::{Act, Actor, Denial, Scopes};
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
@@ -91,8 +92,13 @@ async fn refresh(
     token: RefreshTokenData<'_, ConfiguredOrJson>,
     device: Device<'_>,
     accounts: &State<Accounts>,
+    clients: &State<Clients>,
     registry: &State<Registry>,
 ) -> Result<Issued, ApiError> {
+    // A client that has a secret refreshes with it, at `/oauth/token`.
+    if !clients.may_refresh_without_secret(&token).await? {
+        return Err(Denial::Invalid.into());
+    }
     let mut refresh = Refresh::new().device(device.ip, device.user_agent);
     if let Some(held) = scopes_of(accounts, token.subject()).await? {
         refresh = refresh.within(held);

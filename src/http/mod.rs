@@ -4,17 +4,22 @@ mod admin;
 mod body;
 mod catchers;
 mod check;
+mod client;
 mod error;
 mod first_admin;
 mod headers;
 mod health;
+mod introspect;
+mod issue;
 mod issuing;
 mod list;
 mod log;
 mod login;
+mod oauth;
 mod openapi;
 mod operations;
 mod password;
+mod revoke;
 mod schema;
 mod serve;
 mod sessions;
@@ -63,6 +68,10 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
         .mount("/", password::routes())
         .mount("/", admin::routes())
         .mount("/", check::routes())
+        .mount("/", issue::routes())
+        .mount("/", oauth::routes())
+        .mount("/", introspect::routes())
+        .mount("/", revoke::routes())
         .register("/", catchers())
 }
 

@@ -18,6 +18,17 @@ pub(super) struct ErrorBody {
     pub(super) msg: String,
 }
 
+/// What every error answer under `/oauth/` looks like (RFC 6749 §5.2).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(title = "OAuthError")]
+pub(super) struct OAuthErrorBody {
+    /// The code, for programs: `invalid_client`, `invalid_grant`, …
+    #[schema(example = "invalid_client")]
+    pub(super) error: String,
+    /// One sentence, for people.
+    pub(super) error_description: String,
+}
+
 /// The whole document.
 #[derive(OpenApi)]
 #[openapi(
@@ -45,7 +56,12 @@ impl Modify for Security {
             "access_token_cookie",
             "An access token in its cookie, where `locations` has `cookie`; other methods than GET also want the double-submit value in `X-CSRF-TOKEN`.",
         );
+        let client = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Basic)
+            .description(Some("A client's id and secret, form-encoded (RFC 6749 §2.3.1)."))
+            .build();
         let components = document.components.get_or_insert_default();
+        components.add_security_scheme("client", SecurityScheme::Http(client));
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }
@@ -58,6 +74,10 @@ pub(super) fn json() -> &'static str {
         document.merge(super::login::Api::openapi());
         document.merge(super::tokens::Api::openapi());
         document.merge(super::sessions::Api::openapi());
+        document.merge(super::issue::Api::openapi());
+        document.merge(super::oauth::Api::openapi());
+        document.merge(super::introspect::Api::openapi());
+        document.merge(super::revoke::Api::openapi());
         document.merge(super::password::Api::openapi());
         document.merge(super::check::Api::openapi());
         document.merge(super::admin::Api::openapi());

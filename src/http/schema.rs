@@ -89,7 +89,7 @@ documented! {
     /// Who did something.
     #[schema(as = Actor)]
     struct ActorBody {
-        /// `subject`, `administrator`, `application`, `command_line` or `system`.
+        /// `subject`, `administrator`, `client`, `application`, `command_line` or `system`.
         kind: String,
         name: String,
     }

@@ -4,6 +4,8 @@ mod generate;
 mod jws;
 mod load;
 mod material;
+#[cfg(feature = "server")]
+mod secret;
 
 use std::fmt;
 
@@ -12,6 +14,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use self::material::{Material, Signer, Verifier};
+#[cfg(feature = "server")]
+pub(crate) use self::secret::{is_same, random_secret, sha256};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::token::{Denial, TokenType};

@@ -95,6 +95,12 @@ impl Checked {
         self.known.claims.sid
     }
 
+    /// Whether it was issued elsewhere.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_imported(&self) -> bool {
+        self.known.imported
+    }
+
     /// Refuses a token that was not got by logging in just now.
     pub fn require_fresh(&self) -> Result<(), Denial> {
         if self.known.claims.fresh { Ok(()) } else { Err(Denial::NotFresh) }
@@ -153,6 +159,18 @@ impl Registry {
             // In a box: whatever asks a database would make the state of every check as large as its own.
             recalled => Box::pin(self.ask(token, digest, recalled.map(|recalled| recalled.known), expect)).await,
         }
+    }
+
+    /// Begins to read something that rests on a subject; `None` where it can't be relied on later.
+    #[cfg(feature = "server")]
+    pub(crate) fn begin_reading(&self) -> Option<super::Reading> {
+        self.inner.memory.begin(self.clock().steady())
+    }
+
+    /// Whether what was read of a subject may still be relied on.
+    #[cfg(feature = "server")]
+    pub(crate) fn vouches_for(&self, subject: &Subject, reading: super::Reading) -> bool {
+        self.inner.memory.vouches_for(subject.as_str(), reading, self.clock().steady())
     }
 
     /// Checks a token whose record has to be asked for, and remembers what was found. The bytes of a `known` one have been

@@ -10,15 +10,12 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::store::Generation;
-use crate::token::{Claims, Scopes, Subject};
+use crate::token::{Claims, Scopes, Subject, checked_audiences};
 
 /// The longest label, in characters.
 const LABEL_CHARS_MAX: usize = 100;
 /// The longest user agent that is kept, in characters; longer ones are cut.
 const USER_AGENT_CHARS_MAX: usize = 255;
-/// The longest audience, in characters, and how many one token may have.
-const AUDIENCE_CHARS_MAX: usize = 255;
-const AUDIENCE_COUNT_MAX: usize = 16;
 
 /// What to issue: to whom, for what, for how long.
 ///
@@ -48,6 +45,14 @@ pub struct Grant {
     pub(super) device: Device,
     pub(super) cookies: Option<bool>,
     pub(super) as_of: Option<AsOf>,
+    pub(super) client: Option<ClientRef>,
+}
+
+/// The client that asks for tokens.
+#[derive(Debug, Clone)]
+pub(super) struct ClientRef {
+    pub(super) id: String,
+    pub(super) name: String,
 }
 
 /// Where a token was asked for from.
@@ -71,6 +76,15 @@ impl Device {
 pub struct AsOf {
     pub(super) subject: Subject,
     pub(super) generation: Generation,
+    pub(super) is_own: bool,
+}
+
+#[cfg(feature = "server")]
+impl AsOf {
+    /// Whether the subject is a user of the server, or a client: then nobody else may ask for its tokens.
+    pub(crate) fn is_own(&self) -> bool {
+        self.is_own
+    }
 }
 
 impl Grant {
@@ -89,6 +103,7 @@ impl Grant {
             device: Device::default(),
             cookies: None,
             as_of: None,
+            client: None,
         }
     }
 
@@ -105,12 +120,7 @@ impl Grant {
     /// [`is_invalid`](Error::is_invalid) for more or longer ones.
     pub fn audience<I: IntoIterator<Item = S>, S: Into<String>>(mut self, audience: I) -> Result<Self, Error> {
         self.audience = audience.into_iter().map(Into::into).collect();
-        let bad = |aud: &String| {
-            aud.is_empty() || aud.chars().count() > AUDIENCE_CHARS_MAX || aud.chars().any(char::is_control)
-        };
-        if self.audience.len() > AUDIENCE_COUNT_MAX || self.audience.iter().any(bad) {
-            return Err(Error::invalid("audience", "audience must name at most 16 audiences of 1 to 255 characters"));
-        }
+        checked_audiences(&self.audience)?;
         Ok(self)
     }
 
@@ -169,6 +179,20 @@ impl Grant {
     /// Whether the tokens are to be set as cookies; by default where the settings' `locations` have `cookie`.
     pub fn cookies(mut self, cookies: bool) -> Self {
         self.cookies = Some(cookies);
+        self
+    }
+
+    /// With these additional claims; they are checked when the tokens are issued.
+    #[cfg(feature = "server")]
+    pub(crate) fn claims(mut self, claims: Map<String, Value>) -> Self {
+        self.claims = claims;
+        self
+    }
+
+    /// As asked for by a client, which the tokens then name.
+    #[cfg(feature = "server")]
+    pub(crate) fn by_client(mut self, id: &str, name: &str) -> Self {
+        self.client = Some(ClientRef { id: id.to_owned(), name: name.to_owned() });
         self
     }
 

@@ -1,9 +1,11 @@
 //! What an operator may know of a token that a caller may not.
 
+use serde_json::{Map, Value};
+
 use super::import::jti_of;
 use super::{Expect, Registry};
 use crate::error::Error;
-use crate::token::{AudienceRule, Denial, Record};
+use crate::token::{AudienceRule, Claims, Denial, Record};
 
 /// A token, and what the registry holds of it.
 pub(crate) struct Inspected {
@@ -28,5 +30,21 @@ impl Registry {
             None => None,
         };
         Ok(Inspected { verdict, record })
+    }
+
+    /// What a token of this registry's own making says, whether it is live or not; `None` for any other.
+    pub(crate) async fn issued(&self, token: &str) -> Result<Option<Claims>, Error> {
+        let Ok(verified) = self.inner.keys.verify(token) else { return Ok(None) };
+        let typ = verified.typ.filter(|_| verified.named);
+        let Ok(claims) = Claims::from_members(verified.claims) else { return Ok(None) };
+        if typ != Some(claims.token_type) || claims.check_origin(&self.rules(AudienceRule::Any)).is_err() {
+            return Ok(None);
+        }
+        if !self.is_recorded(&claims) {
+            return Ok(Some(claims));
+        }
+        let record = self.store()?.record(claims.jti).await?;
+        let is_as_issued = |issued: Map<String, Value>| Claims::from_members(issued).as_ref() == Ok(&claims);
+        Ok(record.is_some_and(|record| is_as_issued(record.token)).then_some(claims))
     }
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::grant::Device;
+use super::grant::{ClientRef, Device};
 use super::{AsOf, Checked, Grant, Issued, IssuedToken, Personal, Refresh, Registry, whole_seconds};
 use crate::config::Location;
 use crate::error::{Error, Kind};
-use crate::store::{Insert, Inserted, NewSession, NewToken, Within};
+use crate::store::{Insert, Inserted, NewSession, NewToken, Repeat, SubjectState, Within};
 use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, TokenType};
 
 /// The `client_id` of tokens that no client asked for.
-const OWN_CLIENT: &str = "counterfoil";
+pub(crate) const OWN_CLIENT: &str = "counterfoil";
 
 /// The longest lifetime that can be asked for: a hundred years.
 const LIFETIME_SECONDS_MAX: i64 = 100 * 365 * 24 * 60 * 60;
@@ -37,20 +37,73 @@ impl Granted {
 }
 
 /// A token before it is signed.
-struct Draft {
+#[derive(Clone)]
+pub(super) struct Draft {
     claims: Claims,
     granted: Option<String>,
     label: Option<String>,
     device: Device,
+    /// The name of the client that asked for it.
+    client: Option<String>,
     scope: Scopes,
+}
+
+/// Tokens before they are signed, and where they belong.
+#[derive(Clone)]
+pub(super) struct Drafted {
+    subject: Subject,
+    within: Within,
+    access: Draft,
+    refresh: Option<Draft>,
+    pub(super) cookies: bool,
+}
+
+impl Drafted {
+    fn drafts(&mut self) -> impl Iterator<Item = &mut Draft> {
+        std::iter::once(&mut self.access).chain(&mut self.refresh)
+    }
+
+    /// What the tokens say: the access token, and the refresh token where there is one.
+    pub(super) fn claims(&self) -> impl Iterator<Item = &Claims> {
+        std::iter::once(&self.access).chain(&self.refresh).map(|draft| &draft.claims)
+    }
+
+    /// As asked for by a client.
+    fn be_of(&mut self, client: &ClientRef) {
+        for draft in self.drafts() {
+            draft.claims.client_id.clone_from(&client.id);
+            draft.client = Some(client.name.clone());
+        }
+        if let Within::New(session, _) = &mut self.within {
+            session.client = Some(client.name.clone());
+        }
+    }
+
+    /// With the ids, and as of the time, of what was asked for first.
+    pub(super) fn become_that_of(&mut self, first: &Repeat) {
+        for draft in self.drafts() {
+            let claims = &mut draft.claims;
+            let earlier = claims.iat - first.asked_at;
+            (claims.iat, claims.nbf, claims.exp) = (claims.iat - earlier, claims.nbf - earlier, claims.exp - earlier);
+            claims.sid = first.sid;
+        }
+        self.access.claims.jti = first.access;
+        if let Some(refresh) = &mut self.refresh {
+            refresh.claims.jti = first.refresh;
+        }
+        if let Within::New(session, _) = &mut self.within {
+            session.sid = first.sid;
+        }
+    }
 }
 
 impl Registry {
     /// The moment to grant tokens [as of](Grant::as_of). Take it before checking the subject's credentials, so that a
     /// log-in that is under way when all of the subject's tokens are ended can't leave a live one behind.
     pub async fn as_of(&self, subject: &Subject) -> Result<AsOf, Error> {
-        let generation = self.store()?.generation(subject).await?;
-        Ok(AsOf { subject: subject.clone(), generation })
+        self.permit()?;
+        let SubjectState { generation, is_own } = self.inner.subjects.call(subject.clone()).await?;
+        Ok(AsOf { subject: subject.clone(), generation, is_own })
     }
 
     /// Issues tokens, in a session of their own. They are on the registry when this returns.
@@ -60,6 +113,12 @@ impl Registry {
     /// [`is_superseded`](Error::is_superseded) where all of the subject's tokens were ended since the grant's moment;
     /// [`is_invalid`](Error::is_invalid) for a lifetime that makes no sense; [`is_unavailable`](Error::is_unavailable).
     pub async fn issue(&self, grant: Grant) -> Result<Issued, Error> {
+        let drafted = self.draft(grant)?;
+        self.register(drafted).await
+    }
+
+    /// What a grant comes to, before it is signed.
+    pub(super) fn draft(&self, grant: Grant) -> Result<Drafted, Error> {
         let generation = match &grant.as_of {
             Some(as_of) if as_of.subject == grant.subject => Some(as_of.generation),
             Some(_) => return Err(Error::invalid("as_of", "the grant is as of a moment of another subject")),
@@ -89,6 +148,7 @@ impl Registry {
                 granted: Some(granted.to_json()?),
                 label: grant.label.clone(),
                 device: grant.device.clone(),
+                client: None,
                 scope: grant.scope,
             })
         } else {
@@ -101,7 +161,12 @@ impl Registry {
             ip: grant.device.ip,
             user_agent: grant.device.user_agent,
         };
-        self.register(grant.subject, Within::New(session, generation), access, refresh, cookies).await
+        let within = Within::New(session, generation);
+        let mut drafted = Drafted { subject: grant.subject, within, access, refresh, cookies };
+        if let Some(client) = grant.client {
+            drafted.be_of(&client);
+        }
+        Ok(drafted)
     }
 
     /// Issues another access token in the session of a refresh token that was checked.
@@ -124,8 +189,11 @@ impl Registry {
         let mut access = self.draft_access(&claims.sub, claims.sid, &granted, scope, false)?;
         access.label = kept.label;
         access.device = refresh.device;
+        access.claims.client_id.clone_from(&claims.client_id);
+        access.client = kept.client;
         let within = Within::Existing { sid: claims.sid, presented: claims.jti };
-        self.register(claims.sub.clone(), within, access, None, granted.cookies).await
+        let (subject, cookies) = (claims.sub.clone(), granted.cookies);
+        self.register(Drafted { subject, within, access, refresh: None, cookies }).await
     }
 
     /// Issues a personal token for the subject of a token that was checked: never fresh, without a refresh token, its
@@ -149,7 +217,7 @@ impl Registry {
         }
         // The generation first, then the presenting token again: whoever ends all of the subject's tokens comes either
         // before the second look, which then fails, or after the first, and then the insert fails.
-        let generation = self.store()?.generation(&by.sub).await?;
+        let generation = self.as_of(&by.sub).await?.generation;
         self.still_live(by).await?;
 
         let jti = Jti::new(self.now());
@@ -158,7 +226,8 @@ impl Registry {
         claims.jti = jti;
         claims.aud.clone_from(&by.aud);
         claims.scope = scope.clone();
-        let draft = Draft { claims, granted: None, label: Some(personal.label), device: personal.device, scope };
+        let (label, device) = (Some(personal.label), personal.device);
+        let draft = Draft { claims, granted: None, label, device, client: None, scope };
         let session = NewSession {
             sid: jti.own_session(),
             client: None,
@@ -166,7 +235,8 @@ impl Registry {
             ip: draft.device.ip.clone(),
             user_agent: draft.device.user_agent.clone(),
         };
-        self.register(by.sub.clone(), Within::New(session, Some(generation)), draft, None, false).await
+        let (subject, within) = (by.sub.clone(), Within::New(session, Some(generation)));
+        self.register(Drafted { subject, within, access: draft, refresh: None, cookies: false }).await
     }
 
     /// Signs these claims as a token is signed when it is issued, and puts nothing on the registry: so no check
@@ -207,7 +277,7 @@ impl Registry {
         claims.fresh = fresh;
         claims.scope = scope.clone();
         claims.extra.extend(granted.claims.clone());
-        Ok(Draft { claims, granted: None, label: None, device: Device::default(), scope })
+        Ok(Draft { claims, granted: None, label: None, device: Device::default(), client: None, scope })
     }
 
     fn draft_claims(&self, subject: &Subject, sid: Sid, token_type: TokenType, lifetime: i64, cookies: bool) -> Claims {
@@ -237,14 +307,22 @@ impl Registry {
     }
 
     /// Signs the drafts and puts those that are recorded on the registry, together or not at all.
-    async fn register(
-        &self,
-        subject: Subject,
-        within: Within,
-        access: Draft,
-        refresh: Option<Draft>,
-        cookies: bool,
-    ) -> Result<Issued, Error> {
+    async fn register(&self, drafted: Drafted) -> Result<Issued, Error> {
+        let (issued, insert) = self.signed(drafted)?;
+        self.permit()?;
+        match self.inner.inserts.call(insert).await? {
+            // Its ids are random and were made here: where they are on the registry already, an attempt came through whose
+            // answer was lost, and the batch was tried again.
+            Inserted::Stored | Inserted::Duplicate => {}
+            Inserted::Superseded => return Err(superseded()),
+        }
+        self.inner.metrics.issued(issued.access_claims(), issued.refresh.is_some());
+        Ok(issued)
+    }
+
+    /// Signs the drafts; what is then to be put on the registry.
+    pub(super) fn signed(&self, drafted: Drafted) -> Result<(Issued, Insert), Error> {
+        let Drafted { subject, within, access, refresh, cookies } = drafted;
         let mut tokens = Vec::with_capacity(2);
         let mut sign = |draft: Draft| -> Result<IssuedToken, Error> {
             let signed = self.inner.keys.sign(draft.claims.token_type, &draft.claims.to_members())?;
@@ -256,17 +334,8 @@ impl Registry {
         let access = sign(access)?;
         let refresh = refresh.map(&mut sign).transpose()?;
         let session_expires_at = refresh.as_ref().map_or(0, |refresh| refresh.claims.exp).max(access.claims.exp);
-
         let insert = Insert { subject, within, tokens, now: self.seconds(), session_expires_at };
-        self.permit()?;
-        match self.inner.inserts.call(insert).await? {
-            // Its ids are random and were made here: where they are on the registry already, an attempt came through whose
-            // answer was lost, and the batch was tried again.
-            Inserted::Stored | Inserted::Duplicate => {}
-            Inserted::Superseded => return Err(superseded()),
-        }
-        self.inner.metrics.issued(&access.claims, refresh.is_some());
-        Ok(Issued { access, refresh, cookies })
+        Ok((Issued { access, refresh, cookies }, insert))
     }
 
     /// Puts one token on the registry as imported, in a session of its own.
@@ -299,7 +368,7 @@ fn new_token(draft: &Draft, claims: String, kid: String) -> NewToken {
         claims,
         granted: draft.granted.clone(),
         kid,
-        client: None,
+        client: draft.client.clone(),
         label: draft.label.clone(),
         ip: draft.device.ip.clone(),
         user_agent: draft.device.user_agent.clone(),
@@ -316,7 +385,7 @@ fn lifetime(lifetime: Duration, field: &'static str) -> Result<i64, Error> {
     Ok(seconds)
 }
 
-fn superseded() -> Error {
+pub(super) fn superseded() -> Error {
     Error::new(Kind::Superseded, "the session or all tokens of the subject were ended meanwhile")
 }
 
@@ -343,8 +412,9 @@ mod tests {
         let issue = async || {
             let (device, scope) = (Device::default(), Scopes::default());
             let session = NewSession { sid, client: None, label: None, ip: None, user_agent: None };
-            let draft = Draft { claims: claims.clone(), granted: None, label: None, device, scope };
-            registry.register(alice.clone(), Within::New(session, None), draft, None, false).await
+            let access = Draft { claims: claims.clone(), granted: None, label: None, device, client: None, scope };
+            let (subject, within) = (alice.clone(), Within::New(session, None));
+            registry.register(Drafted { subject, within, access, refresh: None, cookies: false }).await
         };
         let first = issue().await.unwrap();
         assert_eq!(issue().await.unwrap(), first);

@@ -95,8 +95,18 @@ impl Registry {
     /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe. Where that is
     /// [`is_unconfirmed`](Error::is_unconfirmed), it is revoked, but another process may not know yet.
     pub async fn revoke(&self, jti: Jti, act: impl Into<Act>) -> Result<(), Error> {
+        self.revoke_as(jti, act.into(), false).await
+    }
+
+    /// [Revokes](Self::revoke) one token so that nobody can undo it.
+    #[cfg(feature = "server")]
+    pub(crate) async fn revoke_for_good(&self, jti: Jti, act: Act) -> Result<(), Error> {
+        self.revoke_as(jti, act, true).await
+    }
+
+    async fn revoke_as(&self, jti: Jti, act: Act, is_final: bool) -> Result<(), Error> {
         self.permit()?;
-        let done = self.inner.revocations.call(Revoke { jti, act: act.into(), now: self.seconds() }).await?;
+        let done = self.inner.revocations.call(Revoke { jti, act, is_final, now: self.seconds() }).await?;
         if done.outcome == Revoked::NotFound {
             return Err(token_not_found());
         }

@@ -94,7 +94,7 @@ impl Weighter<Digest, Entry> for ByBytes {
 
 /// A reading that is under way.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     tick: u64,
 }
 
@@ -158,6 +158,13 @@ impl Memory {
     /// relied on later.
     pub(super) fn begin(&self, now: Duration) -> Option<Reading> {
         self.is_leased(now).then(|| Reading { tick: self.tick.load(Ordering::Acquire) })
+    }
+
+    /// Whether what was read of a subject may still be relied on. `now` as for [`recall`](Self::recall).
+    pub(super) fn vouches_for(&self, subject: &str, reading: Reading, now: Duration) -> bool {
+        self.is_leased(now)
+            && reading.tick >= self.floor.load(Ordering::Acquire)
+            && self.stamp(self.place(2, subject.as_bytes())).load(Ordering::Acquire) <= reading.tick
     }
 
     /// Remembers a token that was found to be live by this reading, or whose bytes alone are known.

@@ -16,6 +16,8 @@ mod memory;
 mod metrics;
 #[cfg(test)]
 mod model;
+#[cfg(feature = "server")]
+mod once;
 mod open;
 mod purge;
 mod tasks;
@@ -29,7 +31,13 @@ pub use check::{Checked, Expect};
 pub use grant::{AsOf, Grant, Issued, Personal, Refresh};
 #[cfg(feature = "server")]
 pub(crate) use inspect::Inspected;
+#[cfg(feature = "server")]
+pub(crate) use issue::OWN_CLIENT;
 pub(crate) use memory::Digest;
+#[cfg(feature = "server")]
+pub(crate) use memory::Reading;
+#[cfg(feature = "server")]
+pub(crate) use once::{Once, Repeated};
 pub use open::Readiness;
 pub use purge::Purged;
 pub(crate) use tasks::Tasks;
@@ -40,8 +48,8 @@ use crate::error::Error;
 use crate::keys::{KeyInfo, KeyRing};
 #[cfg(feature = "server")]
 pub(crate) use crate::store::AuditFilter;
-use crate::store::{Done, Insert, Inserted, Revoke, Revoked, Status, Store};
-use crate::token::{Jti, Roll, Rules};
+use crate::store::{Done, Insert, Inserted, Revoke, Revoked, Status, Store, SubjectState};
+use crate::token::{Jti, Roll, Rules, Subject};
 use batch::Batcher;
 use follow::Follower;
 use grant::IssuedToken;
@@ -78,6 +86,7 @@ struct Inner {
     store: Arc<dyn Store>,
     /// What arrives together is asked, issued and revoked together.
     statuses: Batcher<Jti, Option<Status>>,
+    subjects: Batcher<Subject, SubjectState>,
     inserts: Batcher<Insert, Inserted>,
     revocations: Batcher<Revoke, Done<Revoked>>,
     looks: Batcher<(), Arc<Roll>>,

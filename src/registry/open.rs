@@ -81,12 +81,16 @@ impl Registry {
         let store = connect(&settings)?;
         // Each batch owns what it works with, so that no caller has to stay.
         let of = || store.clone();
-        let (asked, inserting, revoking, looking) = (of(), of(), of(), of());
+        let (asked, naming, inserting, revoking, looking) = (of(), of(), of(), of(), of());
         let registry = Self {
             inner: Arc::new(Inner {
                 statuses: Batcher::reading(STATUS_BATCHES, move |ids| {
                     let store = asked.clone();
                     async move { store.status(&ids).await }
+                }),
+                subjects: Batcher::reading(1, move |asked| {
+                    let store = naming.clone();
+                    async move { store.subjects(&asked).await }
                 }),
                 inserts: Batcher::new(1, move |inserts| {
                     let store = inserting.clone();

@@ -3,6 +3,7 @@
 //! `postgres` and `sqlite` are twins: the same functions in the same order, and the only places with SQL. Locks are
 //! taken in one order everywhere: subject, session, token, and the position of the last change at the end. `rows` and `failure` are what they share.
 
+mod clients;
 mod failure;
 #[macro_use]
 mod verbs;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+pub(crate) use self::clients::{ClientChange, ClientChanged, Repeat, Sha256, StoredClient};
 use crate::error::Error;
 use crate::token::{
     Act, AuditEvent, Filter, Jti, Mark, Position, Record, Renewal, Roll, Scopes, Session, Sid, Subject, TokenType,
@@ -54,6 +56,15 @@ pub(crate) fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
 /// The number of times all of a subject's tokens have been ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Generation(pub(crate) i64);
+
+/// What is known of a subject before tokens are issued to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SubjectState {
+    /// 0 for one that has no row yet.
+    pub(crate) generation: Generation,
+    /// Whether it is a user of the server, or a client.
+    pub(crate) is_own: bool,
+}
 
 /// A session that begins with an [`Insert`].
 #[derive(Debug, Clone)]
@@ -150,6 +161,8 @@ pub(crate) struct Refreshable {
     /// What the tokens got with it are given, as JSON.
     pub(crate) granted: String,
     pub(crate) label: Option<String>,
+    /// The name of the client that it was issued to.
+    pub(crate) client: Option<String>,
 }
 
 /// What a change came to, and where it stands in the log of changes; `None` where it found nothing to change.
@@ -164,6 +177,8 @@ pub(crate) struct Done<T> {
 pub(crate) struct Revoke {
     pub(crate) jti: Jti,
     pub(crate) act: Act,
+    /// Whether nobody may undo it.
+    pub(crate) is_final: bool,
     /// The time now.
     pub(crate) now: i64,
 }
@@ -254,8 +269,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     // Tokens and sessions.
 
-    /// The subject's generation; 0 for one that has no row yet.
-    async fn generation(&self, subject: &Subject) -> Result<Generation, Error>;
+    /// What is known of each of these, in order.
+    async fn subjects(&self, asked: &[Subject]) -> Result<Vec<SubjectState>, Error>;
     /// Puts the tokens of each on the registry, all of one or none; the inserts don't depend on each other, but a
     /// duplicate id fails them all. What became of each, in order.
     async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, Error>;
@@ -276,7 +291,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     // Changes. Each writes its audit entry, and what others have to hear of it, in the same transaction.
 
     /// Revokes records, no two of one id. Revoking a revoked one again keeps the first time; an actor of higher standing
-    /// than the first (anyone but the subject, over the subject) takes the revocation over. What became of each, in order.
+    /// than the first (anyone but the subject, over the subject) takes the revocation over, and so does a final one. What
+    /// became of each, in order.
     async fn revoke(&self, asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, Error>;
     /// `live_at` is the time that expiry is judged by, leeway already taken off.
     async fn unrevoke(&self, jti: Jti, act: &Act, now: i64, live_at: i64) -> Result<Done<Unrevoked>, Error>;
@@ -376,6 +392,37 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn delete_user(&self, username: &Subject, act: &Act, now: i64) -> Result<Done<bool>, Error>;
     /// Whether the subject began a session from this address since `since`.
     async fn seen_at_address(&self, subject: &Subject, ip: &str, since: i64) -> Result<bool, Error>;
+
+    // Clients.
+
+    async fn client(&self, client_id: &str) -> Result<Option<StoredClient>, Error>;
+    /// By its id or its name.
+    async fn find_client(&self, id_or_name: &str) -> Result<Option<StoredClient>, Error>;
+    /// By name, from after `after` on.
+    async fn clients(&self, after: Option<&str>, limit: u16) -> Result<Vec<StoredClient>, Error>;
+    /// Whether it was added: `false` where there is one of that name.
+    async fn add_client(&self, client: &StoredClient, act: &Act, now: i64) -> Result<bool, Error>;
+    /// Disabling, and taking a scope away, ends the client's own tokens. Every change is one that processes have to hear of.
+    async fn set_client(
+        &self,
+        client_id: &str,
+        change: &ClientChange,
+        act: &Act,
+        now: i64,
+    ) -> Result<Done<ClientChanged>, Error>;
+    /// Gives it another secret, beside which the one before is good until `old_until`; whether there is such a client.
+    async fn rotate_client_secret(
+        &self,
+        client_id: &str,
+        digest: &Sha256,
+        old_until: Option<i64>,
+        act: &Act,
+        now: i64,
+    ) -> Result<Done<bool>, Error>;
+    /// Removes it and ends its own tokens; whether there was one.
+    async fn delete_client(&self, client_id: &str, act: &Act, now: i64) -> Result<Done<bool>, Error>;
+    /// Notes what a client asks for under a key, and gives what it asked for first.
+    async fn repeat(&self, client_id: &str, key: &str, asked: &Repeat) -> Result<Repeat, Error>;
 
     // Failed log-ins (GCRA: a theoretical arrival time for each name).
 

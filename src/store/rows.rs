@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Status, StoredUser};
+use super::{Repeat, Sha256, Status, StoredClient, StoredUser};
 use crate::error::Error;
 use crate::token::{
     Act, Actor, ActorKind, AuditEvent, Cursor, Jti, Position, Record, Renewal, Replica, Revocation, Roll, Session,
@@ -216,6 +216,93 @@ impl TryFrom<UserRow> for StoredUser {
     }
 }
 
+pub(super) struct ClientRow {
+    pub(super) client_id: String,
+    pub(super) name: String,
+    pub(super) scope: String,
+    pub(super) grant_scope: String,
+    pub(super) audience: String,
+    pub(super) serves: Option<String>,
+    pub(super) first_party: bool,
+    pub(super) disabled: bool,
+    pub(super) secret_digest: Vec<u8>,
+    pub(super) old_secret_digest: Option<Vec<u8>>,
+    pub(super) old_secret_until: Option<i64>,
+    pub(super) created_at: i64,
+    pub(super) secret_changed_at: i64,
+}
+
+impl TryFrom<ClientRow> for StoredClient {
+    type Error = Error;
+
+    fn try_from(row: ClientRow) -> Result<Self, Error> {
+        let old_digest = row.old_secret_digest.map(sha256).transpose()?;
+        Ok(Self {
+            client_id: row.client_id,
+            name: row.name,
+            scope: row.scope.parse()?,
+            grant_scope: row.grant_scope.parse()?,
+            audience: audiences(&row.audience)?,
+            serves: row.serves.as_deref().map(audiences).transpose()?,
+            first_party: row.first_party,
+            disabled: row.disabled,
+            secret_digest: sha256(row.secret_digest)?,
+            old_secret: old_digest.zip(row.old_secret_until),
+            created_at: row.created_at,
+            secret_changed_at: row.secret_changed_at,
+        })
+    }
+}
+
+fn sha256(bytes: Vec<u8>) -> Result<Sha256, Error> {
+    bytes.try_into().map_err(|_| Error::internal("a digest in the database has another length"))
+}
+
+fn audiences(list: &str) -> Result<Vec<String>, Error> {
+    serde_json::from_str(list).map_err(|error| Error::internal("a client's audiences can't be read").with_source(error))
+}
+
+/// What the audit calls a change to a client.
+pub(super) fn client_action(before: &StoredClient, after: &StoredClient) -> &'static str {
+    match (before.disabled, after.disabled) {
+        (false, true) => "client.disabled",
+        (true, false) => "client.enabled",
+        _ => "client.changed",
+    }
+}
+
+pub(super) struct RepeatRow {
+    pub(super) body_digest: Vec<u8>,
+    pub(super) sid: Uuid,
+    pub(super) access_jti: Uuid,
+    pub(super) refresh_jti: Uuid,
+    pub(super) asked_at: i64,
+    pub(super) expires_at: i64,
+}
+
+impl TryFrom<RepeatRow> for Repeat {
+    type Error = Error;
+
+    fn try_from(row: RepeatRow) -> Result<Self, Error> {
+        Ok(Self {
+            body_digest: sha256(row.body_digest)?,
+            sid: row.sid.into(),
+            access: row.access_jti.into(),
+            refresh: row.refresh_jti.into(),
+            asked_at: row.asked_at,
+            expires_at: row.expires_at,
+        })
+    }
+}
+
+/// `None` where there is one of these already.
+pub(super) fn not_twice<T>(outcome: Result<T, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
+    match outcome {
+        Err(sqlx::Error::Database(cause)) if cause.is_unique_violation() => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
 /// How many changes a replica may be behind and still be told of each; one that is further behind forgets everything.
 pub(super) const BEHIND_MAX: i64 = 10_000;
 
@@ -301,10 +388,12 @@ pub(super) enum Step {
 }
 
 impl Standing {
-    /// Whether revoking by jti changes the record: the first revocation does, and so does one of higher standing.
-    pub(super) fn revoke(&self, act: &Act) -> Step {
+    /// Whether revoking by jti changes the record: the first revocation does, and so do one of higher standing and a final
+    /// one.
+    pub(super) fn revoke(&self, act: &Act, is_final: bool) -> Step {
         let first = self.revoked_by_kind.is_none();
-        let takes_over = self.is_by_subject() && act.actor.kind != ActorKind::Subject;
+        let is_higher = self.is_by_subject() && act.actor.kind != ActorKind::Subject;
+        let takes_over = !self.revoked_final && (is_higher || is_final);
         if !self.over && (first || takes_over) { Step::Change } else { Step::Nothing }
     }
 
@@ -393,8 +482,7 @@ pub(super) fn from_json<T: serde::de::DeserializeOwned>(list: &str) -> Result<Ve
     serde_json::from_str(list).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-/// A list as a parameter, for a database without arrays.
-#[cfg(feature = "sqlite")]
+/// A list as text.
 pub(super) fn json(list: &impl serde::Serialize) -> Result<String, sqlx::Error> {
     serde_json::to_string(list).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }

@@ -10,7 +10,7 @@ macro_rules! implement_store {
             $database;
             ANSWER_LIMIT {
                 fn time() -> DateTime<Utc>;
-                fn generation(subject: &Subject) -> Generation;
+                fn subjects(asked: &[Subject]) -> Vec<SubjectState>;
                 fn insert(inserts: &[Insert]) -> Vec<Inserted>;
                 fn status(ids: &[Jti]) -> Vec<Option<Status>>;
                 fn refreshable(jti: Jti) -> Option<Refreshable>;
@@ -42,6 +42,16 @@ macro_rules! implement_store {
                 fn rehash_password(username: &Subject, old: &str, new: &str) -> ();
                 fn delete_user(username: &Subject, act: &Act, now: i64) -> Done<bool>;
                 fn seen_at_address(subject: &Subject, ip: &str, since: i64) -> bool;
+                fn client(client_id: &str) -> Option<StoredClient>;
+                fn find_client(id_or_name: &str) -> Option<StoredClient>;
+                fn clients(after: Option<&str>, limit: u16) -> Vec<StoredClient>;
+                fn add_client(client: &StoredClient, act: &Act, now: i64) -> bool;
+                fn set_client(client_id: &str, change: &ClientChange, act: &Act, now: i64) -> Done<ClientChanged>;
+                fn rotate_client_secret(
+                    client_id: &str, digest: &Sha256, old_until: Option<i64>, act: &Act, now: i64
+                ) -> Done<bool>;
+                fn delete_client(client_id: &str, act: &Act, now: i64) -> Done<bool>;
+                fn repeat(client_id: &str, key: &str, asked: &Repeat) -> Repeat;
                 fn login_arrivals(names: &[String]) -> Vec<i64>;
                 fn login_failed(names: &[(String, i64)], now_ms: i64) -> ();
             }

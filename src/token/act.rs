@@ -17,6 +17,8 @@ pub enum ActorKind {
     Subject,
     /// A holder of the scope `registry:admin`.
     Administrator,
+    /// A client: a program that calls the endpoints for other services.
+    Client,
     /// The application that embeds the library.
     Application,
     /// The command line.
@@ -31,6 +33,7 @@ impl ActorKind {
         match self {
             Self::Subject => "subject",
             Self::Administrator => "administrator",
+            Self::Client => "client",
             Self::Application => "application",
             Self::CommandLine => "command_line",
             Self::System => "system",
@@ -48,7 +51,7 @@ impl FromStr for ActorKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        [Self::Subject, Self::Administrator, Self::Application, Self::CommandLine, Self::System]
+        [Self::Subject, Self::Administrator, Self::Client, Self::Application, Self::CommandLine, Self::System]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| Error::internal("unknown kind of actor"))
@@ -73,6 +76,11 @@ impl Actor {
     /// An administrator, by its subject.
     pub fn administrator(subject: &Subject) -> Self {
         Self { kind: ActorKind::Administrator, name: subject.as_str().to_owned() }
+    }
+
+    /// A client, by its name.
+    pub fn client(name: impl Into<String>) -> Self {
+        Self { kind: ActorKind::Client, name: name.into() }
     }
 
     /// The application that embeds the library, by a name of its choice.

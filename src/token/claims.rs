@@ -35,6 +35,20 @@ pub(crate) const RESERVED: &[&str] = &[
 /// The most bytes that additional claims may have together, as JSON.
 const EXTRA_BYTES_MAX: usize = 2_048;
 
+/// The longest audience, in characters, and how many one token may have.
+const AUDIENCE_CHARS_MAX: usize = 255;
+const AUDIENCE_COUNT_MAX: usize = 16;
+
+/// Refuses audiences that no token may have.
+pub(crate) fn checked_audiences(audiences: &[String]) -> Result<(), Error> {
+    let is_bad =
+        |aud: &String| aud.is_empty() || aud.chars().count() > AUDIENCE_CHARS_MAX || aud.chars().any(char::is_control);
+    if audiences.len() > AUDIENCE_COUNT_MAX || audiences.iter().any(is_bad) {
+        return Err(Error::invalid("audience", "audience must name at most 16 audiences of 1 to 255 characters"));
+    }
+    Ok(())
+}
+
 /// The claims of a token of this registry (RFC 7519 §4, RFC 9068 §2.2).
 ///
 /// Times are whole seconds since the epoch (NumericDate).

@@ -12,8 +12,8 @@ mod subject;
 
 pub use act::{Act, Actor, ActorKind};
 pub(crate) use change::{Mark, Position, Renewal, Replica, Roll, Target};
-pub(crate) use claims::RESERVED;
 pub use claims::{AudienceRule, Claims, Rules};
+pub(crate) use claims::{RESERVED, checked_audiences};
 pub use denial::Denial;
 pub use id::{Jti, Sid};
 #[cfg(feature = "server")]

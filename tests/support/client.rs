@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 
@@ -14,12 +16,30 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(request: reqwest::RequestBuilder, path: &str) -> Self {
-        Self { request, is_confidential: path.starts_with("/login") }
+        Self { request, is_confidential: path.starts_with("/login") || path.starts_with("/oauth/") }
     }
 
     /// With this token in the `Authorization` header.
     pub(crate) fn bearer(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    /// As this client, by HTTP Basic.
+    pub(crate) fn basic(self, client: &ClientSecret) -> Self {
+        self.header("Authorization", &client.basic())
+    }
+
+    /// With these fields as a form.
+    pub(crate) fn form(self, fields: &[(&str, &str)]) -> Self {
+        let encode = |text: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*');
+            text.bytes()
+                .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+                .collect::<String>()
+        };
+        let form: Vec<String> =
+            fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+        self.body("application/x-www-form-urlencoded", form.join("&"))
     }
 
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
@@ -58,6 +78,24 @@ impl Call {
             assert_eq!(answer.header(CACHE_CONTROL.as_str()), Some("no-store"), "{answer:?}");
         }
         answer
+    }
+}
+
+/// A client's id and secret.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientSecret {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+impl ClientSecret {
+    pub(crate) fn of(body: &Value) -> Self {
+        let text = |name: &str| body[name].as_str().unwrap_or_else(|| panic!("{name} in {body}")).to_owned();
+        Self { id: text("client_id"), secret: text("client_secret") }
+    }
+
+    pub(crate) fn basic(&self) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{}:{}", self.id, self.secret)))
     }
 }
 
@@ -126,6 +164,26 @@ impl Answer {
         msg.to_owned()
     }
 
+    /// The sentence of an error in the form of RFC 6749 §5.2.
+    #[track_caller]
+    pub(crate) fn oauth_error(&self, status: u16, code: &str) -> String {
+        assert_eq!(self.status, status, "wanted {code}: {self:?}");
+        let body = self.body_json();
+        let names: BTreeSet<&str> = body.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(names, BTreeSet::from(["error", "error_description"]), "{body}");
+        assert_eq!(body["error"], code, "{body}");
+        // A challenge with every 401 (RFC 9110 §15.5.2), of the scheme that was used.
+        if status == 401 {
+            let scheme = if code == "invalid_client" { "Basic" } else { "Bearer" };
+            assert!(self.header("WWW-Authenticate").is_some_and(|challenge| challenge.starts_with(scheme)), "{self:?}");
+        }
+        assert_eq!(self.header("Retry-After").is_some(), matches!(status, 429 | 503), "{self:?}");
+        let sentence = body["error_description"].as_str().expect("a sentence");
+        // RFC 6749 §5.2: neither a quote nor a backslash.
+        assert!(!sentence.is_empty() && !sentence.contains(['"', '\\', '\n']), "{sentence}");
+        sentence.to_owned()
+    }
+
     /// RFC 6750 §3: a challenge for what is about a token, without `error` where none was sent.
     #[track_caller]
     fn assert_challenge(&self, code: &str) {
@@ -134,6 +192,11 @@ impl Answer {
             "fresh_token_required" => Some("insufficient_user_authentication"),
             "insufficient_scope" => Some("insufficient_scope"),
             _ if code.starts_with("token_") => Some("invalid_token"),
+            "invalid_client" => {
+                let challenge = self.header("WWW-Authenticate");
+                assert!(challenge.is_some_and(|challenge| challenge.starts_with("Basic realm=")), "{self:?}");
+                return;
+            }
             _ => {
                 assert_eq!(self.header("WWW-Authenticate"), None, "{self:?}");
                 return;

@@ -6,7 +6,7 @@ pub(crate) mod postgres;
 pub(crate) mod random;
 pub(crate) mod server;
 
-pub(crate) use client::{Answer, Call};
+pub(crate) use client::{Answer, Call, ClientSecret};
 pub(crate) use serde_json::{Value, json};
 pub(crate) use server::{ADMIN, Database, ISSUER, PASSWORD, Pair, Server};
 

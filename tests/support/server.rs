@@ -16,7 +16,7 @@ use sqlx::Connection;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::client::{Answer, Call};
+use super::client::{Answer, Call, ClientSecret};
 use super::forge::Key;
 
 /// The administrator that the first start creates, and its password.
@@ -236,6 +236,23 @@ impl Server {
             arguments.extend(["--scope", scope]);
         }
         self.command_ok(&arguments, password);
+    }
+
+    /// Adds a client with the command line.
+    pub(crate) fn add_client(&self, name: &str, options: &[&str]) -> ClientSecret {
+        let added = self.command_ok(&[&["client", "add", name, "--json"], options].concat(), "");
+        ClientSecret::of(&serde_json::from_str(&added).expect("JSON"))
+    }
+
+    /// Gets a client a token of its own.
+    pub(crate) async fn client_token(&self, client: &ClientSecret) -> String {
+        let call = self.post("/oauth/token").basic(client).form(&[("grant_type", "client_credentials")]);
+        call.send().await.ok(200)["access_token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Asks about a token as this client.
+    pub(crate) async fn introspect(&self, client: &ClientSecret, token: &str) -> Value {
+        self.post("/oauth/introspect").basic(client).form(&[("token", token)]).send().await.ok(200)
     }
 
     /// Runs the command line on the server's database; it must succeed.

@@ -27,9 +27,9 @@ impl Postgres {
                         then set_config('synchronous_commit', 'on', true) end
             ), asked as materialized (
                 select a.* from limits cross join unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                    $7::bigint[]) as a (jti, confined_to, kind, name, reason, ip, now)
+                    $7::bigint[], $8::bool[]) as a (jti, confined_to, kind, name, reason, ip, now, is_final)
             ), held as materialized (
-                select t.jti, t.subject, t.revoked_by_kind, (s.ended_at is not null or s.generation <> u.generation) as over
+                select t.jti, t.subject, t.revoked_by_kind, t.revoked_final, (s.ended_at is not null or s.generation <> u.generation) as over
                 from asked a
                 join cf_tokens t on t.jti = a.jti
                 join cf_sessions s on s.sid = t.sid
@@ -38,10 +38,10 @@ impl Postgres {
                 order by t.jti for no key update of t
             ), changed as (
                 update cf_tokens t set revoked_at = coalesce(t.revoked_at, a.now), revoked_by_kind = a.kind,
-                    revoked_by = a.name, revoked_reason = a.reason
+                    revoked_by = a.name, revoked_reason = a.reason, revoked_final = a.is_final
                 from asked a join held h on h.jti = a.jti
-                where t.jti = a.jti and not h.over
-                    and (h.revoked_by_kind is null or (h.revoked_by_kind = 'subject' and a.kind <> 'subject'))
+                where t.jti = a.jti and not h.over and (h.revoked_by_kind is null
+                    or (not h.revoked_final and (a.is_final or (h.revoked_by_kind = 'subject' and a.kind <> 'subject'))))
                 returning t.jti, t.subject, a.now, a.kind, a.name, a.reason, a.ip, h.revoked_by_kind is null as was_live
             ), noted as (
                 insert into cf_audit (at, actor_kind, actor, action, subject, target, reason, ip)
@@ -66,7 +66,8 @@ impl Postgres {
             &column(|revoke| Some(&revoke.act.actor.name)) as &[Option<String>],
             &column(|revoke| revoke.act.reason.as_deref()) as &[Option<String>],
             &column(|revoke| revoke.act.ip.as_deref()) as &[Option<String>],
-            &times
+            &times,
+            &asked.iter().map(|revoke| revoke.is_final).collect::<Vec<bool>>()
         )
         .fetch_all(&self.pool)
         .await?;

@@ -4,6 +4,7 @@ use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 use super::Postgres;
+use crate::store::rows;
 use crate::store::{Insert, Inserted, NewToken, Within};
 
 impl Postgres {
@@ -15,7 +16,7 @@ impl Postgres {
         let mut tries_left = ADDING_TRIES;
         while !new.is_empty() && tries_left > 0 {
             let of = Columns::of(inserts, &new);
-            let Some(found) = not_twice(insert_new(&self.pool, &of).await)? else {
+            let Some(found) = rows::not_twice(insert_new(&self.pool, &of).await)? else {
                 return Ok(vec![Inserted::Duplicate; inserts.len()]);
             };
             for place in found.iter().filter(|found| found.is_stored) {
@@ -27,7 +28,7 @@ impl Postgres {
         }
         if !joining.is_empty() {
             let of = Columns::of(inserts, &joining);
-            let Some(found) = not_twice(insert_joining(&self.pool, &of).await)? else {
+            let Some(found) = rows::not_twice(insert_joining(&self.pool, &of).await)? else {
                 return Ok(vec![Inserted::Duplicate; inserts.len()]);
             };
             for place in found {
@@ -52,14 +53,6 @@ struct Found {
 impl Found {
     fn place(&self) -> usize {
         usize::try_from(self.place).unwrap_or(usize::MAX)
-    }
-}
-
-/// `None` where an id is on the registry already.
-fn not_twice<T>(outcome: Result<T, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
-    match outcome {
-        Err(sqlx::Error::Database(cause)) if cause.is_unique_violation() => Ok(None),
-        outcome => outcome.map(Some),
     }
 }
 

@@ -1,6 +1,7 @@
 //! PostgreSQL.
 
 mod changes;
+mod clients;
 mod coherence;
 mod inserts;
 mod purge;

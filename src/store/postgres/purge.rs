@@ -98,7 +98,8 @@ impl Postgres {
             "delete from cf_subjects u where u.subject = any($1)
                 and not exists (select from cf_sessions s where s.subject = u.subject)
                 and not exists (select from cf_subject_endings e where e.subject = u.subject)
-                and not exists (select from cf_users n where n.username = u.subject)",
+                and not exists (select from cf_users n where n.username = u.subject)
+                and not exists (select from cf_clients c where c.client_id = u.subject)",
             &idle
         )
         .execute(&mut *tx)
@@ -114,8 +115,19 @@ impl Postgres {
         )
         .execute(&mut *tx)
         .await?;
+        let repeats = sqlx::query!(
+            "delete from cf_repeats where (client_id, repeat_key) in (
+                select client_id, repeat_key from cf_repeats where expires_at < $1
+                order by expires_at limit $2 for update skip locked
+            )",
+            now_ms / 1_000,
+            rows_max
+        )
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
-        gone += usize::try_from(subjects.rows_affected() + limits.rows_affected()).unwrap_or(0);
+        let others = subjects.rows_affected() + limits.rows_affected() + repeats.rows_affected();
+        gone += usize::try_from(others).unwrap_or(0);
         Ok(gone as u64)
     }
 

@@ -259,7 +259,7 @@ impl Postgres {
     }
 }
 
-/// Adds a user, unless there is one of that name. A name that has been used before inherits no tokens.
+/// Adds a user, unless there is one of that name, or a client with that id. A name that has been used before inherits no tokens.
 async fn add(connection: &mut PgConnection, user: &StoredUser, act: &Act, now: i64) -> Result<Done<bool>, sqlx::Error> {
     let name = user.username.as_str();
     let fresh = sqlx::query!("insert into cf_subjects (subject) values ($1) on conflict (subject) do nothing", name)
@@ -271,7 +271,8 @@ async fn add(connection: &mut PgConnection, user: &StoredUser, act: &Act, now: i
     }
     let added = sqlx::query!(
         "insert into cf_users (username, password_hash, scope, disabled, created_at, password_changed_at)
-        values ($1, $2, $3, $4, $5, $6) on conflict (username) do nothing",
+        select $1, $2, $3, $4, $5, $6 where not exists (select from cf_clients where client_id = $1)
+        on conflict (username) do nothing",
         name,
         user.password_hash,
         user.scope.to_string(),

@@ -12,21 +12,22 @@ impl Sqlite {
     pub(super) async fn revoke(&self, asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let mut done = Vec::with_capacity(asked.len());
-        for Revoke { jti, act, now } in asked {
+        for Revoke { jti, act, is_final, now } in asked {
             let Some(standing) = lock_record(&mut tx, *jti, act).await? else {
                 done.push((Revoked::NotFound, false));
                 continue;
             };
-            if standing.revoke(act) == Step::Change {
+            if standing.revoke(act, *is_final) == Step::Change {
                 sqlx::query!(
                     "update cf_tokens set revoked_at = coalesce(revoked_at, ?2), revoked_by_kind = ?3, revoked_by = ?4,
-                        revoked_reason = ?5
+                        revoked_reason = ?5, revoked_final = ?6
                     where jti = ?1",
                     jti.as_uuid(),
                     *now,
                     act.actor.kind.as_str(),
                     act.actor.name,
-                    act.reason
+                    act.reason,
+                    *is_final
                 )
                 .execute(&mut *tx)
                 .await?;

@@ -4,6 +4,7 @@
 //! patience; other processes are waited for by SQLite's busy time-out. Readers never wait (WAL).
 
 mod changes;
+mod clients;
 mod coherence;
 mod inserts;
 mod purge;

@@ -95,7 +95,8 @@ impl Sqlite {
             "delete from cf_subjects where subject in (select value from json_each(?1))
                 and not exists (select 1 from cf_sessions s where s.subject = cf_subjects.subject)
                 and not exists (select 1 from cf_subject_endings e where e.subject = cf_subjects.subject)
-                and not exists (select 1 from cf_users n where n.username = cf_subjects.subject)",
+                and not exists (select 1 from cf_users n where n.username = cf_subjects.subject)
+                and not exists (select 1 from cf_clients c where c.client_id = cf_subjects.subject)",
             bereft
         )
         .execute(&mut *tx)
@@ -109,8 +110,18 @@ impl Sqlite {
         )
         .execute(&mut *tx)
         .await?;
+        let repeats = sqlx::query!(
+            "delete from cf_repeats where (client_id, repeat_key) in (
+                select client_id, repeat_key from cf_repeats where expires_at < ?1 order by expires_at limit ?2
+            )",
+            now_ms / 1_000,
+            rows_max
+        )
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
-        gone += usize::try_from(subjects.rows_affected() + limits.rows_affected()).unwrap_or(0);
+        let others = subjects.rows_affected() + limits.rows_affected() + repeats.rows_affected();
+        gone += usize::try_from(others).unwrap_or(0);
         Ok(gone as u64)
     }
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
-use crate::store::{Generation, Refreshable, Status};
+use crate::store::{Generation, Refreshable, Status, SubjectState};
 use crate::token::{Filter, Jti, Record, Session, Subject};
 
 /// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end of its generation.
@@ -64,11 +64,22 @@ impl From<StatusTuple> for StatusRow {
 }
 
 impl Sqlite {
-    pub(super) async fn generation(&self, subject: &Subject) -> Result<Generation, sqlx::Error> {
-        let generation = sqlx::query_scalar!("select generation from cf_subjects where subject = ?1", subject.as_str())
-            .fetch_optional(&self.readers)
-            .await?;
-        Ok(Generation(generation.unwrap_or(0)))
+    pub(super) async fn subjects(&self, asked: &[Subject]) -> Result<Vec<SubjectState>, sqlx::Error> {
+        let asked = rows::json(&asked)?;
+        let found = sqlx::query!(
+            r#"select coalesce(u.generation, 0) as "generation!: i64",
+                (n.username is not null or c.client_id is not null) as "is_own!: bool"
+            from json_each(?1) as a
+            left join cf_subjects u on u.subject = a.value
+            left join cf_users n on n.username = a.value
+            left join cf_clients c on c.client_id = a.value
+            order by a.key"#,
+            asked
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let state = |generation, is_own| SubjectState { generation: Generation(generation), is_own };
+        Ok(found.into_iter().map(|row| state(row.generation, row.is_own)).collect())
     }
 
     pub(super) async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, sqlx::Error> {
@@ -93,7 +104,7 @@ impl Sqlite {
     pub(super) async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, sqlx::Error> {
         sqlx::query_as!(
             Refreshable,
-            r#"select granted as "granted!", label from cf_tokens where jti = ?1 and granted is not null"#,
+            r#"select granted as "granted!", label, client from cf_tokens where jti = ?1 and granted is not null"#,
             jti.as_uuid()
         )
         .fetch_optional(&self.readers)

@@ -1,0 +1,383 @@
+//! The programs that call the endpoints for other services: their secrets, what each may do, and what is remembered of
+//! them.
+
+mod issuing;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use chrono::DateTime;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+pub(crate) use issuing::{IssueFailure, Repeatable, Wanted};
+
+use crate::accounts::limits::Counter;
+use crate::error::{Error, Kind};
+use crate::keys::{is_same, random_secret, sha256};
+use crate::registry::{Checked, OWN_CLIENT, Reading, Registry};
+pub(crate) use crate::store::ClientChange;
+use crate::store::{ClientChanged, Done, StoredClient};
+use crate::token::{Act, Scopes, Subject, Target, checked_audiences, rfc3339};
+
+/// The most clients that are remembered; where there are more, all are asked for anew from time to time.
+const REMEMBERED_MAX: usize = 1_024;
+
+/// The longest name of a client, in characters.
+const NAME_CHARS_MAX: usize = 100;
+
+/// Beginnings of scopes that no client may put into tokens of others: they open the registry itself.
+const OWN_SCOPES: [&str; 2] = ["registry:", "tokens:"];
+
+/// The clients. A cheap handle: clones share everything.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    registry: Registry,
+    remembered: Arc<RwLock<HashMap<String, Remembered>>>,
+}
+
+/// A client that was read under a lease.
+struct Remembered {
+    client: Arc<Client>,
+    reading: Reading,
+}
+
+/// A program that calls the endpoints for other services. Its `Debug` form has no digests in it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Client {
+    stored: StoredClient,
+    subject: Subject,
+}
+
+/// A client to add.
+#[derive(Debug, Clone)]
+pub(crate) struct NewClient {
+    pub(crate) name: String,
+    pub(crate) scope: Scopes,
+    pub(crate) grant_scope: Scopes,
+    pub(crate) audience: Vec<String>,
+    pub(crate) serves: Option<Vec<String>>,
+    pub(crate) first_party: bool,
+}
+
+/// Why a caller was not taken for a client.
+#[derive(Debug)]
+pub(crate) enum ClientFailure {
+    /// Unknown, disabled, or a wrong secret: nobody is told which.
+    Invalid,
+    /// Too many have failed.
+    Limited { retry_after: Duration },
+    /// Nobody can tell.
+    Failed(Error),
+}
+
+impl From<Error> for ClientFailure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Client {
+    fn of(stored: StoredClient) -> Result<Self, Error> {
+        Ok(Self { subject: stored.client_id.parse()?, stored })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.stored.client_id
+    }
+
+    /// Its id, as whom its own tokens speak for.
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.stored.name
+    }
+
+    /// What it may do here.
+    pub(crate) fn scope(&self) -> &Scopes {
+        &self.stored.scope
+    }
+
+    /// The scopes it may put into tokens of others.
+    pub(crate) fn grant_scope(&self) -> &Scopes {
+        &self.stored.grant_scope
+    }
+
+    /// The audiences that it is limited to where it asks about tokens.
+    pub(crate) fn serves(&self) -> Option<&[String]> {
+        self.stored.serves.as_deref()
+    }
+
+    pub(crate) fn is_first_party(&self) -> bool {
+        self.stored.first_party
+    }
+
+    /// Whether it may call at all.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.stored.disabled
+    }
+
+    fn knows(&self, secret: &str, now: i64) -> bool {
+        let digest = sha256(secret.as_bytes());
+        let old = self.stored.old_secret.filter(|(_, until)| now < *until);
+        // Both are compared, whichever it is.
+        let is_current = is_same(&digest, &self.stored.secret_digest);
+        let is_old = old.is_some_and(|(old, _)| is_same(&digest, &old));
+        is_current | is_old
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// As operators see it, without its secrets.
+impl Serialize for Client {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let at = |seconds| rfc3339(DateTime::from_timestamp(seconds, 0).unwrap_or_default());
+        let stored = &self.stored;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("client_id", &stored.client_id)?;
+        map.serialize_entry("name", &stored.name)?;
+        map.serialize_entry("scope", &stored.scope)?;
+        map.serialize_entry("grant_scope", &stored.grant_scope)?;
+        map.serialize_entry("audience", &stored.audience)?;
+        map.serialize_entry("serves", &stored.serves)?;
+        map.serialize_entry("first_party", &stored.first_party)?;
+        map.serialize_entry("disabled", &stored.disabled)?;
+        map.serialize_entry("created_at", &at(stored.created_at))?;
+        map.serialize_entry("secret_changed_at", &at(stored.secret_changed_at))?;
+        map.serialize_entry("old_secret_until", &stored.old_secret.map(|(_, until)| at(until)))?;
+        map.end()
+    }
+}
+
+impl Clients {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        Self { registry: registry.clone(), remembered: Arc::default() }
+    }
+
+    /// The client with this id and secret. One that was seen before is known from memory under a lease; failures are
+    /// limited by address, and a right secret is never refused for the failures of others.
+    pub(crate) async fn authenticate(
+        &self,
+        id: &str,
+        secret: &str,
+        ip: Option<IpAddr>,
+    ) -> Result<Arc<Client>, ClientFailure> {
+        let now = self.registry.clock().now_seconds();
+        if let Some(client) = self.recall(id)
+            && client.is_live()
+            && client.knows(secret, now)
+        {
+            return Ok(client);
+        }
+        let counter = ip.and_then(|ip| Counter::client(ip, &self.registry.settings().login));
+        self.check_limit(counter.as_ref()).await?;
+        match self.get(id).await? {
+            Some(client) if client.is_live() && client.knows(secret, now) => Ok(client),
+            _ => {
+                if let Some(counter) = counter {
+                    let now_ms = self.registry.now().timestamp_millis();
+                    self.registry.store()?.login_failed(&[counter.step()], now_ms).await?;
+                }
+                Err(ClientFailure::Invalid)
+            }
+        }
+    }
+
+    /// The client that a checked access token is of: one that it got for itself with `client_credentials`, which alone
+    /// speaks for the client that it was issued to.
+    pub(crate) async fn of_token(&self, token: &Checked) -> Result<Arc<Client>, ClientFailure> {
+        let claims = token.claims();
+        if claims.sub.as_str() != claims.client_id || token.is_imported() {
+            return Err(ClientFailure::Invalid);
+        }
+        match self.get(&claims.client_id).await? {
+            Some(client) if client.is_live() => Ok(client),
+            _ => Err(ClientFailure::Invalid),
+        }
+    }
+
+    /// Whether a refresh token may be used by whoever holds it: no client asked for it, or one of the first party.
+    pub(crate) async fn may_refresh_without_secret(&self, token: &Checked) -> Result<bool, Error> {
+        let id = &token.claims().client_id;
+        if id == OWN_CLIENT {
+            return Ok(true);
+        }
+        Ok(match self.get(id).await? {
+            Some(client) => client.is_live() && client.is_first_party(),
+            // One from before the registry was adopted names whatever it was issued to then.
+            None => token.is_imported(),
+        })
+    }
+
+    /// The client with this id, from memory where that can be relied on.
+    pub(crate) async fn get(&self, id: &str) -> Result<Option<Arc<Client>>, Error> {
+        if let Some(client) = self.recall(id) {
+            return Ok(Some(client));
+        }
+        let reading = self.registry.begin_reading();
+        let Some(stored) = self.registry.store()?.client(id).await? else { return Ok(None) };
+        let client = Arc::new(Client::of(stored)?);
+        if let Some(reading) = reading {
+            let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
+            if remembered.len() >= REMEMBERED_MAX {
+                remembered.clear();
+            }
+            remembered.insert(id.to_owned(), Remembered { client: client.clone(), reading });
+        }
+        Ok(Some(client))
+    }
+
+    fn recall(&self, id: &str) -> Option<Arc<Client>> {
+        let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
+        let Remembered { client, reading } = remembered.get(id)?;
+        self.registry.vouches_for(&client.subject, *reading).then(|| client.clone())
+    }
+
+    async fn check_limit(&self, counter: Option<&Counter>) -> Result<(), ClientFailure> {
+        let Some(counter) = counter else { return Ok(()) };
+        let arrivals = self.registry.store()?.login_arrivals(std::slice::from_ref(&counter.name)).await?;
+        let now_ms = self.registry.now().timestamp_millis();
+        match arrivals.first().and_then(|arrival| counter.wait(*arrival, now_ms)) {
+            Some(retry_after) => Err(ClientFailure::Limited { retry_after }),
+            None => Ok(()),
+        }
+    }
+
+    /// By its id or its name.
+    ///
+    /// # Errors
+    ///
+    /// `Kind::NotFound` where there is none.
+    pub(crate) async fn find(&self, id_or_name: &str) -> Result<Client, Error> {
+        let stored = self.registry.store()?.find_client(id_or_name).await?;
+        Client::of(stored.ok_or_else(client_not_found)?)
+    }
+
+    /// By name, from after `after` on.
+    pub(crate) async fn list(&self, after: Option<&str>, limit: u16) -> Result<Vec<Client>, Error> {
+        let stored = self.registry.store()?.clients(after, limit).await?;
+        stored.into_iter().map(Client::of).collect()
+    }
+
+    /// Adds a client, and gives its secret, of which a digest alone is kept.
+    ///
+    /// # Errors
+    ///
+    /// `Kind::Conflict` where there is one of that name, `Kind::Invalid` for what it may not have.
+    pub(crate) async fn add(&self, new: NewClient, act: &Act) -> Result<(Client, String), Error> {
+        let change = ClientChange {
+            name: Some(new.name.clone()),
+            grant_scope: Some(new.grant_scope.clone()),
+            audience: Some(new.audience.clone()),
+            serves: Some(new.serves.clone()),
+            ..ClientChange::default()
+        };
+        check(&change)?;
+        let secret = random_secret()?;
+        let now = self.registry.clock().now_seconds();
+        let stored = StoredClient {
+            // 122 random bits of the operating system.
+            client_id: uuid::Uuid::new_v4().to_string(),
+            name: new.name,
+            scope: new.scope,
+            grant_scope: new.grant_scope,
+            audience: new.audience,
+            serves: new.serves,
+            first_party: new.first_party,
+            disabled: false,
+            secret_digest: sha256(secret.as_bytes()),
+            old_secret: None,
+            created_at: now,
+            secret_changed_at: now,
+        };
+        if !self.registry.store()?.add_client(&stored, act, now).await? {
+            return Err(name_taken());
+        }
+        Ok((Client::of(stored)?, secret))
+    }
+
+    /// Changes a client. Disabling it, or taking a scope away, ends its own tokens.
+    pub(crate) async fn set(&self, client: &Client, change: ClientChange, act: &Act) -> Result<Client, Error> {
+        check(&change)?;
+        let now = self.registry.clock().now_seconds();
+        let done = self.registry.store()?.set_client(client.id(), &change, act, now).await?;
+        if done.mark.is_none() {
+            return Err(match done.outcome {
+                ClientChanged::NameTaken => name_taken(),
+                _ => client_not_found(),
+            });
+        }
+        match self.in_force(done, client).await? {
+            ClientChanged::Done(stored) => Client::of(*stored),
+            ClientChanged::NotFound | ClientChanged::NameTaken => Err(client_not_found()),
+        }
+    }
+
+    /// Gives a client another secret, beside which the one before is good for `overlap`.
+    pub(crate) async fn rotate_secret(&self, client: &Client, overlap: Duration, act: &Act) -> Result<String, Error> {
+        let secret = random_secret()?;
+        let now = self.registry.clock().now_seconds();
+        let overlap = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
+        let old_until = (overlap > 0).then(|| now.saturating_add(overlap));
+        let digest = sha256(secret.as_bytes());
+        let store = self.registry.store()?;
+        let done = store.rotate_client_secret(client.id(), &digest, old_until, act, now).await?;
+        if !done.outcome {
+            return Err(client_not_found());
+        }
+        self.in_force(done, client).await?;
+        Ok(secret)
+    }
+
+    /// Removes a client and ends its own tokens.
+    pub(crate) async fn delete(&self, client: &Client, act: &Act) -> Result<(), Error> {
+        let now = self.registry.clock().now_seconds();
+        let done = self.registry.store()?.delete_client(client.id(), act, now).await?;
+        if !done.outcome {
+            return Err(client_not_found());
+        }
+        self.in_force(done, client).await.map(drop)
+    }
+
+    async fn in_force<T>(&self, done: Done<T>, client: &Client) -> Result<T, Error> {
+        self.registry.in_force(done, &[Target::Subject(client.subject.clone())]).await
+    }
+}
+
+/// What a client may be called, and hold.
+fn check(change: &ClientChange) -> Result<(), Error> {
+    if let Some(name) = &change.name
+        && (name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control))
+    {
+        return Err(Error::invalid("name", "name must have 1 to 100 characters, none of them a control character"));
+    }
+    if let Some(scopes) = &change.grant_scope
+        && scopes.iter().any(|scope| OWN_SCOPES.iter().any(|own| scope.starts_with(own)))
+    {
+        return Err(Error::invalid(
+            "grant-scope",
+            "no client may put a scope registry:* or tokens:* into tokens of others",
+        ));
+    }
+    for audiences in [change.audience.as_ref(), change.serves.as_ref().and_then(Option::as_ref)].into_iter().flatten() {
+        checked_audiences(audiences)?;
+    }
+    Ok(())
+}
+
+fn client_not_found() -> Error {
+    Error::new(Kind::NotFound, "Client not found")
+}
+
+fn name_taken() -> Error {
+    Error::new(Kind::Conflict, "There is a client of that name already")
+}

@@ -1,0 +1,234 @@
+//! Which client calls: by HTTP Basic, by form fields, or by an access token of its own.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rocket::data::{self, Data, FromData};
+use rocket::http::{RawStr, Status};
+use rocket::outcome::Outcome;
+use rocket::request::{self, FromRequest};
+use rocket::{Request, State};
+
+use super::body;
+use super::error::ApiError;
+use crate::clients::{Client, ClientFailure, Clients};
+use crate::registry::{Checked, Expect, Registry};
+use crate::token::{Denial, Scopes};
+
+/// A client that showed who it is.
+pub(super) struct ClientCaller {
+    client: Arc<Client>,
+    /// The access token that it showed itself with.
+    token: Option<Checked>,
+}
+
+/// The fields of a form, with the client that sent it.
+pub(super) struct ClientForm {
+    pub(super) caller: ClientCaller,
+    pub(super) fields: Fields,
+}
+
+/// The fields of a form; one that is empty counts as not there (RFC 6749 §3.2).
+pub(super) struct Fields(Vec<(String, String)>);
+
+/// What came in the `Authorization` header.
+enum Presented<'r> {
+    Nothing,
+    Basic { id: String, secret: String },
+    Bearer(&'r str),
+}
+
+impl ClientCaller {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether it showed itself with an access token, instead of its secret.
+    pub(super) fn is_by_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Refuses a client that may not do this, or whose token may not.
+    pub(super) fn require(&self, scope: &str) -> Result<(), ApiError> {
+        let is_granted = self.token.as_ref().is_none_or(|token| token.scopes().contains(scope));
+        if is_granted && self.client.scope().contains(scope) {
+            return Ok(());
+        }
+        let missing: Scopes = scope.parse()?;
+        Err(Denial::InsufficientScope { missing }.into())
+    }
+
+    /// The audiences that it is limited to; `None` where it is not.
+    pub(super) fn serves(&self) -> Option<&[String]> {
+        self.client.serves()
+    }
+
+    async fn by_secret(request: &Request<'_>, id: &str, secret: &str) -> Result<Self, ApiError> {
+        let (_, clients) = managed(request).await?;
+        let client = clients.authenticate(id, secret, request.client_ip()).await?;
+        Ok(Self { client, token: None })
+    }
+
+    async fn by_token(request: &Request<'_>, token: &str) -> Result<Self, ApiError> {
+        let (registry, clients) = managed(request).await?;
+        let checked = registry.check(token, Expect::access()).await?;
+        let client = match clients.of_token(&checked).await {
+            // A good token, and nobody's who may call here.
+            Err(ClientFailure::Invalid) => return Err(Denial::Invalid.into()),
+            client => client?,
+        };
+        Ok(Self { client, token: Some(checked) })
+    }
+
+    async fn from_header(request: &Request<'_>) -> Result<Self, ApiError> {
+        match Presented::read(request)? {
+            Presented::Nothing => Err(ApiError::invalid_client()),
+            Presented::Basic { id, secret } => Self::by_secret(request, &id, &secret).await,
+            Presented::Bearer(token) => Self::by_token(request, token).await,
+        }
+    }
+
+    /// Where a form carries a secret, nothing else may show who calls.
+    async fn from_form(request: &Request<'_>, fields: &Fields) -> Result<Self, ApiError> {
+        let presented = Presented::read(request)?;
+        match (presented, fields.get("client_id"), fields.get("client_secret")) {
+            (Presented::Nothing, Some(id), Some(secret)) => Self::by_secret(request, id, secret).await,
+            (Presented::Nothing, _, _) => Err(ApiError::invalid_client()),
+            (_, _, Some(_)) => Err(two_methods()),
+            (Presented::Basic { id, .. }, Some(named), None) if id != named => Err(two_methods()),
+            (Presented::Basic { id, secret }, _, None) => Self::by_secret(request, &id, &secret).await,
+            (Presented::Bearer(token), named, None) => {
+                let caller = Self::by_token(request, token).await?;
+                match named {
+                    Some(named) if named != caller.client.id() => Err(two_methods()),
+                    _ => Ok(caller),
+                }
+            }
+        }
+    }
+}
+
+async fn managed(request: &Request<'_>) -> Result<(Registry, Clients), ApiError> {
+    let registry = request.guard::<&State<Registry>>().await.succeeded();
+    let clients = request.guard::<&State<Clients>>().await.succeeded();
+    let (Some(registry), Some(clients)) = (registry, clients) else { return Err(Denial::Unavailable.into()) };
+    Ok((Registry::clone(registry), Clients::clone(clients)))
+}
+
+fn two_methods() -> ApiError {
+    ApiError::invalid(Status::BadRequest, "The request shows in more than one way which client sends it")
+}
+
+impl<'r> Presented<'r> {
+    fn read(request: &'r Request<'_>) -> Result<Self, ApiError> {
+        let mut headers = request.headers().get("Authorization");
+        let Some(header) = headers.next() else { return Ok(Self::Nothing) };
+        if headers.next().is_some() {
+            return Err(Denial::Ambiguous.into());
+        }
+        let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        let rest = rest.trim_start();
+        if scheme.eq_ignore_ascii_case("Bearer") && !rest.is_empty() {
+            Ok(Self::Bearer(rest))
+        } else if scheme.eq_ignore_ascii_case("Basic") {
+            // What can't be read is a client that nobody knows.
+            basic(rest).ok_or_else(ApiError::invalid_client)
+        } else {
+            Ok(Self::Nothing)
+        }
+    }
+}
+
+/// RFC 7617, both parts form-encoded (RFC 6749 §2.3.1).
+fn basic(credentials: &str) -> Option<Presented<'_>> {
+    let bytes = STANDARD.decode(credentials).ok()?;
+    let text = std::str::from_utf8(&bytes).ok()?;
+    let (id, secret) = text.split_once(':')?;
+    let decode = |part: &str| RawStr::new(part).url_decode().ok().map(|part| part.into_owned());
+    Some(Presented::Basic { id: decode(id)?, secret: decode(secret)? })
+}
+
+impl Fields {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(field, value)| field == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+
+    /// The field, which must be there.
+    pub(super) fn require(&self, name: &str) -> Result<&str, ApiError> {
+        self.get(name).ok_or_else(|| ApiError::invalid(Status::BadRequest, format!("{name} is missing")))
+    }
+
+    async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Self, ApiError> {
+        if !request.content_type().is_some_and(|kind| kind.is_form()) {
+            let msg = "The content type must be application/x-www-form-urlencoded";
+            return Err(ApiError::invalid(Status::BadRequest, msg));
+        }
+        let bytes = body::read(request, data).await?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| unreadable())?;
+        let mut fields: Vec<(String, String)> = Vec::new();
+        for field in text.split('&').filter(|field| !field.is_empty()) {
+            let (name, value) = field.split_once('=').unwrap_or((field, ""));
+            let decode = |part: &str| RawStr::new(part).url_decode().map(|part| part.into_owned());
+            let (name, value) = (decode(name).map_err(|_| unreadable())?, decode(value).map_err(|_| unreadable())?);
+            // RFC 6749 §3.2.
+            if fields.iter().any(|(other, _)| *other == name) {
+                return Err(ApiError::invalid(Status::BadRequest, "A field stands twice"));
+            }
+            fields.push((name, value));
+        }
+        Ok(Self(fields))
+    }
+}
+
+fn unreadable() -> ApiError {
+    ApiError::invalid(Status::BadRequest, "The form can't be read")
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for ClientCaller {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
+        match Self::from_header(request).await {
+            Ok(caller) => Outcome::Success(caller),
+            Err(error) => Outcome::Error((error.keep(request), ())),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromData<'r> for ClientForm {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
+        let read = async {
+            let fields = Fields::read(request, data).await?;
+            Ok(Self { caller: ClientCaller::from_form(request, &fields).await?, fields })
+        };
+        match read.await {
+            Ok(form) => Outcome::Success(form),
+            Err(error) => Outcome::Error((ApiError::keep(error, request), ())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_credentials_are_form_decoded() {
+        let read = |credentials| match basic(credentials) {
+            Some(Presented::Basic { id, secret }) => Some((id, secret)),
+            _ => None,
+        };
+        // a%3Ab:c+d%25
+        assert_eq!(read("YSUzQWI6YytkJTI1"), Some(("a:b".to_owned(), "c d%".to_owned())));
+        // a:b:c
+        assert_eq!(read("YTpiOmM="), Some(("a".to_owned(), "b:c".to_owned())));
+        for bad in ["", "!!!!", "YQ==", "/////w=="] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Asking about a token (RFC 7662).
+
+use rocket::serde::json::Json;
+use rocket::{Route, State, post, routes};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use super::client::{ClientCaller, ClientForm};
+use super::error::ApiError;
+use super::openapi::OAuthErrorBody;
+use crate::registry::{Checked, Expect, Registry};
+use crate::token::{AudienceRule, Claims, Denial, TokenType};
+
+/// What a client needs for it.
+pub(super) const SCOPE: &str = "tokens:introspect";
+
+/// The routes of this topic.
+pub(super) fn routes() -> Vec<Route> {
+    routes![introspect]
+}
+
+/// The documentation of these routes.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(introspect))]
+pub(super) struct Api;
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document alone reads it")]
+struct IntrospectForm {
+    token: String,
+    /// Not needed: a token says itself what it is.
+    token_type_hint: Option<String>,
+    /// Where neither by HTTP Basic nor by a token of the client's own.
+    client_id: Option<String>,
+    client_secret: Option<String>,
+}
+
+/// What is said of a token that is live, with its additional claims; of any other `{"active": false}`.
+#[derive(ToSchema)]
+#[schema(as = Introspection)]
+#[expect(dead_code, reason = "the document alone reads it")]
+struct IntrospectionBody {
+    active: bool,
+    #[schema(required = false)]
+    scope: Option<String>,
+    #[schema(required = false)]
+    client_id: String,
+    /// Not there for a token that a client got for itself.
+    #[schema(required = false)]
+    username: String,
+    /// `Bearer`; of a refresh token `N_A` (RFC 8693 §2.2.1), since it opens nothing.
+    #[schema(required = false)]
+    token_type: String,
+    #[schema(required = false)]
+    exp: i64,
+    #[schema(required = false)]
+    iat: i64,
+    #[schema(required = false)]
+    nbf: i64,
+    #[schema(required = false)]
+    sub: String,
+    /// A text, or a list where there are several.
+    #[schema(required = false, value_type = Object)]
+    aud: serde_json::Value,
+    #[schema(required = false)]
+    iss: String,
+    #[schema(required = false)]
+    jti: uuid::Uuid,
+    /// `access` or `refresh`.
+    #[schema(required = false)]
+    r#type: String,
+    /// Of an access token.
+    #[schema(required = false)]
+    fresh: bool,
+    #[schema(required = false)]
+    sid: uuid::Uuid,
+}
+
+/// What is said of a token.
+pub(super) struct Introspection(Option<Checked>);
+
+impl Serialize for Introspection {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("active", &self.0.is_some())?;
+        let Some(checked) = &self.0 else { return map.end() };
+        let claims = checked.claims();
+        if !claims.scope.is_empty() {
+            map.serialize_entry("scope", &claims.scope)?;
+        }
+        map.serialize_entry("client_id", &claims.client_id)?;
+        if claims.sub.as_str() != claims.client_id {
+            map.serialize_entry("username", &claims.sub)?;
+        }
+        map.serialize_entry("token_type", token_type(claims))?;
+        map.serialize_entry("exp", &claims.exp)?;
+        map.serialize_entry("iat", &claims.iat)?;
+        map.serialize_entry("nbf", &claims.nbf)?;
+        map.serialize_entry("sub", &claims.sub)?;
+        match claims.aud.as_slice() {
+            [one] => map.serialize_entry("aud", one)?,
+            many => map.serialize_entry("aud", many)?,
+        }
+        map.serialize_entry("iss", &claims.iss)?;
+        map.serialize_entry("jti", &claims.jti)?;
+        map.serialize_entry("type", claims.token_type.as_str())?;
+        if claims.token_type == TokenType::Access {
+            map.serialize_entry("fresh", &claims.fresh)?;
+        }
+        map.serialize_entry("sid", &claims.sid)?;
+        for (name, value) in &claims.extra {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// RFC 7662 §2.2; whoever takes any active token for an access token is told that a refresh token is none.
+fn token_type(claims: &Claims) -> &'static str {
+    match claims.token_type {
+        TokenType::Access => "Bearer",
+        TokenType::Refresh => "N_A",
+    }
+}
+
+/// Says whether a token is live, and what it may do. Answered from memory wherever a check would be.
+#[utoipa::path(tag = "OAuth", request_body(content = IntrospectForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+    (status = 200, description = "What there is to say", body = IntrospectionBody),
+    (status = 400, description = "`invalid_request`", body = OAuthErrorBody),
+    (status = 401, description = "`invalid_client`, or `invalid_token` for that of the client", body = OAuthErrorBody),
+    (status = 403, description = "`insufficient_scope`: the client lacks `tokens:introspect`", body = OAuthErrorBody),
+    (status = 429, description = "`rate_limited`: too many wrong secrets", body = OAuthErrorBody),
+    (status = 503, description = "`registry_unavailable`", body = OAuthErrorBody),
+), security(("client" = []), ("bearer" = [])))]
+#[post("/oauth/introspect", data = "<form>")]
+async fn introspect(form: ClientForm, registry: &State<Registry>) -> Result<Json<Introspection>, ApiError> {
+    let ClientForm { caller, fields } = form;
+    caller.require(SCOPE)?;
+    let token = fields.require("token")?;
+    let checked = match registry.check(token, Expect::either().audience(AudienceRule::Any)).await {
+        Ok(checked) => Some(checked).filter(|checked| is_shown(&caller, checked.claims())),
+        Err(Denial::Unavailable) => return Err(Denial::Unavailable.into()),
+        Err(_) => None,
+    };
+    Ok(Json(Introspection(checked)))
+}
+
+/// A client that is limited to audiences learns of tokens for these, and of its own.
+fn is_shown(caller: &ClientCaller, claims: &Claims) -> bool {
+    let serves = caller.serves();
+    serves.is_none_or(|serves| claims.aud.iter().any(|aud| serves.contains(aud)))
+        || claims.client_id == caller.client().id()
+}

@@ -1,0 +1,101 @@
+//! Issuing once, however often it is asked for: the first time notes the ids of the tokens, and every further time finds
+//! the records that have them, and signs these again. So no token is ever kept.
+
+use super::issue::Drafted;
+use super::{Grant, Issued, IssuedToken, Registry};
+use crate::error::Error;
+use crate::store::{Inserted, Repeat, Sha256};
+use crate::token::{Claims, Jti, Sid};
+
+/// How long the same is given again.
+const KEPT_SECONDS: i64 = 24 * 60 * 60;
+
+/// What is asked for once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Once<'a> {
+    /// Who asks.
+    pub(crate) client_id: &'a str,
+    /// The caller's own name for it.
+    pub(crate) key: &'a str,
+    /// Of all that is asked for.
+    pub(crate) body_digest: Sha256,
+}
+
+/// What asking once came to.
+#[derive(Debug)]
+pub(crate) enum Repeated {
+    /// The tokens, of the first time or again.
+    Issued(Box<Issued>),
+    /// The key was used for something else.
+    OtherBody,
+    /// What was issued the first time has been revoked.
+    Revoked,
+}
+
+impl Registry {
+    /// [Issues](Self::issue) tokens the first time that a client asks under this key; the same ones again later.
+    pub(crate) async fn issue_once(&self, grant: Grant, once: Once<'_>) -> Result<Repeated, Error> {
+        let (now, asked_at) = (self.now(), self.seconds());
+        let asked = Repeat {
+            body_digest: once.body_digest,
+            sid: Sid::new(now),
+            access: Jti::new(now),
+            refresh: Jti::new(now),
+            asked_at,
+            expires_at: asked_at + KEPT_SECONDS,
+        };
+        let mut drafted = self.draft(grant)?;
+        let kept = self.store()?.repeat(once.client_id, once.key, &asked).await?;
+        if kept.body_digest != once.body_digest {
+            return Ok(Repeated::OtherBody);
+        }
+        drafted.become_that_of(&kept);
+        // Who comes first may die before the tokens are there, or be slow: whoever asks again then does it instead.
+        if kept.access != asked.access
+            && let Some(repeated) = self.issued_before(&drafted).await?
+        {
+            return Ok(repeated);
+        }
+        let (issued, insert) = self.signed(drafted.clone())?;
+        // By itself: an id that is there already would fail the others of a batch.
+        match self.store()?.insert(std::slice::from_ref(&insert)).await?.first() {
+            Some(Inserted::Stored) => {
+                self.inner.metrics.issued(issued.access_claims(), issued.refresh_token().is_some());
+                Ok(Repeated::Issued(Box::new(issued)))
+            }
+            Some(Inserted::Duplicate) => {
+                let before = self.issued_before(&drafted).await?;
+                before.ok_or_else(|| Error::internal("a token's id is taken by another"))
+            }
+            _ => Err(super::issue::superseded()),
+        }
+    }
+
+    /// What was issued for this draft before, if anything was.
+    async fn issued_before(&self, drafted: &Drafted) -> Result<Option<Repeated>, Error> {
+        let mut tokens = Vec::with_capacity(2);
+        let mut is_there = false;
+        for claims in drafted.claims() {
+            let record = match self.store()?.record(claims.jti).await? {
+                Some(record) if record.revocation.is_some() => return Ok(Some(Repeated::Revoked)),
+                record => record,
+            };
+            is_there |= record.is_some();
+            // One without a record of its own says the same again: it was asked for at the same time.
+            let claims = match record {
+                Some(record) => Claims::from_members(record.token)
+                    .map_err(|_| Error::internal("the claims of a record can't be read"))?,
+                None => claims.clone(),
+            };
+            let signed = self.inner.keys.sign(claims.token_type, &claims.to_members())?;
+            tokens.push(IssuedToken { token: signed.token, claims });
+        }
+        if !is_there {
+            return Ok(None);
+        }
+        let mut tokens = tokens.into_iter();
+        let access = tokens.next().ok_or_else(|| Error::internal("a draft has no access token"))?;
+        let issued = Issued { access, refresh: tokens.next(), cookies: drafted.cookies };
+        Ok(Some(Repeated::Issued(Box::new(issued))))
+    }
+}

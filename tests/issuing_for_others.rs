@@ -1,0 +1,189 @@
+//! `POST /tokens`: an application that authenticates its own users gets them tokens.
+
+use crate::support::forge::{claims_of, jti_of};
+use crate::support::{ADMIN, Answer, ClientSecret, ISSUER, Pair, Server, Value, json, on_both};
+
+const GRANTS: [&str; 6] =
+    ["--scope", "tokens:issue", "--grant-scope", "notes:read notes:write", "--audience", "https://api.example"];
+
+async fn ask(server: &Server, client: &ClientSecret, body: Value) -> Answer {
+    server.post("/tokens").basic(client).json(&body).send().await
+}
+
+async fn ask_once(server: &Server, client: &ClientSecret, key: &str, body: &Value) -> Answer {
+    server.post("/tokens").basic(client).header("Idempotency-Key", key).json(body).send().await
+}
+
+on_both! {
+    async fn an_application_gets_tokens_for_its_users(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        let body = json!({
+            "subject": "alice", "scope": "notes:write notes:read", "audience": ["https://api.example", ISSUER], "fresh": true,
+            "access_expires_in": 60, "refresh_expires_in": 3600, "label": "Alice's phone", "claims": { "tenant": { "id": 7 } },
+        });
+        let answer = ask(&server, &client, body).await;
+        let body = answer.ok(201);
+        assert_eq!(
+            (&body["token_type"], &body["expires_in"], &body["scope"]),
+            (&json!("Bearer"), &json!(60), &json!("notes:read notes:write"))
+        );
+        let pair = Pair::of(&body);
+        let (access, refresh) = (claims_of(&pair.access), claims_of(&pair.refresh));
+        assert_eq!(
+            (&access["sub"], &access["client_id"], &access["aud"], &access["fresh"], &access["tenant"]),
+            (&json!("alice"), &json!(client.id), &json!(["https://api.example", ISSUER]), &json!(true), &json!({ "id": 7 }))
+        );
+        assert_eq!((&refresh["client_id"], &refresh["aud"]), (&json!(client.id), &json!(ISSUER)));
+        assert_eq!(refresh["exp"].as_i64().unwrap() - refresh["iat"].as_i64().unwrap(), 3600);
+        server.accepts(&pair.access).await;
+        let records = server.get("/auth/tokens").bearer(&pair.access).send().await.ok(200);
+        assert_eq!((&records[0]["client"], &records[0]["label"]), (&json!("shop"), &json!("Alice's phone")));
+        let sessions = server.get("/auth/sessions").bearer(&pair.access).send().await.ok(200);
+        assert_eq!(sessions[0]["client"], "shop");
+        assert!(answer.header_values("Set-Cookie").is_empty());
+
+        let least = ask(&server, &client, json!({ "subject": "alice", "refresh": false })).await.ok(201);
+        let claims = claims_of(least["access_token"].as_str().unwrap());
+        assert_eq!((&least["refresh_token"], &least["scope"]), (&json!(null), &json!(null)));
+        assert_eq!((&claims["aud"], &claims["fresh"]), (&json!(ISSUER), &json!(false)));
+        // By a token of the client's own just as well.
+        let token = server.client_token(&client).await;
+        server.post("/tokens").bearer(&token).json(&json!({ "subject": "bob" })).send().await.ok(201);
+    }
+
+    async fn what_a_client_may_not_give_is_refused(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        let answer = ask(&server, &client, json!({ "subject": "alice", "scope": "notes:read notes:delete" })).await;
+        assert_eq!(answer.error(403, "insufficient_scope"), "The token lacks the scope notes:delete");
+        ask(&server, &client, json!({ "subject": "alice", "scope": "registry:admin" })).await.error(403, "insufficient_scope");
+        let answer = ask(&server, &client, json!({ "subject": "alice", "audience": "https://other.example" })).await;
+        assert_eq!((answer.status, &answer.body_json()["error"]), (403, &json!("insufficient_scope")));
+        let other = server.add_client("other", &[]);
+        for subject in [ADMIN, &client.id, &other.id] {
+            ask(&server, &client, json!({ "subject": subject })).await.error(403, "subject_reserved");
+        }
+        ask(&server, &other, json!({ "subject": "alice" })).await.error(403, "insufficient_scope");
+        let admin = server.login().await;
+        let call = server.post("/tokens").bearer(&admin.access).json(&json!({ "subject": "alice" }));
+        call.send().await.error(401, "token_invalid");
+        server.post("/tokens").json(&json!({ "subject": "alice" })).send().await.error(401, "invalid_client");
+    }
+
+    async fn every_member_is_validated_and_named(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        for (name, body) in [
+            ("subject", json!({})),
+            ("subject", json!({ "subject": "" })),
+            ("subject", json!({ "subject": "a\nb" })),
+            ("scope", json!({ "subject": "alice", "scope": ["a"] })),
+            ("scope", json!({ "subject": "alice", "scope": "a\"b" })),
+            ("audience", json!({ "subject": "alice", "audience": 1 })),
+            ("audience", json!({ "subject": "alice", "audience": [1] })),
+            ("fresh", json!({ "subject": "alice", "fresh": "yes" })),
+            ("refresh", json!({ "subject": "alice", "refresh": 1 })),
+            ("access_expires_in", json!({ "subject": "alice", "access_expires_in": 0 })),
+            ("access_expires_in", json!({ "subject": "alice", "access_expires_in": -1 })),
+            ("access_expires_in", json!({ "subject": "alice", "access_expires_in": 86_401 })),
+            ("refresh_expires_in", json!({ "subject": "alice", "refresh_expires_in": 90 * 86_400 + 1 })),
+            ("refresh_expires_in", json!({ "subject": "alice", "refresh_expires_in": 1.5 })),
+            ("label", json!({ "subject": "alice", "label": "" })),
+            ("label", json!({ "subject": "alice", "label": "x".repeat(101) })),
+            ("claims", json!({ "subject": "alice", "claims": [] })),
+            ("claims", json!({ "subject": "alice", "claims": { "big": "x".repeat(3_000) } })),
+        ] {
+            let msg = ask(&server, &client, body.clone()).await.error(422, "invalid_request");
+            assert!(msg.contains(name), "{body}: {msg}");
+        }
+        for reserved in ["iss", "sub", "jti", "client_id", "type", "csrf", "active", "username", "acr"] {
+            let msg = ask(&server, &client, json!({ "subject": "alice", "claims": { reserved: "x" } })).await;
+            let msg = msg.error(422, "invalid_request");
+            assert!(msg.contains("claims") && msg.contains(reserved), "{msg}");
+        }
+        server.post("/tokens").basic(&client).json_bytes("{").send().await.error(400, "invalid_request");
+        server.post("/tokens").basic(&client).body("text/plain", "{}").send().await.error(415, "invalid_request");
+    }
+
+    async fn a_key_makes_a_retry_return_the_first_answer(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        let other = server.add_client("other", &GRANTS);
+        let body = json!({ "subject": "alice", "scope": "notes:read", "claims": { "n": 1 } });
+        let first = ask_once(&server, &client, "order-1", &body).await.ok(201);
+        server.advance(7);
+        let again = ask_once(&server, &client, "order-1", &body).await.ok(201);
+        assert_eq!(first, again);
+        server.accepts(again["access_token"].as_str().unwrap()).await;
+        assert_eq!(server.count("select count(*) from cf_tokens where subject = 'alice'").await, 2);
+        assert_eq!(server.count("select count(*) from cf_sessions where subject = 'alice'").await, 1);
+
+        // Another key, another client: another answer. Another body under the same key: none.
+        assert_ne!(ask_once(&server, &client, "order-2", &body).await.ok(201), first);
+        assert_ne!(ask_once(&server, &other, "order-1", &body).await.ok(201), first);
+        let another = json!({ "subject": "alice", "scope": "notes:write" });
+        let msg = ask_once(&server, &client, "order-1", &another).await.error(422, "invalid_request");
+        assert!(msg.contains("Idempotency-Key"), "{msg}");
+        for bad in ["", " ", "a b", &"x".repeat(256)] {
+            let answer = ask_once(&server, &client, bad, &body).await;
+            assert!(answer.error(422, "invalid_request").contains("Idempotency-Key"));
+        }
+
+        let admin = server.login().await;
+        let path = format!("/admin/tokens/revoke/{}", jti_of(first["access_token"].as_str().unwrap()));
+        server.put(&path).bearer(&admin.access).send().await.says("Token successfully revoked");
+        ask_once(&server, &client, "order-1", &body).await.error(409, "result_revoked");
+        // After a day the key is free again.
+        server.advance(24 * 60 * 60);
+        let fresh = ask_once(&server, &client, "order-1", &body).await.ok(201);
+        server.accepts(fresh["access_token"].as_str().unwrap()).await;
+    }
+
+    async fn retries_at_once_get_one_answer(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        let body = json!({ "subject": "alice" });
+        let mut asked = Vec::new();
+        for _ in 0..16 {
+            let call = server.post("/tokens").basic(&client).header("Idempotency-Key", "k").json(&body);
+            asked.push(tokio::spawn(call.send()));
+            // Others issue beside it, and share nothing with it.
+            let call = server.post("/tokens").basic(&client).json(&json!({ "subject": "bob" }));
+            tokio::spawn(async move { call.send().await.ok(201) }).await.unwrap();
+        }
+        let mut answers = Vec::new();
+        for answer in asked {
+            answers.push(answer.await.unwrap().ok(201));
+        }
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+        server.accepts(answers[0]["access_token"].as_str().unwrap()).await;
+        assert_eq!(server.count("select count(*) from cf_tokens where subject = 'alice'").await, 2);
+    }
+
+    async fn a_name_that_becomes_a_users_takes_the_tokens_with_it(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        let pair = Pair::of(&ask(&server, &client, json!({ "subject": "carol" })).await.ok(201));
+        server.accepts(&pair.access).await;
+        server.add_user("carol", "a password of carol's", &[]);
+        server.refuses(&pair.access, "token_revoked").await;
+        ask(&server, &client, json!({ "subject": "carol" })).await.error(403, "subject_reserved");
+    }
+
+    async fn only_a_first_partys_tokens_are_refreshed_without_its_secret(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        let pair = Pair::of(&ask(&server, &client, json!({ "subject": "alice" })).await.ok(201));
+        server.post("/refresh").bearer(&pair.refresh).send().await.error(401, "token_invalid");
+        server.command_ok(&["client", "set", "shop", "--first-party", "true"], "");
+        let refreshed = server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
+        let claims = claims_of(refreshed["access_token"].as_str().unwrap());
+        assert_eq!(claims["client_id"], json!(client.id));
+        let pair = Pair::of(&ask(&server, &client, json!({ "subject": "alice" })).await.ok(201));
+        server.command_ok(&["client", "disable", "shop"], "");
+        server.post("/refresh").bearer(&pair.refresh).send().await.error(401, "token_invalid");
+    }
+
+    async fn with_unrecorded_access_tokens_a_retry_says_the_same(database: Database) {
+        let server = Server::start(database, |settings| settings.set("check", "refresh")).await;
+        let client = server.add_client("shop", &GRANTS);
+        let body = json!({ "subject": "alice" });
+        let first = ask_once(&server, &client, "k", &body).await.ok(201);
+        server.advance(7);
+        assert_eq!(ask_once(&server, &client, "k", &body).await.ok(201), first);
+    }
+}
