@@ -3,9 +3,11 @@
 use std::fmt::Display;
 
 use counterfoil::{Grant, Issued, Registry};
+use rocket::form::Form;
+use rocket::http::Status;
 use rocket::response::content::RawJson;
 use rocket::serde::json::Json;
-use rocket::{Build, Rocket, State, get, post, put, routes};
+use rocket::{Build, FromForm, Rocket, State, get, post, put, routes};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
@@ -36,7 +38,9 @@ fn bare(issued: String) -> Rocket<Build> {
         log_level: rocket::config::LogLevel::Off,
         ..rocket::Config::release_default()
     };
-    rocket::custom(config).manage(issued).mount("/", routes![unguarded_protected, bare_issue, bare_revoke])
+    rocket::custom(config)
+        .manage(issued)
+        .mount("/", routes![unguarded_protected, bare_issue, bare_tokens, bare_introspect, bare_revoke])
 }
 
 /// The whole server, and a route beside `GET /protected` that has no guard and answers the same bytes: what differs
@@ -54,10 +58,10 @@ fn issuer() -> Rocket<Build> {
 }
 
 #[get("/up")]
-async fn up(registry: &State<Registry>) -> Result<(), rocket::http::Status> {
+async fn up(registry: &State<Registry>) -> Result<(), Status> {
     match registry.readiness().await {
         counterfoil::Readiness::Ready => Ok(()),
-        _ => Err(rocket::http::Status::ServiceUnavailable),
+        _ => Err(Status::ServiceUnavailable),
     }
 }
 
@@ -98,4 +102,22 @@ async fn bare_issue(issued: &State<String>, asked: Json<Asked>) -> RawJson<&str>
 async fn bare_revoke(jti: &str) -> RawJson<&'static str> {
     std::hint::black_box(jti);
     RawJson(REVOKED)
+}
+
+#[post("/tokens", data = "<asked>")]
+async fn bare_tokens(issued: &State<String>, asked: Json<Asked>) -> (Status, RawJson<&str>) {
+    std::hint::black_box(asked.0.subject);
+    (Status::Created, RawJson(issued.as_str()))
+}
+
+/// A token to be asked about.
+#[derive(FromForm)]
+struct Presented<'r> {
+    token: &'r str,
+}
+
+#[post("/oauth/introspect", data = "<form>")]
+async fn bare_introspect<'r>(told: &'r State<String>, form: Form<Presented<'r>>) -> RawJson<&'r str> {
+    std::hint::black_box(form.token);
+    RawJson(told.as_str())
 }

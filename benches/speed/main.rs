@@ -5,6 +5,7 @@
 //! that other work on the machine meets both alike.
 
 mod apps;
+mod introspect;
 mod issue;
 mod issue_http;
 mod library;
@@ -38,8 +39,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The names of the figures, in their order.
-const FIGURES: [&str; 11] = [
+const FIGURES: [&str; 12] = [
     "protected",
+    "introspect",
     "issue",
     "issue-sqlite",
     "issue-http",
@@ -105,6 +107,7 @@ async fn figures(bench: &Bench, table: &mut Table) -> Vec<&'static str> {
     for figure in FIGURES.into_iter().filter(|figure| bench.options.wants(figure)) {
         let outcome = match figure {
             "protected" => protected::measure(bench, table).await,
+            "introspect" => introspect::measure(bench, table).await,
             "issue" => issue::on_postgres(bench, table).await,
             "issue-sqlite" => issue::on_sqlite(bench, table).await,
             "issue-http" => issue_http::measure(bench, table).await,

@@ -14,7 +14,13 @@ function init(args)
       local method, path, authorization, body = line:match("^([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)$")
       local headers = {}
       if authorization ~= "" then headers["Authorization"] = authorization end
-      if body == "" then body = nil else headers["Content-Type"] = "application/json" end
+      if body == "" then
+         body = nil
+      elseif body:sub(1, 1) == "{" then
+         headers["Content-Type"] = "application/json"
+      else
+         headers["Content-Type"] = "application/x-www-form-urlencoded"
+      end
       requests[#requests + 1] = wrk.format(method, path, headers, body)
    end
 end

@@ -5,6 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::Outcome;
 use crate::process;
 use crate::setup::Setup;
@@ -103,6 +106,19 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A client's id and secret, as HTTP Basic has them, and the value of that header.
+pub(crate) fn add_client(setup: &Setup, options: &[&str]) -> Outcome<String> {
+    let output = Command::new(COUNTERFOIL)
+        .args(["client", "add", "bench", "--json"])
+        .args(options)
+        .envs(setup.environment(0))
+        .stderr(Stdio::inherit())
+        .output()?;
+    let client: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let text = |name: &str| client[name].as_str().ok_or("the client is not added");
+    Ok(format!("Basic {}", STANDARD.encode(format!("{}:{}", text("client_id")?, text("client_secret")?))))
 }
 
 /// Asks once, by hand: a client would take longer to set up than a server that is there takes to answer.
