@@ -10,7 +10,9 @@
 //!
 //! The registry is the file `counterfoil.db`, with the signing key beside it: both are made on the first start.
 
-use counterfoil::{AccessToken, Actor, Device, Error, Filter, Grant, Issued, Jti, Record, Refresh, RefreshToken};
+use counterfoil::{
+    AccessToken, Actor, Device, Error, Filter, Grant, Issued, Jti, Record, Refresh, RefreshRequest, RefreshToken,
+};
 use counterfoil::{Denial, Registry, Scoped};
 use rocket::http::Status;
 use rocket::serde::json::{Json, Value, json};
@@ -40,9 +42,9 @@ async fn login(credentials: Json<Credentials<'_>>, device: Device<'_>, registry:
     Ok(registry.issue(grant).await?)
 }
 
-#[post("/refresh")]
-async fn refresh(token: RefreshToken<'_>, registry: &State<Registry>) -> Answer<Issued> {
-    Ok(registry.refresh(&token, Refresh::new()).await?)
+#[post("/refresh", data = "<request>")]
+async fn refresh(request: RefreshRequest, registry: &State<Registry>) -> Answer<Issued> {
+    Ok(registry.refresh(&request, Refresh::new()).await?)
 }
 
 /// Revokes the access token alone, and `/logout2` the refresh token, as the user may undo from another session.

@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     Final,
     /// The subject's tokens or the session were ended while this was under way, so nothing was issued.
     Superseded,
+    /// The subject has as many sessions as it may have.
+    Full,
     /// The database can't be asked, or can't confirm a change.
     Unavailable,
     /// A change is made, but whether every replica knows can't be told.
@@ -120,6 +122,11 @@ impl Error {
     /// The session or all tokens of the subject were ended while the call was under way, so nothing was issued.
     pub fn is_superseded(&self) -> bool {
         self.0.kind == Kind::Superseded
+    }
+
+    /// The subject has as many sessions as the setting `sessions.max` allows, so nothing was issued.
+    pub fn is_session_limit(&self) -> bool {
+        self.0.kind == Kind::Full
     }
 
     /// The database can't be asked just now, or a change can't be [confirmed](Self::is_unconfirmed). Retrying is safe: no

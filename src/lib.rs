@@ -50,6 +50,7 @@
 //! | [`RefreshToken`] | a live refresh token |
 //! | [`AnyToken`] | either |
 //! | [`AccessTokenData`], [`RefreshTokenData`] | one that may also be in the JSON body |
+//! | [`RefreshRequest`] | a refresh token, for the route that refreshes |
 //! | [`LogoutTokens`] | what a request to log out comes with, expired tokens too |
 //! | [`ForwardedToken`] | the access token of a request that a proxy asks about |
 //!
@@ -135,7 +136,8 @@ pub use guard::is_scope;
 pub use guard::{
     AccessToken, AccessTokenData, AllOf, AnyOf, AnyToken, Cleared, Configured, ConfiguredOrJson, CookieOnly,
     CurrentUser, Device, ForwardedToken, FreshToken, HeaderOnly, JsonOnly, LoadError, LoadUser, Locations,
-    LogoutTokens, OptionalToken, QueryOnly, RefreshToken, RefreshTokenData, ScopeRule, Scoped, WithClaims, denial,
+    LogoutTokens, OptionalToken, QueryOnly, RefreshRequest, RefreshToken, RefreshTokenData, ScopeRule, Scoped,
+    WithClaims, denial,
 };
 #[cfg(feature = "server")]
 pub use http::{server, server_with_clock};

@@ -158,7 +158,7 @@ on_both! {
         let sessions = registry.sessions(&name("alice")).await.unwrap();
         assert_eq!(sessions.len(), 1);
         assert_eq!(sessions[0].last_seen_at.timestamp(), registry.now().timestamp());
-        assert_eq!(sessions[0].expires_at.timestamp(), issued.refresh_claims().unwrap().exp);
+        assert_eq!(sessions[0].expires_at.timestamp(), refreshed.refresh_claims().unwrap().exp);
     }
 
     async fn lists_are_newest_first_paged_and_narrowed(database: Database) {

@@ -103,6 +103,7 @@ pub(super) fn error_code(error: &Error) -> &'static str {
         Kind::Conflict => "conflict",
         Kind::Final => "revocation_final",
         Kind::Superseded => "superseded",
+        Kind::Full => "session_limit",
         Kind::Unavailable => "registry_unavailable",
         Kind::Unconfirmed => "unconfirmed",
         Kind::Schema => "schema",

@@ -24,6 +24,8 @@ pub struct Settings {
     pub(crate) keys: KeySettings,
     pub(crate) access_expires: Duration,
     pub(crate) refresh_expires: Duration,
+    pub(crate) refresh: RefreshSettings,
+    pub(crate) sessions: SessionSettings,
     pub(crate) issue_max_access_expires: Duration,
     pub(crate) issue_max_refresh_expires: Duration,
     pub(crate) personal_max_expires: Duration,
@@ -199,6 +201,32 @@ pub(crate) struct CsrfSettings {
     pub(crate) refresh_cookie_name: String,
     pub(crate) access_cookie_path: String,
     pub(crate) refresh_cookie_path: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RefreshSettings {
+    /// Whether a refresh token is good for one use.
+    pub(crate) rotation: bool,
+    /// How long a spent one may come again.
+    pub(crate) grace: Duration,
+    /// How long after a session began its last refresh token expires.
+    pub(crate) max_age: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SessionSettings {
+    /// How many a subject may have; `None` for any number.
+    pub(crate) max: Option<u32>,
+    pub(crate) when_full: WhenFull,
+}
+
+/// What happens to a session too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// It is refused.
+    Refuse,
+    /// The oldest is ended.
+    EndOldest,
 }
 
 #[derive(Debug, Clone)]

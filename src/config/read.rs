@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::source::Reader;
 use super::{
     AcceptedKey, Algorithm, Check, Consistency, CookieSettings, CsrfSettings, FirstAdmin, HeaderSettings, JsonSettings,
-    KeySettings, Location, LogFormat, LoginSettings, OperationsSettings, PasswordSettings, PurgeSettings, SameSite,
-    Secret, Settings, validate,
+    KeySettings, Location, LogFormat, LoginSettings, OperationsSettings, PasswordSettings, PurgeSettings,
+    RefreshSettings, SameSite, Secret, SessionSettings, Settings, WhenFull, validate,
 };
 use crate::error::Error;
 
@@ -71,6 +71,19 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
         keys: keys(r)?,
         access_expires: r.duration("access_expires", 15 * MINUTE, SECOND..=LONGEST)?,
         refresh_expires: r.duration("refresh_expires", 30 * DAY, SECOND..=LONGEST)?,
+        refresh: RefreshSettings {
+            rotation: r.flag("refresh.rotation", true)?,
+            grace: r.duration("refresh.grace", 10 * SECOND, Duration::ZERO..=10 * MINUTE)?,
+            max_age: r.duration("refresh.max_age", 365 * DAY, SECOND..=LONGEST)?,
+        },
+        sessions: SessionSettings {
+            max: r.number_or_off("sessions.max", None, 1..=10_000)?,
+            when_full: r.choice(
+                "sessions.when_full",
+                WhenFull::Refuse,
+                &[("refuse", WhenFull::Refuse), ("end_oldest", WhenFull::EndOldest)],
+            )?,
+        },
         issue_max_access_expires: r.duration("issue.max_access_expires", DAY, SECOND..=LONGEST)?,
         issue_max_refresh_expires: r.duration("issue.max_refresh_expires", 90 * DAY, SECOND..=LONGEST)?,
         personal_max_expires: r.duration("personal.max_expires", 365 * DAY, SECOND..=LONGEST)?,

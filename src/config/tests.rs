@@ -163,7 +163,7 @@ fn an_unknown_setting_is_refused_by_the_name_it_was_written_with() {
     );
     let sentence = refusal("", &[("COUNTERFOIL_ZZZZZZZZZ", "1")]);
     assert!(sentence.starts_with("COUNTERFOIL_ZZZZZZZZZ is not a setting;"), "{sentence}");
-    for later in ["refresh.rotation = true", "sessions.max = 3", "csrf.methods = [\"GET\"]"] {
+    for later in ["csrf.methods = [\"GET\"]", "sessions.limit = 3"] {
         assert!(refusal(later, &[]).contains("is not a setting"), "{later}");
     }
 }

@@ -65,6 +65,21 @@ impl Reader {
         self.read(key, default, &must, parse, |number| (*number).into())
     }
 
+    /// A whole number, or `off`.
+    pub(super) fn number_or_off(
+        &mut self,
+        key: &'static str,
+        default: Option<u32>,
+        range: RangeInclusive<u32>,
+    ) -> Result<Option<u32>, Error> {
+        let must = format!("must be \"off\", or a whole number from {} to {}", range.start(), range.end());
+        let parse = |value: &Value| match value.as_str() {
+            Some("off") => Some(None),
+            _ => whole_number(value).and_then(|n| n.try_into().ok()).filter(|n| range.contains(n)).map(Some),
+        };
+        self.read(key, default, &must, parse, |number| number.map_or_else(|| "off".into(), Value::from))
+    }
+
     pub(super) fn optional_port(&mut self, key: &'static str) -> Result<Option<u16>, Error> {
         let parse =
             |value: &Value| whole_number(value).and_then(|n| n.try_into().ok()).filter(|port| *port > 0).map(Some);

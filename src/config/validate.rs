@@ -19,6 +19,10 @@ pub(super) fn validate(r: &Reader, settings: &Settings) -> Result<(), Error> {
             r.refuse("refresh_expires", "must not be shorter than access_expires")
         });
     }
+    if settings.refresh.max_age < settings.refresh_expires {
+        let must = format!("must not be shorter than {}", r.name("refresh_expires"));
+        return Err(r.refuse("refresh.max_age", must));
+    }
     if settings.poll > settings.lease / 4 {
         return Err(r.refuse("poll", format!("must be at most a quarter of {}", r.name("lease"))));
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::extract::{self, Found};
 use super::locations::{Configured, Locations};
 use super::{sentinel, verdict};
-use crate::config::Location;
+use crate::config::{Location, Settings};
 use crate::registry::{Checked, Expect, Registry};
 use crate::token::{AudienceRule, Denial, Sid, Subject, TokenType};
 
@@ -71,9 +71,20 @@ async fn token_or_body<'r, L: Locations>(
     expected: TokenType,
 ) -> Result<(&'r Checked, Option<Value>), Denial> {
     let registry = verdict::registry(request)?;
-    let settings = registry.settings();
-    let locations = L::choose(&settings.locations);
     let body = Body::read(request, registry, data).await?;
+    let found = find::<L>(request, registry.settings(), &body, expected)?.ok_or_else(|| body.missing())?;
+    let checked = verdict::found_token(request, found, Some(expected)).await?;
+    Ok((checked, body.into_json()))
+}
+
+/// The token of a request whose body was read; the same where it stands twice.
+fn find<'t, L: Locations>(
+    request: &'t Request<'_>,
+    settings: &'t Settings,
+    body: &'t Body,
+    expected: TokenType,
+) -> Result<Option<Found<'t>>, Denial> {
+    let locations = L::choose(&settings.locations);
     let found = extract::find(request, settings, &locations, expected)?;
     let in_body = if locations.contains(&Location::Json) {
         body.find(match expected {
@@ -83,9 +94,7 @@ async fn token_or_body<'r, L: Locations>(
     } else {
         None
     };
-    let found = extract::same(found, in_body)?.ok_or_else(|| body.missing())?;
-    let checked = verdict::found_token(request, found, Some(expected)).await?;
-    Ok((checked, body.into_json()))
+    extract::same(found, in_body)
 }
 
 macro_rules! data_guard {
@@ -151,22 +160,80 @@ data_guard! {
 
 data_guard! {
     /// A live refresh token, also from the JSON body (its member `refresh_token`, or as set) where the locations have
-    /// `json`.
+    /// `json`. A route that refreshes takes a [`RefreshRequest`] instead.
     ///
     /// ```
-    /// use counterfoil::{ConfiguredOrJson, Denial, Issued, Refresh, RefreshTokenData, Registry};
-    /// use rocket::State;
+    /// use counterfoil::{ConfiguredOrJson, RefreshTokenData};
     ///
-    /// #[rocket::post("/refresh", data = "<token>")]
-    /// async fn refresh(
-    ///     token: RefreshTokenData<'_, ConfiguredOrJson>,
-    ///     registry: &State<Registry>,
-    /// ) -> Result<Issued, Denial> {
-    ///     registry.refresh(&token, Refresh::new()).await.map_err(|error| Denial::from(&error))
+    /// #[rocket::post("/session", data = "<token>")]
+    /// fn session(token: RefreshTokenData<'_, ConfiguredOrJson>) -> String {
+    ///     token.session().to_string()
     /// }
     /// ```
     RefreshTokenData, TokenType::Refresh
 }
+
+/// What a request to refresh came with: a live refresh token, or one that was used before in a session that goes on, in the
+/// configured locations, or in the JSON body (its member `refresh_token`, or as set) where the locations have `json`.
+///
+/// It is for the route that calls [`Registry::refresh`], which gives a retry the same answer and ends the session of a stolen
+/// token, and for no other: every other guard refuses a token that was used before.
+///
+/// ```
+/// use counterfoil::{ConfiguredOrJson, Denial, Issued, Refresh, RefreshRequest, Registry};
+/// use rocket::State;
+///
+/// #[rocket::post("/refresh", data = "<request>")]
+/// async fn refresh(
+///     request: RefreshRequest<ConfiguredOrJson>,
+///     registry: &State<Registry>,
+/// ) -> Result<Issued, Denial> {
+///     registry.refresh(&request, Refresh::new()).await.map_err(|error| Denial::from(&error))
+/// }
+/// ```
+pub struct RefreshRequest<L = Configured> {
+    checked: Checked,
+    locations: PhantomData<fn() -> L>,
+}
+
+impl<L> Deref for RefreshRequest<L> {
+    type Target = Checked;
+
+    fn deref(&self) -> &Checked {
+        &self.checked
+    }
+}
+
+impl<L> std::fmt::Debug for RefreshRequest<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RefreshRequest").field(&self.checked.jti()).finish()
+    }
+}
+
+impl<L: Locations> RefreshRequest<L> {
+    async fn from(request: &Request<'_>, data: Data<'_>) -> Result<Self, Denial> {
+        let registry = verdict::registry(request)?;
+        let settings = registry.settings();
+        let body = Body::read(request, registry, data).await?;
+        let found = find::<L>(request, settings, &body, TokenType::Refresh)?.ok_or_else(|| body.missing())?;
+        let checked = registry.check(found.token, Expect::refresh().even_spent()).await?;
+        if found.by_cookie && extract::needs_csrf(request, settings) {
+            extract::check_csrf(request, settings, checked.claims())?;
+        }
+        Ok(Self { checked, locations: PhantomData })
+    }
+}
+
+#[rocket::async_trait]
+impl<'r, L: Locations> FromData<'r> for RefreshRequest<L> {
+    type Error = Denial;
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
+        verdict::outcome(request, Self::from(request, data).await)
+    }
+}
+
+sentinel!([L] RefreshRequest<L>);
 
 /// The tokens that a request to log out came with: one of either type, or an access and a refresh token of one session,
 /// live or expired; in the configured locations, or as the member `refresh_token` of the JSON body.

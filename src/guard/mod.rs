@@ -13,7 +13,7 @@ mod token;
 mod user;
 mod verdict;
 
-pub use body::{AccessTokenData, LogoutTokens, RefreshTokenData};
+pub use body::{AccessTokenData, LogoutTokens, RefreshRequest, RefreshTokenData};
 pub use claims::WithClaims;
 pub(crate) use denial::DenialCatcher;
 pub use denial::denial;

@@ -69,15 +69,14 @@ guard! {
 
 guard! {
     /// A live refresh token. A route that also takes it from the JSON body uses
-    /// [`RefreshTokenData`](crate::RefreshTokenData).
+    /// [`RefreshTokenData`](crate::RefreshTokenData), one that refreshes a [`RefreshRequest`](crate::RefreshRequest).
     ///
     /// ```
-    /// use counterfoil::{Denial, Issued, Refresh, RefreshToken, Registry};
-    /// use rocket::State;
+    /// use counterfoil::RefreshToken;
     ///
-    /// #[rocket::post("/refresh")]
-    /// async fn refresh(token: RefreshToken<'_>, registry: &State<Registry>) -> Result<Issued, Denial> {
-    ///     registry.refresh(&token, Refresh::new()).await.map_err(|error| Denial::from(&error))
+    /// #[rocket::get("/session")]
+    /// fn session(token: RefreshToken<'_>) -> String {
+    ///     token.session().to_string()
     /// }
     /// ```
     RefreshToken, request => verdict::token::<L>(request, TokenType::Refresh).await?

@@ -12,7 +12,7 @@ use super::openapi::ErrorBody;
 use super::schema::{Done, Tokens};
 use crate::accounts::Accounts;
 use crate::clients::Clients;
-use crate::guard::{Cleared, ConfiguredOrJson, Device, LogoutTokens, RefreshTokenData};
+use crate::guard::{Cleared, ConfiguredOrJson, Device, LogoutTokens, RefreshRequest};
 use crate::registry::{Grant, Issued, Refresh, Registry};
 use crate::token::{Act, Actor, Denial, Scopes};
 
@@ -43,6 +43,7 @@ struct Login {
     (status = 200, description = "Logged in", body = Tokens),
     (status = 401, description = "`bad_credentials`", body = ErrorBody),
     (status = 403, description = "`insufficient_scope`: the user lacks a scope that was asked for", body = ErrorBody),
+    (status = 409, description = "`session_limit`: the user has as many sessions as `sessions.max`", body = ErrorBody),
     (status = 422, description = "`invalid_request`: a field is missing or not valid", body = ErrorBody),
     (status = 429, description = "`rate_limited`: too many failed log-ins", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
@@ -79,8 +80,8 @@ struct Presented {
     refresh_token: Option<String>,
 }
 
-/// Issues another access token in the session of a refresh token. It is not fresh, and has the scopes that were granted
-/// as far as the user still has them.
+/// Issues another access token in the session of a refresh token, and with rotation another refresh token in its place.
+/// The access token is not fresh, and has the scopes that were granted as far as the user still has them.
 #[utoipa::path(tag = "Sessions", request_body(content = Option<Presented>), responses(
     (status = 200, description = "Refreshed", body = Tokens),
     (status = 401, description = "Why the refresh token was refused", body = ErrorBody),
@@ -89,7 +90,7 @@ struct Presented {
 ), security(("bearer" = []), ("cookie" = [])))]
 #[post("/refresh", data = "<token>")]
 async fn refresh(
-    token: RefreshTokenData<'_, ConfiguredOrJson>,
+    token: RefreshRequest<ConfiguredOrJson>,
     device: Device<'_>,
     accounts: &State<Accounts>,
     clients: &State<Clients>,

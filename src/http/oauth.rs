@@ -8,10 +8,10 @@ use super::client::ClientForm;
 use super::error::ApiError;
 use super::openapi::OAuthErrorBody;
 use super::schema::Tokens;
-use crate::clients::{Clients, IssueFailure};
+use crate::clients::{Client, Clients, IssueFailure};
 use crate::guard::Device;
-use crate::registry::Issued;
-use crate::token::Scopes;
+use crate::registry::{Expect, Issued, Refresh, Registry};
+use crate::token::{Denial, Scopes};
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
@@ -47,7 +47,12 @@ struct TokenForm {
     (status = 503, description = "`registry_unavailable`", body = OAuthErrorBody),
 ), security(("client" = [])))]
 #[post("/oauth/token", data = "<form>")]
-async fn token(form: ClientForm, device: Device<'_>, clients: &State<Clients>) -> Result<Issued, ApiError> {
+async fn token(
+    form: ClientForm,
+    device: Device<'_>,
+    clients: &State<Clients>,
+    registry: &State<Registry>,
+) -> Result<Issued, ApiError> {
     let ClientForm { caller, fields } = form;
     // RFC 6749 §2.3: a token is no credential of a client's here.
     if caller.is_by_token() {
@@ -65,11 +70,47 @@ async fn token(form: ClientForm, device: Device<'_>, clients: &State<Clients>) -
                 failure => failure.into(),
             })
         }
+        "refresh_token" => refresh(caller.client(), fields.require("refresh_token")?, scope, device, registry).await,
         _ => {
             let msg = "grant_type must be client_credentials or refresh_token";
             Err(ApiError::new(Status::BadRequest, "unsupported_grant_type", msg))
         }
     }
+}
+
+/// Another pair for a refresh token that was issued to this client. It always rotates (RFC 9700 §4.14.2).
+async fn refresh(
+    client: &Client,
+    token: &str,
+    scope: Option<Scopes>,
+    device: Device<'_>,
+    registry: &Registry,
+) -> Result<Issued, ApiError> {
+    let checked = match registry.check(token, Expect::refresh().even_spent()).await {
+        Ok(checked) if checked.claims().client_id == client.id() => checked,
+        Err(Denial::Unavailable) => return Err(Denial::Unavailable.into()),
+        _ => return Err(invalid_grant()),
+    };
+    let mut refresh =
+        Refresh::new().rotating().within(client.grant_scope().clone()).device(device.ip, device.user_agent);
+    if let Some(scope) = scope {
+        refresh = refresh.narrowed(scope);
+    }
+    registry.refresh(&checked, refresh).await.map_err(|error| {
+        if error.is_superseded() {
+            invalid_grant()
+        } else if error.field() == Some("scope") {
+            invalid_scope("The scope goes beyond what was granted")
+        } else {
+            error.into()
+        }
+    })
+}
+
+/// Nobody is told why (RFC 6749 §5.2).
+fn invalid_grant() -> ApiError {
+    let msg = "The refresh token is not good, or was not issued to this client";
+    ApiError::new(Status::BadRequest, "invalid_grant", msg)
 }
 
 fn invalid_scope(msg: &'static str) -> ApiError {

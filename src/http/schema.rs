@@ -32,7 +32,7 @@ documented! {
     /// Tokens that were issued (RFC 6749 §5.1).
     struct Tokens {
         access_token: String,
-        /// From `/login` alone.
+        /// Not there where none was asked for, and from `/refresh` without rotation.
         #[schema(required = false)]
         refresh_token: Option<String>,
         #[schema(example = "Bearer")]

@@ -23,12 +23,18 @@ pub struct Expect<'a> {
     token_type: Option<TokenType>,
     audience: AudienceRule<'a>,
     even_expired: bool,
+    even_spent: bool,
 }
 
 impl<'a> Expect<'a> {
     /// An access token for the issuer or a configured audience.
     pub fn access() -> Self {
-        Self { token_type: Some(TokenType::Access), audience: AudienceRule::Own, even_expired: false }
+        Self {
+            token_type: Some(TokenType::Access),
+            audience: AudienceRule::Own,
+            even_expired: false,
+            even_spent: false,
+        }
     }
 
     /// A refresh token.
@@ -53,6 +59,13 @@ impl<'a> Expect<'a> {
         self.even_expired = true;
         self
     }
+
+    /// A refresh token too that was used before, in a session that goes on: for a route that [refreshes](Registry::refresh),
+    /// which finds out whether it is a retry or theft, and for nothing that opens a door.
+    pub fn even_spent(mut self) -> Self {
+        self.even_spent = true;
+        self
+    }
 }
 
 /// A token that was checked and found live.
@@ -61,6 +74,8 @@ impl<'a> Expect<'a> {
 #[derive(Debug, Clone)]
 pub struct Checked {
     known: Arc<Known>,
+    /// Whether it is good for refreshing alone, if that.
+    spent: bool,
 }
 
 impl PartialEq for Checked {
@@ -99,6 +114,11 @@ impl Checked {
     #[cfg(feature = "server")]
     pub(crate) fn is_imported(&self) -> bool {
         self.known.imported
+    }
+
+    /// Whether it is a refresh token that was used before.
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent
     }
 
     /// Refuses a token that was not got by logging in just now.
@@ -154,7 +174,7 @@ impl Registry {
             Some(Recalled { known, is_live }) if is_live || !known.recorded => {
                 self.inner.metrics.hit();
                 self.judge(&known, expect)?;
-                Ok(Checked { known })
+                Ok(Checked { known, spent: false })
             }
             // In a box: whatever asks a database would make the state of every check as large as its own.
             recalled => Box::pin(self.ask(token, digest, recalled.map(|recalled| recalled.known), expect)).await,
@@ -184,18 +204,19 @@ impl Registry {
     ) -> Result<Checked, Denial> {
         // Before the database is asked: what changes from here on voids the reading.
         let reading = self.inner.memory.begin(self.clock().steady());
-        let known = match known {
-            Some(known) if self.ask_again(&known, expect).await? => known,
+        let checked = match known {
+            Some(known) if self.ask_again(&known, expect).await? => Checked { known, spent: false },
             // Not known, or its record has been changed by hand.
             _ => self.ask_first(token, expect).await?,
         };
+        let known = &checked.known;
         // A refresh token always asks: whether it was spent is decided in the database. One that should have a record and
         // has none any more, good for logging out alone, is not remembered.
         let has_its_record = known.recorded || !self.is_recorded(&known.claims);
         if known.token_type == TokenType::Access && has_its_record {
             self.inner.memory.remember(digest, known.clone(), reading);
         }
-        Ok(Checked { known })
+        Ok(checked)
     }
 
     /// Checks a token that was verified before; `false` where its record is not the one that it was verified with.
@@ -218,7 +239,7 @@ impl Registry {
         Ok(is_same)
     }
 
-    async fn ask_first(&self, token: &str, expect: Expect<'_>) -> Result<Arc<Known>, Denial> {
+    async fn ask_first(&self, token: &str, expect: Expect<'_>) -> Result<Checked, Denial> {
         let verified = self.inner.keys.verify(token)?;
         if verified.named && verified.typ.is_some() {
             self.check_own(verified, expect).await
@@ -256,7 +277,7 @@ impl Registry {
     }
 
     /// A token of this registry's own making: its claims speak, its record decides.
-    async fn check_own(&self, verified: Verified, expect: Expect<'_>) -> Result<Arc<Known>, Denial> {
+    async fn check_own(&self, verified: Verified, expect: Expect<'_>) -> Result<Checked, Denial> {
         let claims = Claims::from_members(verified.claims)?;
         if verified.typ != Some(claims.token_type) {
             return Err(Denial::Invalid);
@@ -265,13 +286,13 @@ impl Registry {
         self.judge(&known, expect)?;
         let claims = &known.claims;
         if !self.is_recorded(claims) {
-            return Ok(known);
+            return Ok(Checked { known, spent: false });
         }
         let record = match self.status(claims.jti).await? {
             // Its record may have been purged; what it may still do needs none, and it is not remembered.
-            None if self.is_expired(claims) => return Ok(known),
+            None if self.is_expired(claims) => return Ok(Checked { known, spent: false }),
             None => return Err(Denial::Unknown),
-            Some(status) if status.revoked => return Err(Denial::Revoked),
+            Some(status) if is_refused(&status, expect) => return Err(Denial::Revoked),
             // Signed with a key that is accepted here, but not what was issued: whoever got hold of such a key,
             // perhaps an old one, can't give a token that is known other claims.
             Some(status) if !is_as_issued(claims, &status) => return Err(Denial::Invalid),
@@ -279,18 +300,19 @@ impl Registry {
         };
         // One of another registry's, imported, has another session here than it names.
         let claims = Claims { sid: record.sid, ..claims.clone() };
-        Ok(self.known(claims, &verified.kid, Some(&record.claims), false))
+        let known = self.known(claims, &verified.kid, Some(&record.claims), false);
+        Ok(Checked { known, spent: record.spent })
     }
 
     /// A token from before the registry was adopted: good only where its record says that it was imported, and then
     /// the record speaks for what the token leaves out.
-    async fn check_imported(&self, verified: Verified, expect: Expect<'_>) -> Result<Arc<Known>, Denial> {
+    async fn check_imported(&self, verified: Verified, expect: Expect<'_>) -> Result<Checked, Denial> {
         let jti = super::import::jti_of(&verified.claims).ok_or(Denial::Invalid)?;
         let status = self.status(jti).await?.ok_or(Denial::Unknown)?;
         if !status.imported {
             return Err(Denial::Invalid);
         }
-        if status.revoked {
+        if is_refused(&status, expect) {
             return Err(Denial::Revoked);
         }
         // It is the very token that was imported, or another one made up with its id.
@@ -300,7 +322,7 @@ impl Registry {
         let claims = super::import::complete(verified.claims, jti, &status, &self.inner.settings)?;
         let known = self.known(claims, &verified.kid, Some(&status.claims), true);
         self.judge(&known, expect)?;
-        Ok(known)
+        Ok(Checked { known, spent: status.spent })
     }
 
     fn is_expired(&self, claims: &Claims) -> bool {
@@ -327,6 +349,11 @@ impl Registry {
             Denial::Unavailable
         })
     }
+}
+
+/// Whether its record refuses a token.
+fn is_refused(status: &Status, expect: Expect<'_>) -> bool {
+    status.revoked && !(expect.even_spent && status.spent)
 }
 
 /// Whether a token says what its record says was issued.

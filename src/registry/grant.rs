@@ -241,6 +241,8 @@ impl Personal {
 #[derive(Debug, Clone, Default)]
 pub struct Refresh {
     pub(super) within: Option<Scopes>,
+    pub(super) narrowed: Option<Scopes>,
+    pub(super) rotates: bool,
     pub(super) device: Device,
 }
 
@@ -253,6 +255,18 @@ impl Refresh {
     /// With the granted scopes cut to these, what the subject still has.
     pub fn within(mut self, scope: Scopes) -> Self {
         self.within = Some(scope);
+        self
+    }
+
+    /// With these scopes alone, all of which must have been granted. Those got by refreshing again have all once more.
+    pub fn narrowed(mut self, scope: Scopes) -> Self {
+        self.narrowed = Some(scope);
+        self
+    }
+
+    /// With another refresh token in the place of the presented one, even where the setting `refresh.rotation` is off.
+    pub fn rotating(mut self) -> Self {
+        self.rotates = true;
         self
     }
 

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::grant::{ClientRef, Device};
-use super::{AsOf, Checked, Grant, Issued, IssuedToken, Personal, Refresh, Registry, whole_seconds};
-use crate::config::Location;
+use super::{AsOf, Checked, Grant, Issued, IssuedToken, Personal, Registry, whole_seconds};
+use crate::config::{Location, WhenFull};
 use crate::error::{Error, Kind};
-use crate::store::{Insert, Inserted, NewSession, NewToken, Repeat, SubjectState, Within};
-use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, TokenType};
+use crate::keys::Signed;
+use crate::store::{Cap, Insert, Inserted, NewSession, NewToken, Repeat, SubjectState, Within};
+use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, Target, TokenType};
 
 /// The `client_id` of tokens that no client asked for.
 pub(crate) const OWN_CLIENT: &str = "counterfoil";
@@ -39,22 +40,22 @@ impl Granted {
 /// A token before it is signed.
 #[derive(Clone)]
 pub(super) struct Draft {
-    claims: Claims,
-    granted: Option<String>,
-    label: Option<String>,
-    device: Device,
+    pub(super) claims: Claims,
+    pub(super) granted: Option<String>,
+    pub(super) label: Option<String>,
+    pub(super) device: Device,
     /// The name of the client that asked for it.
-    client: Option<String>,
-    scope: Scopes,
+    pub(super) client: Option<String>,
+    pub(super) scope: Scopes,
 }
 
 /// Tokens before they are signed, and where they belong.
 #[derive(Clone)]
 pub(super) struct Drafted {
-    subject: Subject,
-    within: Within,
-    access: Draft,
-    refresh: Option<Draft>,
+    pub(super) subject: Subject,
+    pub(super) within: Within,
+    pub(super) access: Draft,
+    pub(super) refresh: Option<Draft>,
     pub(super) cookies: bool,
 }
 
@@ -140,7 +141,8 @@ impl Registry {
         access.label.clone_from(&grant.label);
         access.device = grant.device.clone();
         let refresh = if grant.refresh {
-            let lifetime = lifetime(grant.refresh_expires.unwrap_or(settings.refresh_expires), "refresh_expires_in")?;
+            let lifetime = self.within_max_age(grant.refresh_expires.unwrap_or(settings.refresh_expires));
+            let lifetime = self::lifetime(lifetime, "refresh_expires_in")?;
             let mut claims = self.draft_claims(&grant.subject, sid, TokenType::Refresh, lifetime, cookies);
             claims.aud = vec![settings.issuer.clone()];
             Some(Draft {
@@ -167,33 +169,6 @@ impl Registry {
             drafted.be_of(&client);
         }
         Ok(drafted)
-    }
-
-    /// Issues another access token in the session of a refresh token that was checked.
-    ///
-    /// # Errors
-    ///
-    /// [`is_superseded`](Error::is_superseded) where the token or its session was revoked or ended meanwhile.
-    pub async fn refresh(&self, presented: &Checked, refresh: Refresh) -> Result<Issued, Error> {
-        let claims = presented.claims();
-        if claims.token_type != TokenType::Refresh {
-            return Err(Error::invalid("token", "only a refresh token can be refreshed"));
-        }
-        let kept = self.store()?.refreshable(claims.jti).await?.ok_or_else(superseded)?;
-        let granted: Granted = serde_json::from_str(&kept.granted)
-            .map_err(|error| Error::internal("the grant of a refresh token can't be read").with_source(error))?;
-        let scope = match &refresh.within {
-            Some(within) => granted.scope.intersection(within),
-            None => granted.scope.clone(),
-        };
-        let mut access = self.draft_access(&claims.sub, claims.sid, &granted, scope, false)?;
-        access.label = kept.label;
-        access.device = refresh.device;
-        access.claims.client_id.clone_from(&claims.client_id);
-        access.client = kept.client;
-        let within = Within::Existing { sid: claims.sid, presented: claims.jti };
-        let (subject, cookies) = (claims.sub.clone(), granted.cookies);
-        self.register(Drafted { subject, within, access, refresh: None, cookies }).await
     }
 
     /// Issues a personal token for the subject of a token that was checked: never fresh, without a refresh token, its
@@ -257,7 +232,7 @@ impl Registry {
         if is_live { Ok(()) } else { Err(superseded()) }
     }
 
-    fn draft_access(
+    pub(super) fn draft_access(
         &self,
         subject: &Subject,
         sid: Sid,
@@ -280,7 +255,14 @@ impl Registry {
         Ok(Draft { claims, granted: None, label: None, device: Device::default(), client: None, scope })
     }
 
-    fn draft_claims(&self, subject: &Subject, sid: Sid, token_type: TokenType, lifetime: i64, cookies: bool) -> Claims {
+    pub(super) fn draft_claims(
+        &self,
+        subject: &Subject,
+        sid: Sid,
+        token_type: TokenType,
+        lifetime: i64,
+        cookies: bool,
+    ) -> Claims {
         let settings = self.settings();
         let now = self.seconds();
         let mut extra = Map::new();
@@ -307,17 +289,49 @@ impl Registry {
     }
 
     /// Signs the drafts and puts those that are recorded on the registry, together or not at all.
-    async fn register(&self, drafted: Drafted) -> Result<Issued, Error> {
+    pub(super) async fn register(&self, drafted: Drafted) -> Result<Issued, Error> {
         let (issued, insert) = self.signed(drafted)?;
         self.permit()?;
-        match self.inner.inserts.call(insert).await? {
-            // Its ids are random and were made here: where they are on the registry already, an attempt came through whose
-            // answer was lost, and the batch was tried again.
-            Inserted::Stored | Inserted::Duplicate => {}
-            Inserted::Superseded => return Err(superseded()),
+        let inserted = match self.cap_of(&insert) {
+            Some(cap) => self.insert_capped(&insert, cap).await?,
+            None => self.inner.inserts.call(insert).await?,
+        };
+        // Its ids are random and were made here: where they are on the registry already, an attempt came through whose
+        // answer was lost, and the batch was tried again.
+        if inserted != Inserted::Duplicate {
+            stored(inserted)?;
         }
         self.inner.metrics.issued(issued.access_claims(), issued.refresh.is_some());
         Ok(issued)
+    }
+
+    /// How many sessions its subject may have with this one; `None` for any number, and for a token that is its own
+    /// session, as a personal token is.
+    pub(super) fn cap_of(&self, insert: &Insert) -> Option<Cap> {
+        let sessions = &self.settings().sessions;
+        let sessions_max = usize::try_from(sessions.max?).unwrap_or(usize::MAX);
+        let is_login = |session: &NewSession| insert.tokens.iter().all(|token| token.jti.own_session() != session.sid);
+        let ends_oldest = sessions.when_full == WhenFull::EndOldest;
+        match &insert.within {
+            Within::New(session, _) if is_login(session) => {
+                Some(Cap { sessions_max, ends_oldest, live_at: self.live_at() })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) async fn insert_capped(&self, insert: &Insert, cap: Cap) -> Result<Inserted, Error> {
+        let done = self.store()?.insert_capped(insert, cap).await?;
+        if done.mark.is_none() {
+            return Ok(done.outcome.inserted);
+        }
+        // Before the tokens are handed out: the sessions that made room are over everywhere.
+        let ended: Vec<Target> = done.outcome.ended.iter().copied().map(Target::Session).collect();
+        Ok(self.in_force(done, &ended).await?.inserted)
+    }
+
+    pub(super) fn sign_draft(&self, draft: &Draft) -> Result<Signed, Error> {
+        self.inner.keys.sign(draft.claims.token_type, &draft.claims.to_members())
     }
 
     /// Signs the drafts; what is then to be put on the registry.
@@ -325,7 +339,7 @@ impl Registry {
         let Drafted { subject, within, access, refresh, cookies } = drafted;
         let mut tokens = Vec::with_capacity(2);
         let mut sign = |draft: Draft| -> Result<IssuedToken, Error> {
-            let signed = self.inner.keys.sign(draft.claims.token_type, &draft.claims.to_members())?;
+            let signed = self.sign_draft(&draft)?;
             if self.is_recorded(&draft.claims) {
                 tokens.push(new_token(&draft, signed.claims, signed.kid));
             }
@@ -350,14 +364,14 @@ impl Registry {
         };
         // By itself: an id that is there already would fail the others of a batch.
         match self.store()?.insert(&[insert]).await?.first() {
-            Some(Inserted::Stored) => Ok(()),
-            Some(Inserted::Superseded) | None => Err(superseded()),
             Some(Inserted::Duplicate) => Err(Error::new(Kind::Conflict, "the token is on the registry already")),
+            Some(inserted) => stored(*inserted),
+            None => Err(superseded()),
         }
     }
 }
 
-fn new_token(draft: &Draft, claims: String, kid: String) -> NewToken {
+pub(super) fn new_token(draft: &Draft, claims: String, kid: String) -> NewToken {
     NewToken {
         jti: draft.claims.jti,
         token_type: draft.claims.token_type,
@@ -383,6 +397,16 @@ fn lifetime(lifetime: Duration, field: &'static str) -> Result<i64, Error> {
         return Err(Error::invalid(field, format!("{field} must be 1 second to 100 years")));
     }
     Ok(seconds)
+}
+
+/// What became of an insert, where it is not stored.
+pub(super) fn stored(inserted: Inserted) -> Result<(), Error> {
+    match inserted {
+        Inserted::Stored => Ok(()),
+        Inserted::Superseded => Err(superseded()),
+        Inserted::Full => Err(Error::new(Kind::Full, "The subject has as many sessions as it may have: end one first")),
+        Inserted::Duplicate => Err(Error::internal("a token's id is on the registry already")),
+    }
 }
 
 pub(super) fn superseded() -> Error {

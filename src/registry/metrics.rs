@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     remembered_bytes: IntGauge,
     revocations: IntCounterVec,
     unrevocations: IntCounter,
+    reuses: IntCounter,
     purged: IntCounter,
     purge_backlog: IntGauge,
     login_failures: IntCounter,
@@ -79,6 +80,10 @@ impl Metrics {
                 "Acknowledged revocations, by what was revoked.",
                 "of",
             )?,
+            reuses: IntCounter::new(
+                "counterfoil_refresh_reuses_total",
+                "Refresh tokens that were used twice, so that their sessions were ended.",
+            )?,
             unrevocations: IntCounter::new("counterfoil_unrevocations_total", "Acknowledged un-revocations.")?,
             purged: IntCounter::new("counterfoil_purged_records_total", "Expired records removed by this process.")?,
             purge_backlog: IntGauge::new(
@@ -111,6 +116,7 @@ impl Metrics {
         registry.register(Box::new(metrics.silence.clone()))?;
         registry.register(Box::new(metrics.revocations.clone()))?;
         registry.register(Box::new(metrics.unrevocations.clone()))?;
+        registry.register(Box::new(metrics.reuses.clone()))?;
         registry.register(Box::new(metrics.purged.clone()))?;
         registry.register(Box::new(metrics.purge_backlog.clone()))?;
         registry.register(Box::new(metrics.login_failures.clone()))?;
@@ -155,6 +161,11 @@ impl Metrics {
 
     pub(super) fn unrevoked(&self) {
         self.unrevocations.inc();
+    }
+
+    /// A refresh token was used twice.
+    pub(super) fn reused(&self) {
+        self.reuses.inc();
     }
 
     pub(super) fn purged(&self, records: u64) {

@@ -20,6 +20,7 @@ mod model;
 mod once;
 mod open;
 mod purge;
+mod refresh;
 mod tasks;
 
 use std::sync::Arc;

@@ -58,17 +58,17 @@ impl Registry {
         }
         let (issued, insert) = self.signed(drafted.clone())?;
         // By itself: an id that is there already would fail the others of a batch.
-        match self.store()?.insert(std::slice::from_ref(&insert)).await?.first() {
-            Some(Inserted::Stored) => {
-                self.inner.metrics.issued(issued.access_claims(), issued.refresh_token().is_some());
-                Ok(Repeated::Issued(Box::new(issued)))
-            }
-            Some(Inserted::Duplicate) => {
-                let before = self.issued_before(&drafted).await?;
-                before.ok_or_else(|| Error::internal("a token's id is taken by another"))
-            }
-            _ => Err(super::issue::superseded()),
+        let inserted = match self.cap_of(&insert) {
+            Some(cap) => Some(self.insert_capped(&insert, cap).await?),
+            None => self.store()?.insert(std::slice::from_ref(&insert)).await?.pop(),
+        };
+        if inserted == Some(Inserted::Duplicate) {
+            let before = self.issued_before(&drafted).await?;
+            return before.ok_or_else(|| Error::internal("a token's id is taken by another"));
         }
+        super::issue::stored(inserted.unwrap_or(Inserted::Superseded))?;
+        self.inner.metrics.issued(issued.access_claims(), issued.refresh_token().is_some());
+        Ok(Repeated::Issued(Box::new(issued)))
     }
 
     /// What was issued for this draft before, if anything was.

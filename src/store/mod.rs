@@ -9,6 +9,7 @@ mod failure;
 mod verbs;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod rotation;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -20,6 +21,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub(crate) use self::clients::{ClientChange, ClientChanged, Repeat, Sha256, StoredClient};
+pub(crate) use self::rotation::{Rotated, Rotation};
 use crate::error::Error;
 use crate::token::{
     Act, AuditEvent, Filter, Jti, Mark, Position, Record, Renewal, Roll, Scopes, Session, Sid, Subject, TokenType,
@@ -138,6 +140,32 @@ pub(crate) enum Inserted {
     Superseded,
     /// Nothing was stored: a token of one of these ids is on the registry already.
     Duplicate,
+    /// Nothing was stored: the subject has as many sessions as it may have.
+    Full,
+}
+
+/// How many sessions a subject may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cap {
+    pub(crate) sessions_max: usize,
+    /// Whether the oldest make room, instead of the new one being refused.
+    pub(crate) ends_oldest: bool,
+    /// The time that expiry is judged by, leeway already taken off.
+    pub(crate) live_at: i64,
+}
+
+/// What became of an [`Insert`] under a [`Cap`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Capped {
+    pub(crate) inserted: Inserted,
+    /// The sessions that made room.
+    pub(crate) ended: Vec<Sid>,
+}
+
+impl Capped {
+    fn refused() -> Self {
+        Self { inserted: Inserted::Full, ended: Vec::new() }
+    }
 }
 
 /// What a check needs to know of a record.
@@ -150,6 +178,8 @@ pub(crate) struct Status {
     pub(crate) expires_at: i64,
     /// Revoked itself, or its session or its subject's generation ended.
     pub(crate) revoked: bool,
+    /// Revoked for no other reason than that it was used, or that another took its place.
+    pub(crate) spent: bool,
     pub(crate) imported: bool,
     /// The claims as issued, as JSON.
     pub(crate) claims: String,
@@ -163,6 +193,8 @@ pub(crate) struct Refreshable {
     pub(crate) label: Option<String>,
     /// The name of the client that it was issued to.
     pub(crate) client: Option<String>,
+    /// When its session began.
+    pub(crate) began_at: i64,
 }
 
 /// What a change came to, and where it stands in the log of changes; `None` where it found nothing to change.
@@ -274,6 +306,10 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Puts the tokens of each on the registry, all of one or none; the inserts don't depend on each other, but a
     /// duplicate id fails them all. What became of each, in order.
     async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, Error>;
+    /// Puts one insert of a new session on the registry where the subject then has no more than the cap.
+    async fn insert_capped(&self, insert: &Insert, cap: Cap) -> Result<Done<Capped>, Error>;
+    /// Spends a refresh token for another, or finds out what else it means that it is presented.
+    async fn rotate(&self, asked: &Rotation) -> Result<Done<Rotated>, Error>;
     /// What a check needs to know of each of these, in order.
     async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, Error>;
     /// What a refresh with this token grants; `None` where there is no such refresh token.

@@ -98,6 +98,7 @@ pub(super) struct StatusRow {
     pub(super) expires_at: i64,
     pub(super) imported: bool,
     pub(super) revoked: bool,
+    pub(super) spent: bool,
     pub(super) claims: String,
 }
 
@@ -112,6 +113,7 @@ impl TryFrom<StatusRow> for Status {
             not_before: row.not_before,
             expires_at: row.expires_at,
             revoked: row.revoked,
+            spent: row.spent,
             imported: row.imported,
             claims: row.claims,
         })
@@ -413,6 +415,17 @@ impl Standing {
     fn is_by_subject(&self) -> bool {
         self.revoked_by_kind.as_deref() == Some(ActorKind::Subject.as_str())
     }
+}
+
+/// A session that ends because a refresh token of it was used twice.
+pub(super) fn reuse_act() -> Act {
+    let reason = Some("a refresh token was used twice".to_owned());
+    Act { actor: Actor::system("refresh_reuse"), reason, ip: None }
+}
+
+/// A session that makes room for another.
+pub(super) fn cap_act() -> Act {
+    Act { actor: Actor::system("sessions.max"), reason: Some("too many sessions".to_owned()), ip: None }
 }
 
 /// Why the tokens of a subject end; what the act says, if it says anything.

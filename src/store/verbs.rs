@@ -12,6 +12,8 @@ macro_rules! implement_store {
                 fn time() -> DateTime<Utc>;
                 fn subjects(asked: &[Subject]) -> Vec<SubjectState>;
                 fn insert(inserts: &[Insert]) -> Vec<Inserted>;
+                fn insert_capped(insert: &Insert, cap: Cap) -> Done<Capped>;
+                fn rotate(asked: &Rotation) -> Done<Rotated>;
                 fn status(ids: &[Jti]) -> Vec<Option<Status>>;
                 fn refreshable(jti: Jti) -> Option<Refreshable>;
                 fn record(jti: Jti) -> Option<Record>;

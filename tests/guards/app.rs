@@ -3,7 +3,7 @@
 use counterfoil::{
     AccessToken, AccessTokenData, Actor, AllOf, AnyOf, AnyToken, Checked, Cleared, ConfiguredOrJson, CookieOnly,
     CurrentUser, Denial, ForwardedToken, FreshToken, Grant, HeaderOnly, Issued, LoadError, LoadUser, LogoutTokens,
-    ManualClock, OptionalToken, QueryOnly, Refresh, RefreshToken, RefreshTokenData, Registry, Scoped, Settings,
+    ManualClock, OptionalToken, QueryOnly, Refresh, RefreshRequest, RefreshToken, Registry, Scoped, Settings,
     WithClaims,
 };
 use rocket::http::{Header, Status};
@@ -144,7 +144,7 @@ async fn login(cookies: Option<bool>, registry: &State<Registry>) -> Issued {
 }
 
 #[post("/refresh", data = "<token>")]
-async fn refresh(token: RefreshTokenData<'_, ConfiguredOrJson>, registry: &State<Registry>) -> Result<Issued, Denial> {
+async fn refresh(token: RefreshRequest<ConfiguredOrJson>, registry: &State<Registry>) -> Result<Issued, Denial> {
     registry.refresh(&token, Refresh::new()).await.map_err(|error| Denial::from(&error))
 }
 

@@ -145,7 +145,7 @@ async fn the_csrf_rule_follows_the_settings() {
 }
 
 #[rocket::async_test]
-async fn refreshing_by_cookie_needs_the_refresh_token_s_value_and_sets_the_access_cookie() {
+async fn refreshing_by_cookie_needs_the_refresh_token_s_value_and_sets_both_cookies() {
     let app = App::with(COOKIES).await;
     let pair = app.alice().await;
     let own = cookie(&[(ACCESS, pair.access_token()), (REFRESH, pair.refresh_token().unwrap())]);
@@ -154,7 +154,7 @@ async fn refreshing_by_cookie_needs_the_refresh_token_s_value_and_sets_the_acces
     let answer = app.post("/refresh", &[own, csrf(value)], "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(answer.cookie(ACCESS).is_some() && answer.cookie("csrf_access_token").is_some());
-    assert!(answer.cookie(REFRESH).is_none());
+    assert!(answer.cookie(REFRESH).is_some() && answer.cookie("csrf_refresh_token").is_some());
 }
 
 #[rocket::async_test]

@@ -1,11 +1,12 @@
 //! Putting tokens on the registry, many at once.
 
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::Postgres;
 use crate::store::rows;
 use crate::store::{Insert, Inserted, NewToken, Within};
+use crate::token::{Sid, Subject};
 
 impl Postgres {
     pub(super) async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, sqlx::Error> {
@@ -58,7 +59,7 @@ impl Found {
 
 /// Begins sessions, each if its subject's generation is still the one it was. One statement that commits by itself, with
 /// the subjects locked in order.
-async fn insert_new(pool: &PgPool, of: &Columns<'_>) -> Result<Vec<Found>, sqlx::Error> {
+async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as!(
         Found,
         r#"with limits as materialized (
@@ -125,8 +126,52 @@ async fn insert_new(pool: &PgPool, of: &Columns<'_>) -> Result<Vec<Found>, sqlx:
         &of.tokens.user_agent as &[Option<&str>],
         &of.tokens.imported
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await
+}
+
+/// The same for one, in a transaction that has locked its subject.
+pub(super) async fn insert_new_on(connection: &mut PgConnection, insert: &Insert) -> Result<Inserted, sqlx::Error> {
+    let of = Columns::of(std::slice::from_ref(insert), &[0]);
+    let Some(found) = rows::not_twice(insert_new(connection, &of).await)? else { return Ok(Inserted::Duplicate) };
+    Ok(if found.iter().any(|found| found.is_stored) { Inserted::Stored } else { Inserted::Superseded })
+}
+
+/// Puts tokens into a session that is locked, as issued with a refresh token where one is named.
+pub(super) async fn insert_tokens(
+    connection: &mut PgConnection,
+    sid: Sid,
+    subject: &Subject,
+    tokens: &[NewToken],
+    issued_with: Option<Uuid>,
+) -> Result<(), sqlx::Error> {
+    for token in tokens {
+        sqlx::query!(
+            "insert into cf_tokens (sid, subject, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted,
+                kid, client, label, ip, user_agent, imported, issued_with)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            sid.as_uuid(),
+            subject.as_str(),
+            token.jti.as_uuid(),
+            token.token_type.as_str(),
+            token.issued_at,
+            token.not_before,
+            token.expires_at,
+            token.scope.to_string(),
+            token.claims,
+            token.granted,
+            token.kid,
+            token.client,
+            token.label,
+            token.ip,
+            token.user_agent,
+            token.imported,
+            issued_with
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Joins live sessions, each if the token presented for it is still not revoked. One statement that commits by itself. The

@@ -5,6 +5,7 @@ mod clients;
 mod coherence;
 mod inserts;
 mod purge;
+mod rotation;
 mod tokens;
 mod users;
 

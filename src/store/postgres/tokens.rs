@@ -75,7 +75,8 @@ impl Postgres {
             StatusRow,
             r#"select t.jti, t.sid, t.subject, t.token_type, t.not_before, t.expires_at, t.imported,
                 (t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation) as "revoked!",
-                t.claims
+                ((t.spent_at is not null or t.replaced_at is not null) and s.ended_at is null
+                    and s.generation = u.generation) as "spent!", t.claims
             from unnest($1::uuid[]) as a (jti)
             join cf_tokens t on t.jti = a.jti
             join cf_sessions s on s.sid = t.sid
@@ -90,7 +91,8 @@ impl Postgres {
     pub(super) async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, sqlx::Error> {
         sqlx::query_as!(
             Refreshable,
-            r#"select granted as "granted!", label, client from cf_tokens where jti = $1 and granted is not null"#,
+            r#"select t.granted as "granted!", t.label, t.client, s.created_at as began_at
+            from cf_tokens t join cf_sessions s on s.sid = t.sid where t.jti = $1 and t.granted is not null"#,
             jti.as_uuid()
         )
         .fetch_optional(&self.pool)

@@ -1,10 +1,11 @@
 //! Putting tokens on the registry, many at once.
 
 use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
 
 use super::Sqlite;
 use crate::store::rows;
-use crate::store::{Insert, Inserted, Within};
+use crate::store::{Insert, Inserted, NewToken, Rotation, Within};
 
 impl Sqlite {
     pub(super) async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, sqlx::Error> {
@@ -20,7 +21,10 @@ impl Sqlite {
 }
 
 /// A few statements, however many inserts: each statement takes a turn of the connection's own thread.
-async fn insert_all(connection: &mut SqliteConnection, inserts: &[Insert]) -> Result<Vec<Inserted>, sqlx::Error> {
+pub(super) async fn insert_all(
+    connection: &mut SqliteConnection,
+    inserts: &[Insert],
+) -> Result<Vec<Inserted>, sqlx::Error> {
     let (mut new, mut joining) = (Vec::new(), Vec::new());
     for (place, insert) in inserts.iter().enumerate() {
         let subject = insert.subject.as_str();
@@ -134,5 +138,41 @@ async fn insert_tokens(connection: &mut SqliteConnection, tokens: &str) -> Resul
     )
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Puts tokens into the session of a rotation, as issued with a refresh token where one is named.
+pub(super) async fn insert_alone(
+    connection: &mut SqliteConnection,
+    asked: &Rotation,
+    tokens: &[NewToken],
+    issued_with: Option<Uuid>,
+) -> Result<(), sqlx::Error> {
+    for token in tokens {
+        sqlx::query!(
+            "insert into cf_tokens (sid, subject, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted,
+                kid, client, label, ip, user_agent, imported, issued_with)
+            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            asked.sid.as_uuid(),
+            asked.subject.as_str(),
+            token.jti.as_uuid(),
+            token.token_type.as_str(),
+            token.issued_at,
+            token.not_before,
+            token.expires_at,
+            token.scope.to_string(),
+            token.claims,
+            token.granted,
+            token.kid,
+            token.client,
+            token.label,
+            token.ip,
+            token.user_agent,
+            token.imported,
+            issued_with
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
 }

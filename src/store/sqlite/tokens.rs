@@ -53,13 +53,13 @@ macro_rules! select_page {
 }
 
 /// A status as JSON has it; the order is that of the query.
-type StatusTuple = (Uuid, Uuid, String, String, i64, i64, u8, u8, String);
+type StatusTuple = (Uuid, Uuid, String, String, i64, i64, u8, u8, u8, String);
 
 impl From<StatusTuple> for StatusRow {
     fn from(row: StatusTuple) -> Self {
-        let (jti, sid, subject, token_type, not_before, expires_at, imported, revoked, claims) = row;
-        let (imported, revoked) = (imported != 0, revoked != 0);
-        Self { jti, sid, subject, token_type, not_before, expires_at, imported, revoked, claims }
+        let (jti, sid, subject, token_type, not_before, expires_at, imported, revoked, spent, claims) = row;
+        let (imported, revoked, spent) = (imported != 0, revoked != 0, spent != 0);
+        Self { jti, sid, subject, token_type, not_before, expires_at, imported, revoked, spent, claims }
     }
 }
 
@@ -88,7 +88,9 @@ impl Sqlite {
         let found = sqlx::query_scalar!(
             r#"select json_group_array(json_array(
                 hex(t.jti), hex(t.sid), t.subject, t.token_type, t.not_before, t.expires_at, t.imported,
-                t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation, t.claims
+                t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation,
+                (t.spent_at is not null or t.replaced_at is not null) and s.ended_at is null
+                    and s.generation = u.generation, t.claims
             )) as "found!: String"
             from json_each(?1) as a
             join cf_tokens t on t.jti = unhex(a.value)
@@ -104,7 +106,8 @@ impl Sqlite {
     pub(super) async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, sqlx::Error> {
         sqlx::query_as!(
             Refreshable,
-            r#"select granted as "granted!", label, client from cf_tokens where jti = ?1 and granted is not null"#,
+            r#"select t.granted as "granted!", t.label, t.client, s.created_at as began_at
+            from cf_tokens t join cf_sessions s on s.sid = t.sid where t.jti = ?1 and t.granted is not null"#,
             jti.as_uuid()
         )
         .fetch_optional(&self.readers)

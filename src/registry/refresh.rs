@@ -1,0 +1,170 @@
+//! Refreshing: another access token in a session that goes on, and with rotation another refresh token in the place of the
+//! one that was presented.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::grant::IssuedToken;
+use super::issue::{Draft, Drafted, Granted, new_token, superseded};
+use super::{Checked, Issued, Refresh, Registry, whole_seconds};
+use crate::error::{Error, Kind};
+use crate::store::{Refreshable, Rotated, Rotation, Within};
+use crate::token::{Claims, Scopes, Target, TokenType};
+
+impl Registry {
+    /// Issues another access token in the session of a refresh token that was checked; with rotation (the setting
+    /// `refresh.rotation`) another refresh token as well, and the presented one is spent.
+    ///
+    /// A spent token is refused by every check but one that is [even spent](super::Expect::even_spent), for a route that
+    /// refreshes. Presented here within `refresh.grace` it gets the same successor again, where nobody has used that; presented after
+    /// its successor was used, it is in two hands, and its session is ended for good.
+    ///
+    /// # Errors
+    ///
+    /// [`is_superseded`](Error::is_superseded) where the token or its session was revoked or ended meanwhile, or is by this;
+    /// [`is_invalid`](Error::is_invalid) with the field `scope` for scopes that were not granted;
+    /// [`is_unavailable`](Error::is_unavailable).
+    pub async fn refresh(&self, presented: &Checked, refresh: Refresh) -> Result<Issued, Error> {
+        let claims = presented.claims();
+        if claims.token_type != TokenType::Refresh {
+            return Err(Error::invalid("token", "only a refresh token can be refreshed"));
+        }
+        let rotates = refresh.rotates || self.settings().refresh.rotation;
+        if presented.is_spent() && !rotates {
+            return Err(superseded());
+        }
+        let kept = self.store()?.refreshable(claims.jti).await?.ok_or_else(superseded)?;
+        let granted: Granted = serde_json::from_str(&kept.granted)
+            .map_err(|error| Error::internal("the grant of a refresh token can't be read").with_source(error))?;
+        let mut access =
+            self.draft_access(&claims.sub, claims.sid, &granted, scope_of(&refresh, &granted.scope)?, false)?;
+        access.label.clone_from(&kept.label);
+        access.device = refresh.device;
+        access.claims.client_id.clone_from(&claims.client_id);
+        access.client.clone_from(&kept.client);
+        if rotates {
+            return self.rotate(claims, kept, granted, access).await;
+        }
+        let within = Within::Existing { sid: claims.sid, presented: claims.jti };
+        let (subject, cookies) = (claims.sub.clone(), granted.cookies);
+        self.register(Drafted { subject, within, access, refresh: None, cookies }).await
+    }
+
+    async fn rotate(
+        &self,
+        presented: &Claims,
+        kept: Refreshable,
+        granted: Granted,
+        access: Draft,
+    ) -> Result<Issued, Error> {
+        let refresh = self.draft_successor(presented, &kept, &granted, &access)?;
+        let (signed_access, signed_refresh) = (self.sign_draft(&access)?, self.sign_draft(&refresh)?);
+        let asked = Rotation {
+            subject: presented.sub.clone(),
+            sid: presented.sid,
+            presented: presented.jti,
+            session_expires_at: refresh.claims.exp.max(access.claims.exp),
+            access: self
+                .is_recorded(&access.claims)
+                .then(|| new_token(&access, signed_access.claims, signed_access.kid)),
+            refresh: new_token(&refresh, signed_refresh.claims, signed_refresh.kid),
+            now: self.seconds(),
+            grace: whole_seconds(self.settings().refresh.grace),
+        };
+        let done = self.store()?.rotate(&asked).await?;
+        let access = IssuedToken { token: signed_access.token, claims: access.claims };
+        let refresh = match &done.outcome {
+            Rotated::Superseded => return Err(superseded()),
+            Rotated::Reused => {
+                tracing::warn!(
+                    subject = %presented.sub, session = %presented.sid, jti = %presented.jti,
+                    "a refresh token was used twice: its session is ended"
+                );
+                self.in_force(done, &[Target::Session(presented.sid)]).await?;
+                self.inner.metrics.reused();
+                return Err(superseded());
+            }
+            Rotated::Stored { replaced } => {
+                if !replaced.is_empty() {
+                    let targets: Vec<Target> = replaced.iter().copied().map(Target::Token).collect();
+                    self.in_force(done, &targets).await?;
+                }
+                IssuedToken { token: signed_refresh.token, claims: refresh.claims }
+            }
+            Rotated::Again { claims } => self.sign_again(claims)?,
+        };
+        self.inner.metrics.issued(&access.claims, true);
+        Ok(Issued { access, refresh: Some(refresh), cookies: granted.cookies })
+    }
+
+    /// The refresh token that takes the place of the presented one: as long as that was, and not beyond the end of the
+    /// chain.
+    fn draft_successor(
+        &self,
+        presented: &Claims,
+        kept: &Refreshable,
+        granted: &Granted,
+        access: &Draft,
+    ) -> Result<Draft, Error> {
+        let lifetime = (presented.exp - presented.iat).max(1);
+        let mut claims =
+            self.draft_claims(&presented.sub, presented.sid, TokenType::Refresh, lifetime, granted.cookies);
+        let end = kept.began_at.saturating_add(whole_seconds(self.settings().refresh.max_age));
+        claims.exp = claims.exp.min(end);
+        if claims.exp <= claims.iat {
+            return Err(superseded());
+        }
+        claims.client_id.clone_from(&presented.client_id);
+        Ok(Draft {
+            claims,
+            granted: Some(kept.granted.clone()),
+            label: kept.label.clone(),
+            device: access.device.clone(),
+            client: kept.client.clone(),
+            scope: granted.scope.clone(),
+        })
+    }
+
+    /// A token from the claims of its record.
+    fn sign_again(&self, claims: &str) -> Result<IssuedToken, Error> {
+        let unreadable = || Error::internal("the claims of a record can't be read");
+        let members: Map<String, Value> =
+            serde_json::from_str(claims).map_err(|error| unreadable().with_source(error))?;
+        let claims = Claims::from_members(members).map_err(|_| unreadable())?;
+        let signed = self.inner.keys.sign(claims.token_type, &claims.to_members())?;
+        Ok(IssuedToken { token: signed.token, claims })
+    }
+
+    /// Not beyond the end that a chain of refresh tokens has.
+    pub(super) fn within_max_age(&self, lifetime: Duration) -> Duration {
+        lifetime.min(self.settings().refresh.max_age)
+    }
+}
+
+fn scope_of(refresh: &Refresh, granted: &Scopes) -> Result<Scopes, Error> {
+    let held = match &refresh.within {
+        Some(within) => granted.intersection(within),
+        None => granted.clone(),
+    };
+    match &refresh.narrowed {
+        None => Ok(held),
+        Some(narrowed) if narrowed.is_subset(&held) => Ok(narrowed.clone()),
+        Some(_) => Err(Error::new(Kind::Invalid("scope"), "scope must be within what was granted")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_cut_to_what_is_held_and_never_widened() {
+        let scopes = |text: &str| text.parse::<Scopes>().unwrap();
+        let granted = scopes("a b c");
+        let within = Refresh::new().within(scopes("b c d"));
+        assert_eq!(scope_of(&within, &granted).unwrap(), scopes("b c"));
+        assert_eq!(scope_of(&within.clone().narrowed(scopes("c")), &granted).unwrap(), scopes("c"));
+        assert!(scope_of(&within.narrowed(scopes("a")), &granted).unwrap_err().is_invalid());
+    }
+}

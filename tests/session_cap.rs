@@ -1,0 +1,73 @@
+//! A cap on the sessions of a subject.
+
+use crate::support::{ADMIN, PASSWORD, Pair, Server, json, on_both};
+
+const LIVE: &str = "select count(*) from cf_sessions where subject = 'admin' and ended_at is null";
+
+on_both! {
+    async fn one_too_many_is_refused(database: Database) {
+        let server = Server::start(database, |settings| settings.set("sessions", json!({ "max": 2 }))).await;
+        let (first, _second) = (server.login().await, server.login().await);
+        let login = || server.post("/login").json(&json!({ "username": ADMIN, "password": PASSWORD }));
+        login().send().await.error(409, "session_limit");
+        server.accepts(&first.access).await;
+        // Personal tokens are no sessions that somebody logged in for.
+        let personal = server.post("/auth/tokens").bearer(&first.access).json(&json!({ "label": "script" }));
+        personal.send().await.ok(201);
+        server.post("/logout").bearer(&first.access).send().await.says("Successfully logged out");
+        server.login().await;
+        login().send().await.error(409, "session_limit");
+        // Another subject has its own.
+        server.issue("alice", "").await;
+        assert!(server.registry.issue(counterfoil::Grant::to(ADMIN.parse().unwrap())).await.unwrap_err().is_session_limit());
+    }
+
+    async fn the_oldest_makes_room_everywhere_at_once(database: Database) {
+        let settings = json!({ "max": 2, "when_full": "end_oldest" });
+        let server = Server::start(database, |all| all.set("sessions", settings)).await;
+        let other = server.another(|settings| settings).await;
+        let first = server.login().await;
+        server.advance(1);
+        let second = server.login().await;
+        server.advance(1);
+        other.accepts(&first.access).await;
+        let third = server.login().await;
+        for server in [&server, &other] {
+            server.refuses(&first.access, "token_revoked").await;
+            server.accepts(&second.access).await;
+            server.accepts(&third.access).await;
+        }
+        server.post("/refresh").bearer(&first.refresh).send().await.error(401, "token_revoked");
+        let audit = server.get("/admin/audit?action=session.ended").bearer(&third.access).send().await.ok(200);
+        assert_eq!(audit[0]["actor"], json!({ "kind": "system", "name": "sessions.max" }));
+    }
+
+    async fn it_holds_for_many_at_once(database: Database) {
+        for (when_full, live) in [("refuse", 3), ("end_oldest", 3)] {
+            let settings = json!({ "max": 3, "when_full": when_full });
+            let server = Server::start(database, |all| all.set("sessions", settings.clone())).await;
+            let other = server.another(|all| all.set("sessions", settings.clone())).await;
+            let mut asked = Vec::new();
+            for number in 0..12 {
+                let server = if number % 2 == 0 { &server } else { &other };
+                let call = server.post("/login").json(&json!({ "username": ADMIN, "password": PASSWORD }));
+                asked.push(tokio::spawn(call.send()));
+            }
+            let mut good = 0;
+            for answer in asked {
+                let answer = answer.await.unwrap();
+                match answer.status {
+                    200 => {
+                        Pair::of(&answer.ok(200));
+                        good += 1;
+                    }
+                    // More than the machine hashes at once.
+                    429 => drop(answer.error(429, "rate_limited")),
+                    _ => drop(answer.error(409, "session_limit")),
+                }
+            }
+            assert_eq!(server.count(LIVE).await, live, "{when_full}");
+            assert!(if when_full == "refuse" { good == 3 } else { good >= 3 }, "{when_full}: {good}");
+        }
+    }
+}
