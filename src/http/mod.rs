@@ -4,7 +4,10 @@ mod admin;
 mod body;
 mod catchers;
 mod check;
+mod client;
+mod cors;
 mod error;
+mod feed;
 mod first_admin;
 mod headers;
 mod health;
@@ -51,6 +54,7 @@ pub fn server_with_clock(figment: Figment, clock: impl Clock) -> Rocket<Build> {
 
 fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
     rocket::custom(without_default_ip_header(figment))
+        .attach(cors::Cors)
         .attach(log::RequestLog)
         .attach(fairing)
         .attach(first_admin::Users::default())
@@ -63,6 +67,7 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
         .mount("/", password::routes())
         .mount("/", admin::routes())
         .mount("/", check::routes())
+        .mount("/", feed::routes())
         .register("/", catchers())
 }
 

@@ -60,6 +60,7 @@ pub(super) fn json() -> &'static str {
         document.merge(super::sessions::Api::openapi());
         document.merge(super::password::Api::openapi());
         document.merge(super::check::Api::openapi());
+        document.merge(super::feed::Api::openapi());
         document.merge(super::admin::Api::openapi());
         document.merge(super::health::Api::openapi());
         document.merge(super::operations::Api::openapi());

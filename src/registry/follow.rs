@@ -179,6 +179,9 @@ impl Registry {
                 Next::Rely { until, tell } => {
                     if let Some(renewal) = &renewal {
                         memory.forget(&renewal.targets);
+                        if !renewal.targets.is_empty() {
+                            self.inner.feed.wake();
+                        }
                     }
                     memory.rely_until(until);
                     follower.applied.store(membership.position.seq, Ordering::Relaxed);
