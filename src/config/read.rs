@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::source::Reader;
 use super::{
     AcceptedKey, Algorithm, Check, Consistency, CookieSettings, CorsSettings, CsrfSettings, FeedSettings, FirstAdmin,
-    HeaderSettings, JsonSettings, KeySettings, Location, LogFormat, LoginSettings, OperationsSettings, PasswordSettings, PurgeSettings, SameSite,
-    Secret, Settings, validate,
+    HeaderSettings, JsonSettings, KeySettings, Location, LogFormat, LoginSettings, OperationsSettings,
+    PasswordSettings, PurgeSettings, SameSite, Secret, Settings, validate,
 };
 use crate::error::Error;
 

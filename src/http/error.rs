@@ -73,8 +73,12 @@ impl ApiError {
 
     /// As many answers that go on for long as may be.
     pub(super) fn busy(retry_after_seconds: u32) -> Self {
-        Self::new(Status::ServiceUnavailable, "registry_unavailable", "There are as many streams as may be: try again later")
-            .with_header("Retry-After", retry_after_seconds.to_string())
+        Self::new(
+            Status::ServiceUnavailable,
+            "registry_unavailable",
+            "There are as many streams as may be: try again later",
+        )
+        .with_header("Retry-After", retry_after_seconds.to_string())
     }
 
     fn with_header(self, name: &'static str, value: String) -> Self {

@@ -173,6 +173,7 @@ impl Registry {
                     memory.rely_until(Duration::ZERO);
                     memory.forget_everything();
                     follower.set_own(None);
+                    self.inner.feed.wake();
                     place.left = place.membership.take().map(|membership| membership.id);
                     tracing::warn!("has no place on the roll of replicas any more: forgets everything and joins anew");
                 }

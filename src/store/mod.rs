@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::token::{
-    Act, AuditEvent, FeedPage, Filter, Jti, Mark, Position, Record, Renewal, Roll, Scopes, Session, Sid, Subject, TokenType,
+    Act, AuditEvent, FeedPage, Filter, Jti, Mark, Position, Record, Renewal, Roll, Scopes, Session, Sid, Subject,
+    TokenType,
 };
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
