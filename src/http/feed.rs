@@ -245,6 +245,7 @@ async fn stream_revocations(
                 break;
             }
             match next {
+                Err(_) if !feed.is_current() => break,
                 Err(_) => yield beat(feed.cursor()),
                 Ok(Ok(Some(events))) => {
                     for event in events {

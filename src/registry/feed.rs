@@ -3,6 +3,7 @@
 //! However many follow it, one task of the process reads the log, and only while somebody follows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -22,12 +23,17 @@ const BEHIND_MAX: usize = 64;
 const LEASED_PAUSE: Duration = Duration::from_secs(1);
 const POLL_MIN: Duration = Duration::from_millis(100);
 
+/// How long after the log was last read a heartbeat may say that nothing is missing.
+const CURRENT: Duration = Duration::from_secs(5);
+
 /// What the task that reads tells those who follow.
 pub(super) struct Hub {
     /// `None`: the log is another one, or was trimmed, and where each stands means nothing any more.
     told: broadcast::Sender<Option<Arc<Batch>>>,
     /// That there is somebody to tell, or something to be told.
     wake: Notify,
+    /// When the log was last read, in milliseconds of the steady clock.
+    read_ms: AtomicU64,
     places: Arc<Semaphore>,
 }
 
@@ -40,7 +46,12 @@ struct Batch {
 impl Hub {
     pub(super) fn new(streams_max: u32) -> Self {
         let places = usize::try_from(streams_max).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
-        Self { told: broadcast::Sender::new(BEHIND_MAX), wake: Notify::new(), places: Arc::new(Semaphore::new(places)) }
+        Self {
+            told: broadcast::Sender::new(BEHIND_MAX),
+            wake: Notify::new(),
+            read_ms: AtomicU64::new(0),
+            places: Arc::new(Semaphore::new(places)),
+        }
     }
 
     /// Says that the log has changed.
@@ -109,7 +120,7 @@ impl Registry {
                 hub.wake.notified().await;
                 continue;
             }
-            // Where the database can't be asked they hear nothing, and what they know says how old it is.
+            // Where the database can't be asked they hear nothing more, and no heartbeat either.
             let _ = self.tell(&mut cursor).await;
             let pause = if self.is_leased() { LEASED_PAUSE } else { self.settings().poll.max(POLL_MIN) };
             tokio::select! {
@@ -122,7 +133,11 @@ impl Registry {
     async fn tell(&self, cursor: &mut Option<i64>) -> Result<(), Error> {
         let hub = &self.inner.feed;
         loop {
-            let Some(page) = self.feed(*cursor, PAGE, None).await? else {
+            // Taken before the question: what the answer doesn't know happened after this.
+            let asked_at = self.clock().steady();
+            let page = self.feed(*cursor, PAGE, None).await?;
+            hub.read_ms.store(u64::try_from(asked_at.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            let Some(page) = page else {
                 *cursor = None;
                 let _ = hub.told.send(None);
                 return Ok(());
@@ -144,6 +159,12 @@ impl Following {
     /// Up to which number it has been told.
     pub(crate) fn cursor(&self) -> i64 {
         self.cursor
+    }
+
+    /// Whether it knows that nothing is missing up to there, as of a moment ago.
+    pub(crate) fn is_current(&self) -> bool {
+        let read_at = Duration::from_millis(self.registry.inner.feed.read_ms.load(Ordering::Relaxed));
+        self.registry.clock().steady().saturating_sub(read_at) < CURRENT
     }
 
     /// What comes next, at least one event; `None` where it is over. Nothing is lost where this is not waited for to the end.
@@ -178,5 +199,73 @@ impl Following {
                 return Ok(Some(events));
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Settings;
+    use crate::registry::Grant;
+    use crate::token::{Actor, Jti};
+
+    async fn registry() -> (Registry, Jti) {
+        let registry = Registry::open(Settings::for_tests(), ManualClock::here()).await.expect("it opens");
+        let alice = "alice".parse().expect("a subject");
+        let issued = registry.issue(Grant::to(alice)).await.expect("it issues");
+        let jti = issued.access_claims().jti;
+        (registry, jti)
+    }
+
+    async fn follow(registry: &Registry) -> Following {
+        match registry.follow_feed(None, None).await.expect("it answers") {
+            Followed::Following(following) => following,
+            Followed::Gone | Followed::Full => panic!("it can't be followed"),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_is_dropped_and_nobody_else() {
+        let (registry, jti) = registry().await;
+        let (mut slow, mut quick, mut cursor) = (follow(&registry).await, follow(&registry).await, None);
+        registry.tell(&mut cursor).await.unwrap();
+        for round in 0..BEHIND_MAX + 1 {
+            if round % 2 == 0 {
+                registry.revoke(jti, Actor::application("test")).await.unwrap();
+            } else {
+                registry.unrevoke(jti, Actor::application("test")).await.unwrap();
+            }
+            registry.tell(&mut cursor).await.unwrap();
+            assert_eq!(quick.next().await.unwrap().map(|events| events.len()), Some(1), "{round}");
+        }
+        // What it can still read it is told, in order; then it is over.
+        assert_eq!(slow.next().await.unwrap().map(|events| events.len()), Some(BEHIND_MAX + 1));
+        assert_eq!(slow.next().await.unwrap(), None);
+        assert!(quick.is_current());
+    }
+
+    #[tokio::test]
+    async fn one_that_nobody_reads_for_is_not_current() {
+        let clock = ManualClock::here();
+        let registry = Registry::open(Settings::for_tests(), clock.clone()).await.unwrap();
+        let following = follow(&registry).await;
+        let mut cursor = None;
+        registry.tell(&mut cursor).await.unwrap();
+        assert!(following.is_current());
+        clock.advance(CURRENT);
+        assert!(!following.is_current());
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_read_up() {
+        let (registry, jti) = registry().await;
+        let mut following = follow(&registry).await;
+        // It knows where it stands, and the task that reads begins later.
+        let next = tokio::time::timeout(Duration::from_millis(50), following.next()).await;
+        assert!(next.is_err());
+        registry.revoke(jti, Actor::application("test")).await.unwrap();
+        registry.tell(&mut None).await.unwrap();
+        assert_eq!(following.next().await.unwrap().map(|events| events.len()), Some(1));
     }
 }
