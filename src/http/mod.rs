@@ -5,6 +5,7 @@ mod body;
 mod catchers;
 mod check;
 mod client;
+mod discovery;
 mod error;
 mod first_admin;
 mod headers;
@@ -72,6 +73,7 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
         .mount("/", oauth::routes())
         .mount("/", introspect::routes())
         .mount("/", revoke::routes())
+        .mount("/", discovery::routes())
         .register("/", catchers())
 }
 

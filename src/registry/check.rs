@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Registry;
-use super::memory::{Digest, Known, Recalled};
+use super::memory::{Digest, Known, Reading, Recalled};
 use crate::config::Check;
 use crate::keys::Verified;
 use crate::store::Status;
@@ -151,7 +151,7 @@ impl Registry {
     ) -> Result<Checked, Denial> {
         let recalled = self.inner.memory.recall(digest, self.clock().steady());
         match recalled {
-            Some(Recalled { known, is_live }) if is_live || !known.recorded => {
+            Some(Recalled { known, is_live: true }) => {
                 self.inner.metrics.hit();
                 self.judge(&known, expect)?;
                 Ok(Checked { known })
@@ -185,13 +185,13 @@ impl Registry {
         // Before the database is asked: what changes from here on voids the reading.
         let reading = self.inner.memory.begin(self.clock().steady());
         let known = match known {
-            Some(known) if self.ask_again(&known, expect).await? => known,
+            Some(known) if self.ask_again(&known, expect, reading).await? => known,
             // Not known, or its record has been changed by hand.
-            _ => self.ask_first(token, expect).await?,
+            _ => self.ask_first(token, expect, reading).await?,
         };
         // A refresh token always asks: whether it was spent is decided in the database. One that should have a record and
         // has none any more, good for logging out alone, is not remembered.
-        let has_its_record = known.recorded || !self.is_recorded(&known.claims);
+        let has_its_record = known.recorded || known.unrecorded_kid.is_some();
         if known.token_type == TokenType::Access && has_its_record {
             self.inner.memory.remember(digest, known.clone(), reading);
         }
@@ -199,9 +199,13 @@ impl Registry {
     }
 
     /// Checks a token that was verified before; `false` where its record is not the one that it was verified with.
-    async fn ask_again(&self, known: &Known, expect: Expect<'_>) -> Result<bool, Denial> {
+    async fn ask_again(&self, known: &Known, expect: Expect<'_>, reading: Option<Reading>) -> Result<bool, Denial> {
         if !known.imported {
             self.judge(known, expect)?;
+        }
+        // Its signature and times are all there is to it, and the key that signed.
+        if let Some(kid) = &known.unrecorded_kid {
+            return self.check_key(kid, reading).await.map(|()| true);
         }
         let Some(status) = self.status(known.claims.jti).await? else {
             // Whether one that has expired is good for logging out is for the first check to say.
@@ -218,10 +222,10 @@ impl Registry {
         Ok(is_same)
     }
 
-    async fn ask_first(&self, token: &str, expect: Expect<'_>) -> Result<Arc<Known>, Denial> {
-        let verified = self.inner.keys.verify(token)?;
+    async fn ask_first(&self, token: &str, expect: Expect<'_>, reading: Option<Reading>) -> Result<Arc<Known>, Denial> {
+        let verified = self.verify(token).await?;
         if verified.named && verified.typ.is_some() {
-            self.check_own(verified, expect).await
+            self.check_own(verified, expect, reading).await
         } else {
             self.check_imported(verified, expect).await
         }
@@ -252,11 +256,19 @@ impl Registry {
     /// A verified token, to be remembered, with its record's claims where it has one.
     fn known(&self, claims: Claims, kid: &str, record: Option<&str>, imported: bool) -> Arc<Known> {
         let is_own = claims.check_origin(&self.rules(AudienceRule::Own)).is_ok();
-        Arc::new(self.inner.memory.known(claims, kid, record, imported, is_own))
+        let unrecorded_kid = (record.is_none() && !self.is_recorded(&claims)).then(|| kid.into());
+        let mut known = self.inner.memory.known(claims, kid, record, imported, is_own);
+        known.unrecorded_kid = unrecorded_kid;
+        Arc::new(known)
     }
 
     /// A token of this registry's own making: its claims speak, its record decides.
-    async fn check_own(&self, verified: Verified, expect: Expect<'_>) -> Result<Arc<Known>, Denial> {
+    async fn check_own(
+        &self,
+        verified: Verified,
+        expect: Expect<'_>,
+        reading: Option<Reading>,
+    ) -> Result<Arc<Known>, Denial> {
         let claims = Claims::from_members(verified.claims)?;
         if verified.typ != Some(claims.token_type) {
             return Err(Denial::Invalid);
@@ -264,7 +276,8 @@ impl Registry {
         let known = self.known(claims, &verified.kid, None, false);
         self.judge(&known, expect)?;
         let claims = &known.claims;
-        if !self.is_recorded(claims) {
+        if let Some(kid) = &known.unrecorded_kid {
+            self.check_key(kid, reading).await?;
             return Ok(known);
         }
         let record = match self.status(claims.jti).await? {
@@ -366,7 +379,7 @@ mod tests {
     }
 
     fn sign(attacker: &Registry, members: &Map<String, Value>) -> String {
-        attacker.inner.keys.sign(TokenType::Access, members).unwrap().token
+        attacker.ring().sign(TokenType::Access, members).unwrap().token
     }
 
     #[tokio::test]
@@ -407,13 +420,13 @@ mod tests {
         }) else {
             unreachable!("an object is written above")
         };
-        let token = issuer.inner.keys.sign_foreign(&members);
+        let token = issuer.ring().sign_foreign(&members);
         let mut endless = members.clone();
         endless.insert("exp".to_owned(), json!(1e300));
-        assert!(registry.import(&issuer.inner.keys.sign_foreign(&endless)).await.unwrap_err().is_invalid());
+        assert!(registry.import(&issuer.ring().sign_foreign(&endless)).await.unwrap_err().is_invalid());
         let mut administrator = members.clone();
         administrator.insert("scope".to_owned(), json!("notes:read registry:admin"));
-        assert!(registry.import(&issuer.inner.keys.sign_foreign(&administrator)).await.unwrap_err().is_invalid());
+        assert!(registry.import(&issuer.ring().sign_foreign(&administrator)).await.unwrap_err().is_invalid());
         registry.import(&token).await.unwrap();
         assert!(registry.check(&token, Expect::access()).await.is_ok());
         for (name, value) in [
@@ -424,7 +437,7 @@ mod tests {
         ] {
             let mut members = members.clone();
             members.insert(name.to_owned(), value);
-            let forged = issuer.inner.keys.sign_foreign(&members);
+            let forged = issuer.ring().sign_foreign(&members);
             assert_eq!(registry.check(&forged, Expect::access()).await, Err(Denial::Invalid), "{name}");
         }
     }

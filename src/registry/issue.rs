@@ -9,6 +9,7 @@ use super::grant::{ClientRef, Device};
 use super::{AsOf, Checked, Grant, Issued, IssuedToken, Personal, Refresh, Registry, whole_seconds};
 use crate::config::Location;
 use crate::error::{Error, Kind};
+use crate::keys::KeyRing;
 use crate::store::{Insert, Inserted, NewSession, NewToken, Repeat, SubjectState, Within};
 use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, TokenType};
 
@@ -243,7 +244,7 @@ impl Registry {
     /// accepts it but with `check = "refresh"`. For the benchmark of that part alone.
     #[doc(hidden)]
     pub fn sign_alone(&self, claims: &Claims) -> Result<String, Error> {
-        Ok(self.inner.keys.sign(claims.token_type, &claims.to_members())?.token)
+        Ok(self.ring().sign(claims.token_type, &claims.to_members())?.token)
     }
 
     /// Whether a token that was found live a moment ago still is. One without a record is good for opening routes until
@@ -308,7 +309,8 @@ impl Registry {
 
     /// Signs the drafts and puts those that are recorded on the registry, together or not at all.
     async fn register(&self, drafted: Drafted) -> Result<Issued, Error> {
-        let (issued, insert) = self.signed(drafted)?;
+        let ring = self.ring();
+        let (issued, insert) = self.signed(&ring, drafted)?;
         self.permit()?;
         match self.inner.inserts.call(insert).await? {
             // Its ids are random and were made here: where they are on the registry already, an attempt came through whose
@@ -316,16 +318,17 @@ impl Registry {
             Inserted::Stored | Inserted::Duplicate => {}
             Inserted::Superseded => return Err(superseded()),
         }
+        self.still_signs(&ring).await?;
         self.inner.metrics.issued(issued.access_claims(), issued.refresh.is_some());
         Ok(issued)
     }
 
     /// Signs the drafts; what is then to be put on the registry.
-    pub(super) fn signed(&self, drafted: Drafted) -> Result<(Issued, Insert), Error> {
+    pub(super) fn signed(&self, ring: &KeyRing, drafted: Drafted) -> Result<(Issued, Insert), Error> {
         let Drafted { subject, within, access, refresh, cookies } = drafted;
         let mut tokens = Vec::with_capacity(2);
         let mut sign = |draft: Draft| -> Result<IssuedToken, Error> {
-            let signed = self.inner.keys.sign(draft.claims.token_type, &draft.claims.to_members())?;
+            let signed = ring.sign(draft.claims.token_type, &draft.claims.to_members())?;
             if self.is_recorded(&draft.claims) {
                 tokens.push(new_token(&draft, signed.claims, signed.kid));
             }

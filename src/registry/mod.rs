@@ -20,6 +20,8 @@ mod model;
 mod once;
 mod open;
 mod purge;
+mod ring;
+mod rotate;
 mod tasks;
 
 use std::sync::Arc;
@@ -45,7 +47,6 @@ pub(crate) use tasks::Tasks;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::keys::{KeyInfo, KeyRing};
 #[cfg(feature = "server")]
 pub(crate) use crate::store::AuditFilter;
 use crate::store::{Done, Insert, Inserted, Revoke, Revoked, Status, Store, SubjectState};
@@ -57,6 +58,7 @@ use last_used::LastUsed;
 use memory::Memory;
 use metrics::{Metrics, Snapshot};
 use open::Opening;
+use ring::Ring;
 
 /// The registry of issued tokens.
 ///
@@ -82,7 +84,7 @@ pub struct Registry {
 struct Inner {
     settings: Settings,
     clock: Arc<dyn Clock>,
-    keys: KeyRing,
+    ring: Arc<Ring>,
     store: Arc<dyn Store>,
     /// What arrives together is asked, issued and revoked together.
     statuses: Batcher<Jti, Option<Status>>,
@@ -90,6 +92,8 @@ struct Inner {
     inserts: Batcher<Insert, Inserted>,
     revocations: Batcher<Revoke, Done<Revoked>>,
     looks: Batcher<(), Arc<Roll>>,
+    retirements: Batcher<String, bool>,
+    ring_loads: Batcher<(), ()>,
     memory: Memory,
     follower: Follower,
     /// What this process is called on the roll of replicas.
@@ -133,11 +137,6 @@ impl Registry {
             silence: self.inner.follower.silence(now),
             remembered: self.inner.memory.size(),
         })
-    }
-
-    /// The keys whose tokens it accepts, the one that signs first.
-    pub(crate) fn keys(&self) -> Vec<KeyInfo> {
-        self.inner.keys.list()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

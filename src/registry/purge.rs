@@ -99,6 +99,7 @@ impl Registry {
             let audit_cutoff = now - whole_seconds(self.settings().audit_retain);
             let audit = store.purge_audit(audit_cutoff, settings.batch_rows).await?;
             let changes = store.purge_changes(now - CHANGES_KEPT_SECONDS, settings.batch_rows).await?;
+            self.purge_keys(cutoff).await?;
             let batch_rows = u64::from(settings.batch_rows);
             if [batch.tokens, remains, audit, changes].iter().all(|gone| *gone < batch_rows) {
                 purged.complete = true;
