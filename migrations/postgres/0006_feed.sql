@@ -49,3 +49,28 @@ begin
     return null;
 end
 $$;
+
+-- The same for keys. How long a retired one has to be known is not looked up: ten years is longer than any token.
+create or replace function cf_note_key_change() returns trigger language plpgsql as $$
+declare
+    place record;
+    subject text := '';
+    action text;
+    now_seconds bigint := extract(epoch from clock_timestamp())::bigint;
+begin
+    if tg_op <> 'INSERT' and old.state = 'retired' then
+        subject := old.kid;
+        action := 'unrevoked';
+    end if;
+    if tg_op <> 'DELETE' and new.state = 'retired' then
+        subject := new.kid;
+        action := 'revoked';
+    end if;
+    update cf_position set seq = seq + 1, change = gen_random_uuid() where id = 1 returning seq, change into place;
+    insert into cf_changes (seq, change, kind, target, at, action, expires_at)
+    values (place.seq, place.change, 'key', subject, now_seconds, action,
+        case when action is not null then now_seconds + 315360000 end);
+    perform pg_notify('counterfoil', '');
+    return null;
+end
+$$;

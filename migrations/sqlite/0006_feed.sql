@@ -62,3 +62,35 @@ begin
         from cf_sessions s where s.subject = old.subject and s.generation = old.generation and s.ended_at is null
     ) s;
 end;
+
+-- The same for keys. How long a retired one has to be known is not looked up: ten years is longer than any token.
+drop trigger cf_keys_added;
+create trigger cf_keys_added after insert on cf_keys begin
+    update cf_position set seq = seq + 1, change = randomblob(16) where id = 1;
+    insert into cf_changes (seq, change, kind, target, at, action, expires_at)
+    select seq, change, 'key', case new.state when 'retired' then new.kid else '' end, unixepoch(),
+        case new.state when 'retired' then 'revoked' end,
+        case new.state when 'retired' then unixepoch() + 315360000 end
+    from cf_position;
+end;
+drop trigger cf_keys_changed;
+create trigger cf_keys_changed after update of kid, algorithm, state on cf_keys
+    when (old.kid, old.algorithm, old.state) is not (new.kid, new.algorithm, new.state)
+begin
+    update cf_position set seq = seq + 1, change = randomblob(16) where id = 1;
+    insert into cf_changes (seq, change, kind, target, at, action, expires_at)
+    select seq, change, 'key', case 'retired' when new.state then new.kid when old.state then old.kid else '' end,
+        unixepoch(),
+        case 'retired' when new.state then 'revoked' when old.state then 'unrevoked' end,
+        case when 'retired' in (new.state, old.state) then unixepoch() + 315360000 end
+    from cf_position;
+end;
+drop trigger cf_keys_removed;
+create trigger cf_keys_removed after delete on cf_keys begin
+    update cf_position set seq = seq + 1, change = randomblob(16) where id = 1;
+    insert into cf_changes (seq, change, kind, target, at, action, expires_at)
+    select seq, change, 'key', case old.state when 'retired' then old.kid else '' end, unixepoch(),
+        case old.state when 'retired' then 'unrevoked' end,
+        case old.state when 'retired' then unixepoch() + 315360000 end
+    from cf_position;
+end;

@@ -1,29 +1,106 @@
-//! `counterfoil keys`: the keys whose tokens are accepted.
+//! `counterfoil keys`: the keys that sign, and those whose tokens are accepted.
 
 use clap::Subcommand;
+use serde_json::{Value, json};
 
-use super::output::{Failure, Output, Table};
-use super::settings;
+use super::output::{Failure, Output, Table, count, describe, or_dash};
+use super::{act, open, settings};
 use crate::clock::SystemClock;
 use crate::registry::Registry;
+use crate::token::{KeyInfo, rfc3339};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// List them, the one that signs first.
     List,
+    /// Let the next key sign from now on, and publish a new next.
+    Rotate {
+        /// Why, for the audit.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Refuse everything that a key signed, for good: the answer to a leak.
+    #[command(
+        after_help = "Example: counterfoil keys retire 8OGeZCFTVnGvKfMHNIGUBBvBQcVXPkVl2ccQN6yMj5A --reason leaked"
+    )]
+    Retire {
+        /// The id of the key, as `keys list` shows it.
+        kid: String,
+        /// Why, for the audit and the records of its tokens.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Seal the keys in the database under master_key, which master_key_old opens.
+    Reseal,
 }
 
 pub(super) async fn run(command: KeysCommand, output: &Output) -> Result<(), Failure> {
-    let KeysCommand::List = command;
-    // Keys are no matter of the database, which may be down.
-    let registry = Registry::open(settings()?, SystemClock).await?;
-    let keys = registry.keys();
+    if let KeysCommand::List = command {
+        // Keys that are files are no matter of the database, which may be down.
+        let registry = Registry::open(settings()?, SystemClock).await?;
+        let keys = registry.keys().await;
+        registry.close().await;
+        return list(&keys?, output);
+    }
+    let registry = open().await?;
+    let done = change(command, &registry, output).await;
     registry.close().await;
-    output.answer(&keys, || {
-        let mut table = Table::new(["KID", "ALGORITHM", "STATE"]);
-        for key in &keys {
-            table.row([key.kid.clone(), key.algorithm.to_owned(), key.state.to_owned()]);
+    done
+}
+
+async fn change(command: KeysCommand, registry: &Registry, output: &Output) -> Result<(), Failure> {
+    match command {
+        KeysCommand::List => Ok(()),
+        KeysCommand::Rotate { reason } => show(&registry.rotate_keys(&act(reason)?).await?, output),
+        KeysCommand::Retire { kid, reason } => show(&registry.retire_key(&kid, &act(reason)?).await?, output),
+        KeysCommand::Reseal => {
+            let resealed = registry.reseal_keys(&act(None)?).await?;
+            output.answer(&json!({ "resealed": resealed }), || format!("Sealed {} anew.\n", count(resealed, "key")))
+        }
+    }
+}
+
+fn list(keys: &[KeyInfo], output: &Output) -> Result<(), Failure> {
+    output.answer(&keys.iter().map(as_json).collect::<Vec<_>>(), || {
+        let mut table = Table::new(["KID", "ALGORITHM", "STATE", "PUBLISHED", "SIGNED FROM", "UNTIL"]);
+        for key in keys {
+            table.row([
+                key.kid.clone(),
+                or_dash(key.algorithm.as_deref()),
+                key.state.to_string(),
+                or_dash(key.published_at.map(time)),
+                or_dash(key.current_at.map(time)),
+                or_dash(key.replaced_at.or(key.retired_at).map(time)),
+            ]);
         }
         table.render("No keys.")
     })
+}
+
+fn show(key: &KeyInfo, output: &Output) -> Result<(), Failure> {
+    output.answer(&as_json(key), || {
+        describe(&[
+            ("kid", Some(key.kid.clone())),
+            ("algorithm", key.algorithm.clone()),
+            ("state", Some(key.state.to_string())),
+            ("reason", key.retired_reason.clone()),
+        ])
+    })
+}
+
+fn as_json(key: &KeyInfo) -> Value {
+    json!({
+        "kid": key.kid,
+        "algorithm": key.algorithm,
+        "state": key.state.as_str(),
+        "published_at": key.published_at.map(time),
+        "current_at": key.current_at.map(time),
+        "replaced_at": key.replaced_at.map(time),
+        "retired_at": key.retired_at.map(time),
+        "retired_reason": key.retired_reason,
+    })
+}
+
+fn time(at: i64) -> String {
+    chrono::DateTime::from_timestamp(at, 0).map_or_else(|| at.to_string(), rfc3339)
 }

@@ -22,6 +22,12 @@ pub struct Settings {
     pub(crate) leeway: Duration,
     pub(crate) algorithm: Algorithm,
     pub(crate) keys: KeySettings,
+    /// Seals the keys in the database, in 64 hexadecimal digits. Without it keys are files.
+    pub(crate) master_key: Option<Secret>,
+    /// Opens what was sealed under it, and seals nothing.
+    pub(crate) master_key_old: Option<Secret>,
+    /// How long the published keys may be cached.
+    pub(crate) jwks_max_age: Duration,
     pub(crate) access_expires: Duration,
     pub(crate) refresh_expires: Duration,
     pub(crate) refresh: RefreshSettings,
@@ -80,6 +86,9 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// How long a master key is, in bytes.
+pub(crate) const MASTER_KEY_BYTES: usize = 32;
+
 /// The shortest secret of HS256, in bytes: as long as its hash (RFC 7518 §3.2).
 pub(crate) const SECRET_BYTES_MIN: usize = 32;
 
@@ -119,6 +128,8 @@ pub(crate) struct KeySettings {
     pub(crate) accept: Vec<AcceptedKey>,
     /// Whether a key whose private part is in print may be used.
     pub(crate) allow_well_known: bool,
+    /// How old the current key becomes before the next takes its place by itself; `None`: as old as it is left to.
+    pub(crate) rotate_every: Option<Duration>,
 }
 
 /// A further key whose tokens are accepted, and which never signs.
@@ -377,7 +388,7 @@ impl Settings {
         let mut reader = Reader::new(true, 8000);
         reader.add_toml(DEFAULTS, &Origin::Test)?;
         reader.add_toml(toml, &Origin::Test)?;
-        if !reader.has("algorithm") && !reader.has_any_below("keys") {
+        if !reader.has("algorithm") && !reader.has_any_below("keys") && !reader.has("master_key") {
             reader.add_text("algorithm", "HS256", Origin::Test);
             let random = || uuid::Uuid::new_v4().simple().to_string();
             reader.add_text("keys.secret", &(random() + &random()), Origin::Test);

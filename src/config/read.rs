@@ -69,6 +69,9 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
         leeway: r.duration("leeway", Duration::ZERO, Duration::ZERO..=5 * MINUTE)?,
         algorithm: r.choice("algorithm", Algorithm::EdDsa, ALGORITHMS)?,
         keys: keys(r)?,
+        master_key: r.secret(Some("master_key"), "master_key_file", None, mask)?,
+        master_key_old: r.secret(Some("master_key_old"), "master_key_old_file", None, mask)?,
+        jwks_max_age: r.duration("jwks_max_age", 5 * MINUTE, Duration::ZERO..=DAY)?,
         access_expires: r.duration("access_expires", 15 * MINUTE, SECOND..=LONGEST)?,
         refresh_expires: r.duration("refresh_expires", 30 * DAY, SECOND..=LONGEST)?,
         refresh: RefreshSettings {
@@ -157,6 +160,7 @@ fn keys(r: &mut Reader) -> Result<KeySettings, Error> {
         generated_file: r.path("keys.generated_file")?,
         accept: accepted(r)?,
         allow_well_known: r.flag("keys.allow_well_known", is_debug)?,
+        rotate_every: r.duration_or_off("keys.rotate_every", None, SECOND..=LONGEST)?,
     })
 }
 

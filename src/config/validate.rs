@@ -1,7 +1,7 @@
 //! What makes no sense, alone or together. Every refusal names the setting as it was written and says what to do.
 
 use super::source::Reader;
-use super::{Algorithm, Location, SECRET_BYTES_MIN, SameSite, Settings};
+use super::{Algorithm, Location, MASTER_KEY_BYTES, SECRET_BYTES_MIN, SameSite, Secret, Settings};
 use crate::error::Error;
 use crate::token::RESERVED;
 
@@ -12,6 +12,7 @@ pub(super) fn validate(r: &Reader, settings: &Settings) -> Result<(), Error> {
     database(r, settings)?;
     names(r, settings)?;
     keys(r, settings)?;
+    sealed_keys(r, settings)?;
     if settings.access_expires > settings.refresh_expires {
         return Err(if r.has("access_expires") {
             r.refuse("access_expires", format!("must not be longer than {}", r.name("refresh_expires")))
@@ -117,6 +118,47 @@ fn keys(r: &Reader, settings: &Settings) -> Result<(), Error> {
         return Err(r.refuse("keys.generated_file", "has no use without keys.generate = true"));
     }
     Ok(())
+}
+
+/// What has to do with keys in the database.
+fn sealed_keys(r: &Reader, settings: &Settings) -> Result<(), Error> {
+    let master_keys = [
+        ("master_key", "master_key_file", &settings.master_key),
+        ("master_key_old", "master_key_old_file", &settings.master_key_old),
+    ];
+    for (key, key_file, secret) in master_keys {
+        if secret.as_ref().is_some_and(|secret| !is_master_key(secret)) {
+            let key = if r.has(key) { key } else { key_file };
+            return Err(r.refuse(key, "must be 32 bytes in hexadecimal digits: `openssl rand -hex 32` makes one"));
+        }
+    }
+    let old = if r.has("master_key_old") { "master_key_old" } else { "master_key_old_file" };
+    if settings.master_key.is_none() {
+        if settings.master_key_old.is_some() {
+            return Err(r.refuse(old, "has no use without master_key, under which keys are sealed"));
+        }
+        if settings.keys.rotate_every.is_some() {
+            return Err(r.refuse("keys.rotate_every", "needs master_key: keys in files are not rotated"));
+        }
+        return Ok(());
+    }
+    if settings.master_key == settings.master_key_old {
+        return Err(r.refuse(old, "must differ from master_key"));
+    }
+    let files = ["keys.file", "keys.secret", "keys.secret_file", "keys.generated_file"];
+    if let Some(key) = files.into_iter().find(|key| r.has(key)) {
+        let master_key = if r.has("master_key") { "master_key" } else { "master_key_file" };
+        let must = format!("and {} can't both be set: keys are either given or in the database", r.name(master_key));
+        return Err(r.refuse(key, must));
+    }
+    if settings.keys.rotate_every.is_some_and(|every| every <= settings.jwks_max_age) {
+        return Err(r.refuse("keys.rotate_every", format!("must be longer than {}", r.name("jwks_max_age"))));
+    }
+    Ok(())
+}
+
+fn is_master_key(secret: &Secret) -> bool {
+    secret.0.len() == 2 * MASTER_KEY_BYTES && secret.0.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn fields(r: &Reader, settings: &Settings) -> Result<(), Error> {

@@ -60,6 +60,11 @@ impl ApiError {
         Self::new(Status::NotFound, "not_found", "Token not found")
     }
 
+    /// Some other thing that is not here.
+    pub(super) fn not_found(msg: &'static str) -> Self {
+        Self::new(Status::NotFound, "not_found", msg)
+    }
+
     pub(super) fn session_not_found() -> Self {
         Self::new(Status::NotFound, "not_found", "Session not found")
     }

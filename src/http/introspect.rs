@@ -1,7 +1,9 @@
 //! Asking about a token (RFC 7662).
 
+use rocket::http::{ContentType, Status};
+use rocket::request::{FromRequest, Outcome};
 use rocket::serde::json::Json;
-use rocket::{Route, State, post, routes};
+use rocket::{Request, Responder, Route, State, post, routes};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -127,7 +129,7 @@ fn token_type(claims: &Claims) -> &'static str {
 /// Says whether a token is live, and what it may do. Answered from memory wherever a check would be.
 #[utoipa::path(tag = "OAuth", request_body(content = IntrospectForm, content_type = "application/x-www-form-urlencoded"),
     responses(
-    (status = 200, description = "What there is to say", body = IntrospectionBody),
+    (status = 200, description = "What there is to say; signed (RFC 9701) where `application/token-introspection+jwt` is accepted", body = IntrospectionBody),
     (status = 400, description = "`invalid_request`", body = OAuthErrorBody),
     (status = 401, description = "`invalid_client`, or `invalid_token` for that of the client", body = OAuthErrorBody),
     (status = 403, description = "`insufficient_scope`: the client lacks `tokens:introspect`", body = OAuthErrorBody),
@@ -135,7 +137,11 @@ fn token_type(claims: &Claims) -> &'static str {
     (status = 503, description = "`registry_unavailable`", body = OAuthErrorBody),
 ), security(("client" = []), ("bearer" = [])))]
 #[post("/oauth/introspect", data = "<form>")]
-async fn introspect(form: ClientForm, registry: &State<Registry>) -> Result<Json<Introspection>, ApiError> {
+async fn introspect(
+    form: ClientForm,
+    wanted: Option<Signed>,
+    registry: &State<Registry>,
+) -> Result<Introspected, ApiError> {
     let ClientForm { caller, fields } = form;
     caller.require(SCOPE)?;
     let token = fields.require("token")?;
@@ -144,7 +150,36 @@ async fn introspect(form: ClientForm, registry: &State<Registry>) -> Result<Json
         Err(Denial::Unavailable) => return Err(Denial::Unavailable.into()),
         Err(_) => None,
     };
-    Ok(Json(Introspection(checked)))
+    let introspection = Introspection(checked);
+    if wanted.is_some() && registry.public_algorithm().is_some() {
+        let jwt = registry.sign_introspection(caller.client().id(), &introspection)?;
+        return Ok(Introspected::Signed(jwt, ContentType::new("application", "token-introspection+jwt")));
+    }
+    Ok(Introspected::Plain(Json(introspection)))
+}
+
+/// What is answered: as JSON, or as a JWT that says who said it to whom (RFC 9701 §5).
+#[derive(Responder)]
+enum Introspected {
+    Plain(Json<Introspection>),
+    Signed(String, ContentType),
+}
+
+/// That the caller wants a signed answer. With a secret that it does not have it could not verify one, and gets JSON.
+struct Signed;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Signed {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
+        let accepts = request.headers().get("Accept").flat_map(|types| types.split(','));
+        let mut types = accepts.map(|accept| accept.split(';').next().unwrap_or_default().trim());
+        match types.any(|accept| accept.eq_ignore_ascii_case("application/token-introspection+jwt")) {
+            true => Outcome::Success(Self),
+            false => Outcome::Forward(Status::Ok),
+        }
+    }
 }
 
 /// A client that is limited to audiences learns of tokens for these, and of its own.

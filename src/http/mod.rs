@@ -6,6 +6,7 @@ mod catchers;
 mod check;
 mod client;
 mod cors;
+mod discovery;
 mod error;
 mod feed;
 mod first_admin;
@@ -76,6 +77,7 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
         .mount("/", introspect::routes())
         .mount("/", revoke::routes())
         .mount("/", feed::routes())
+        .mount("/", discovery::routes())
         .register("/", catchers())
 }
 

@@ -78,6 +78,7 @@ pub(super) fn json() -> &'static str {
         document.merge(super::oauth::Api::openapi());
         document.merge(super::introspect::Api::openapi());
         document.merge(super::revoke::Api::openapi());
+        document.merge(super::discovery::Api::openapi());
         document.merge(super::password::Api::openapi());
         document.merge(super::check::Api::openapi());
         document.merge(super::feed::Api::openapi());

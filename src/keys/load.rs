@@ -1,8 +1,7 @@
-//! From settings to a key ring: which keys there are, and which are refused.
+//! From settings to keys: which there are, and which are refused.
 
 use std::path::{Path, PathBuf};
 
-use super::KeyRing;
 use super::generate;
 use super::material::{Material, Reason, Verifier};
 use crate::config::{AcceptedKey, Algorithm, Settings};
@@ -21,13 +20,8 @@ const WELL_KNOWN: &[&str] = &[
     "oGDmHqCJ7yzMkWEkrlZVHkvrHIyQwtlDmeq5ForUHeY", // jwt.io, RSA
 ];
 
-pub(super) fn load(settings: &Settings) -> Result<KeyRing, Error> {
-    let current = current(settings)?;
-    let accepted = settings.keys.accept.iter().map(|key| accepted(settings, key)).collect::<Result<_, _>>()?;
-    KeyRing::new(current, accepted)
-}
-
-fn current(settings: &Settings) -> Result<Material, Error> {
+/// The key that signs.
+pub(super) fn current(settings: &Settings) -> Result<Material, Error> {
     let keys = &settings.keys;
     let algorithm = settings.algorithm;
     if let Some(secret) = &keys.secret {
@@ -71,7 +65,8 @@ fn current(settings: &Settings) -> Result<Material, Error> {
     Ok(material)
 }
 
-fn accepted(settings: &Settings, key: &AcceptedKey) -> Result<Verifier, Error> {
+/// A further key, without what could sign.
+pub(super) fn accepted(settings: &Settings, key: &AcceptedKey) -> Result<Material, Error> {
     let (verifier, secret) = match key {
         AcceptedKey::Secret(secret) => (from_secret("keys.accept", secret.0.as_bytes())?.verifier, secret.0.as_bytes()),
         AcceptedKey::File { path, algorithm } => {
@@ -83,7 +78,7 @@ fn accepted(settings: &Settings, key: &AcceptedKey) -> Result<Verifier, Error> {
         }
     };
     refuse_well_known(settings, "keys.accept", secret, &verifier)?;
-    Ok(verifier)
+    Ok(Material { verifier, signer: None })
 }
 
 fn from_secret(setting: &str, secret: &[u8]) -> Result<Material, Error> {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
@@ -32,6 +33,7 @@ pub(super) struct Verifier {
     /// The thumbprint of the public key (RFC 7638, SHA-256), so that the same key has the same id everywhere.
     pub(super) kid: String,
     pub(super) algorithm: Algorithm,
+    pub(super) jwk: Jwk,
     key: DecodingKey,
 }
 
@@ -58,14 +60,26 @@ impl Signer {
         };
         signature.map_err(|error| Error::internal("the key can't sign").with_source(error))
     }
+
+    /// The public part alone, as PEM; `None` for a secret, which has none.
+    pub(super) fn public_pem(&self) -> Result<Option<String>, Error> {
+        let der: Result<PublicKeyX509Der<'_>, _> = match self {
+            Self::EdDsa(key) => key.public_key().as_der(),
+            Self::Es256(key) => key.public_key().as_der(),
+            Self::Rs256(key) => key.public_key().as_der(),
+            Self::Hs256(_) => return Ok(None),
+        };
+        let der = der.map_err(|error| Error::internal("a public key can't be written").with_source(error))?;
+        Ok(Some(pem::encode(&pem::Pem::new("PUBLIC KEY", der.as_ref()))))
+    }
 }
 
 impl Verifier {
     fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Self, Reason> {
-        let kid = Jwk::from_decoding_key(&key, None)
-            .and_then(|jwk| jwk.thumbprint(ThumbprintHash::SHA256))
+        let (jwk, kid) = Jwk::from_decoding_key(&key, None)
+            .and_then(|jwk| jwk.thumbprint(ThumbprintHash::SHA256).map(|kid| (jwk, kid)))
             .map_err(|error| format!("its thumbprint can't be taken ({error})"))?;
-        Ok(Self { kid, algorithm, key })
+        Ok(Self { kid, algorithm, jwk, key })
     }
 
     fn ec(key: DecodingKey) -> Result<Self, Reason> {
@@ -84,13 +98,20 @@ impl Verifier {
     }
 
     pub(super) fn verifies(&self, jws: &Jws<'_>) -> bool {
-        let algorithm = match self.algorithm {
-            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-            Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
-            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-            Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
-        };
+        let algorithm = self.algorithm.jws();
         jsonwebtoken::crypto::verify(jws.signature, jws.message.as_bytes(), &self.key, algorithm).unwrap_or(false)
+    }
+}
+
+impl Algorithm {
+    /// As the JWT crate calls it.
+    pub(super) fn jws(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+            Self::Es256 => jsonwebtoken::Algorithm::ES256,
+            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Self::Hs256 => jsonwebtoken::Algorithm::HS256,
+        }
     }
 }
 

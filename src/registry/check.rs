@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Registry;
-use super::memory::{Digest, Known, Recalled};
+use super::memory::{Digest, Known, Reading, Recalled};
 use crate::config::Check;
 use crate::keys::Verified;
 use crate::store::Status;
@@ -171,7 +171,7 @@ impl Registry {
     ) -> Result<Checked, Denial> {
         let recalled = self.inner.memory.recall(digest, self.clock().steady());
         match recalled {
-            Some(Recalled { known, is_live }) if is_live || !known.recorded => {
+            Some(Recalled { known, is_live: true }) => {
                 self.inner.metrics.hit();
                 self.judge(&known, expect)?;
                 Ok(Checked { known, spent: false })
@@ -205,14 +205,14 @@ impl Registry {
         // Before the database is asked: what changes from here on voids the reading.
         let reading = self.inner.memory.begin(self.clock().steady());
         let checked = match known {
-            Some(known) if self.ask_again(&known, expect).await? => Checked { known, spent: false },
+            Some(known) if self.ask_again(&known, expect, reading).await? => Checked { known, spent: false },
             // Not known, or its record has been changed by hand.
-            _ => self.ask_first(token, expect).await?,
+            _ => self.ask_first(token, expect, reading).await?,
         };
         let known = &checked.known;
         // A refresh token always asks: whether it was spent is decided in the database. One that should have a record and
         // has none any more, good for logging out alone, is not remembered.
-        let has_its_record = known.recorded || !self.is_recorded(&known.claims);
+        let has_its_record = known.recorded || known.signer.is_some();
         if known.token_type == TokenType::Access && has_its_record {
             self.inner.memory.remember(digest, known.clone(), reading);
         }
@@ -220,9 +220,16 @@ impl Registry {
     }
 
     /// Checks a token that was verified before; `false` where its record is not the one that it was verified with.
-    async fn ask_again(&self, known: &Known, expect: Expect<'_>) -> Result<bool, Denial> {
+    async fn ask_again(&self, known: &Known, expect: Expect<'_>, reading: Option<Reading>) -> Result<bool, Denial> {
         if !known.imported {
             self.judge(known, expect)?;
+        }
+        // The key that signed, where no record is asked about that.
+        if let Some(kid) = &known.signer {
+            self.check_key(kid, reading).await?;
+            if !known.recorded {
+                return Ok(true);
+            }
         }
         let Some(status) = self.status(known.claims.jti).await? else {
             // Whether one that has expired is good for logging out is for the first check to say.
@@ -239,12 +246,12 @@ impl Registry {
         Ok(is_same)
     }
 
-    async fn ask_first(&self, token: &str, expect: Expect<'_>) -> Result<Checked, Denial> {
-        let verified = self.inner.keys.verify(token)?;
+    async fn ask_first(&self, token: &str, expect: Expect<'_>, reading: Option<Reading>) -> Result<Checked, Denial> {
+        let verified = self.verify(token).await?;
         if verified.named && verified.typ.is_some() {
-            self.check_own(verified, expect).await
+            self.check_own(verified, expect, reading).await
         } else {
-            self.check_imported(verified, expect).await
+            self.check_imported(verified, expect, reading).await
         }
     }
 
@@ -271,13 +278,26 @@ impl Registry {
     }
 
     /// A verified token, to be remembered, with its record's claims where it has one.
-    fn known(&self, claims: Claims, kid: &str, record: Option<&str>, imported: bool) -> Arc<Known> {
+    fn known(&self, claims: Claims, kid: &str, record: Option<&Status>, imported: bool) -> Arc<Known> {
         let is_own = claims.check_origin(&self.rules(AudienceRule::Own)).is_ok();
-        Arc::new(self.inner.memory.known(claims, kid, record, imported, is_own))
+        // A record answers for the key that it names, which another may have signed anew in the place of.
+        let needs_key = match record {
+            Some(record) => record.kid != kid,
+            None => !self.is_recorded(&claims),
+        };
+        let record = record.map(|record| record.claims.as_str());
+        let mut known = self.inner.memory.known(claims, kid, record, imported, is_own);
+        known.signer = needs_key.then(|| kid.into());
+        Arc::new(known)
     }
 
     /// A token of this registry's own making: its claims speak, its record decides.
-    async fn check_own(&self, verified: Verified, expect: Expect<'_>) -> Result<Checked, Denial> {
+    async fn check_own(
+        &self,
+        verified: Verified,
+        expect: Expect<'_>,
+        reading: Option<Reading>,
+    ) -> Result<Checked, Denial> {
         let claims = Claims::from_members(verified.claims)?;
         if verified.typ != Some(claims.token_type) {
             return Err(Denial::Invalid);
@@ -285,7 +305,8 @@ impl Registry {
         let known = self.known(claims, &verified.kid, None, false);
         self.judge(&known, expect)?;
         let claims = &known.claims;
-        if !self.is_recorded(claims) {
+        if let Some(kid) = &known.signer {
+            self.check_key(kid, reading).await?;
             return Ok(Checked { known, spent: false });
         }
         let record = match self.status(claims.jti).await? {
@@ -300,13 +321,21 @@ impl Registry {
         };
         // One of another registry's, imported, has another session here than it names.
         let claims = Claims { sid: record.sid, ..claims.clone() };
-        let known = self.known(claims, &verified.kid, Some(&record.claims), false);
+        let known = self.known(claims, &verified.kid, Some(&record), false);
+        if let Some(kid) = &known.signer {
+            self.check_key(kid, reading).await?;
+        }
         Ok(Checked { known, spent: record.spent })
     }
 
     /// A token from before the registry was adopted: good only where its record says that it was imported, and then
     /// the record speaks for what the token leaves out.
-    async fn check_imported(&self, verified: Verified, expect: Expect<'_>) -> Result<Checked, Denial> {
+    async fn check_imported(
+        &self,
+        verified: Verified,
+        expect: Expect<'_>,
+        reading: Option<Reading>,
+    ) -> Result<Checked, Denial> {
         let jti = super::import::jti_of(&verified.claims).ok_or(Denial::Invalid)?;
         let status = self.status(jti).await?.ok_or(Denial::Unknown)?;
         if !status.imported {
@@ -320,7 +349,10 @@ impl Registry {
             return Err(Denial::Invalid);
         }
         let claims = super::import::complete(verified.claims, jti, &status, &self.inner.settings)?;
-        let known = self.known(claims, &verified.kid, Some(&status.claims), true);
+        let known = self.known(claims, &verified.kid, Some(&status), true);
+        if let Some(kid) = &known.signer {
+            self.check_key(kid, reading).await?;
+        }
         self.judge(&known, expect)?;
         Ok(Checked { known, spent: status.spent })
     }
@@ -393,7 +425,7 @@ mod tests {
     }
 
     fn sign(attacker: &Registry, members: &Map<String, Value>) -> String {
-        attacker.inner.keys.sign(TokenType::Access, members).unwrap().token
+        attacker.ring().sign(TokenType::Access, members).unwrap().token
     }
 
     #[tokio::test]
@@ -434,13 +466,13 @@ mod tests {
         }) else {
             unreachable!("an object is written above")
         };
-        let token = issuer.inner.keys.sign_foreign(&members);
+        let token = issuer.ring().sign_foreign(&members);
         let mut endless = members.clone();
         endless.insert("exp".to_owned(), json!(1e300));
-        assert!(registry.import(&issuer.inner.keys.sign_foreign(&endless)).await.unwrap_err().is_invalid());
+        assert!(registry.import(&issuer.ring().sign_foreign(&endless)).await.unwrap_err().is_invalid());
         let mut administrator = members.clone();
         administrator.insert("scope".to_owned(), json!("notes:read registry:admin"));
-        assert!(registry.import(&issuer.inner.keys.sign_foreign(&administrator)).await.unwrap_err().is_invalid());
+        assert!(registry.import(&issuer.ring().sign_foreign(&administrator)).await.unwrap_err().is_invalid());
         registry.import(&token).await.unwrap();
         assert!(registry.check(&token, Expect::access()).await.is_ok());
         for (name, value) in [
@@ -451,7 +483,7 @@ mod tests {
         ] {
             let mut members = members.clone();
             members.insert(name.to_owned(), value);
-            let forged = issuer.inner.keys.sign_foreign(&members);
+            let forged = issuer.ring().sign_foreign(&members);
             assert_eq!(registry.check(&forged, Expect::access()).await, Err(Denial::Invalid), "{name}");
         }
     }

@@ -11,6 +11,7 @@ use super::Registry;
 use super::lease::{Membership, Next};
 use super::tasks::Stop;
 use crate::error::Error;
+use crate::token::{Renewal, Target};
 
 /// How often in the time of a lease it is renewed where nothing else happens.
 const RENEWALS: u32 = 4;
@@ -152,6 +153,7 @@ impl Registry {
                     memory.forget_everything();
                     follower.set_own(Some(id));
                     place.is_woken = true;
+                    place.has_to_load = true;
                     place.membership.insert(Membership::joined(id, position, lease))
                 }
             };
@@ -168,6 +170,13 @@ impl Registry {
             let asked_at = clock.steady();
             let renewal = store.renew(membership.id, membership.position).await?;
             follower.heard(asked_at);
+            // Before the lease goes on, and before anybody is told that the change is applied: where the keys can't be read
+            // it is not, and the next renewal names it again.
+            place.has_to_load |= renewal.as_ref().is_some_and(names_a_key);
+            if place.has_to_load {
+                self.load_ring_to_follow().await?;
+                place.has_to_load = false;
+            }
             match membership.renewed(asked_at, renewal.as_ref()) {
                 Next::Join => {
                     memory.rely_until(Duration::ZERO);
@@ -208,4 +217,10 @@ struct Place {
     renewed_at: Duration,
     /// Whether there is reason to ask at once.
     is_woken: bool,
+    /// Whether the keys have to be read before anything else.
+    has_to_load: bool,
+}
+
+fn names_a_key(renewal: &Renewal) -> bool {
+    renewal.targets.iter().any(|target| matches!(target, Target::Key(_)))
 }

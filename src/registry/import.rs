@@ -30,7 +30,8 @@ impl Registry {
     /// [`is_invalid`](Error::is_invalid) with what is wrong with it; [`is_conflict`](Error::is_conflict) where it is on
     /// the registry already.
     pub async fn import(&self, token: &str) -> Result<Record, Error> {
-        let verified = self.inner.keys.verify(token).map_err(|denial| match denial {
+        let verified = self.verify(token).await.map_err(|denial| match denial {
+            Denial::Unavailable => Error::unavailable("the keys can't be read just now"),
             Denial::Malformed => Error::invalid("token", "token is not a signed JWT"),
             _ => Error::invalid("token", "token is not signed by the current or an accepted key"),
         })?;

@@ -1,5 +1,6 @@
 //! What an operator may know of a token that a caller may not.
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::import::jti_of;
@@ -24,17 +25,38 @@ impl Registry {
             return Err(Error::unavailable("the registry can't be asked just now"));
         }
         // Of what nobody vouches for, the id means nothing.
-        let jti = self.inner.keys.verify(token).ok().and_then(|verified| jti_of(&verified.claims));
-        let record = match jti {
+        let verified = self.verify(token).await;
+        let unverified = verified.is_err().then(|| self.ring().claims_of_retired(token)).flatten();
+        let members = unverified.as_ref().or(verified.as_ref().ok().map(|verified| &verified.claims));
+        let record = match members.and_then(jti_of) {
             Some(jti) => self.store()?.record(jti).await?,
             None => None,
         };
+        // Of a retired key nothing may be left to verify by: then its record has to say the same.
+        let record = record.filter(|record| unverified.as_ref().is_none_or(|claims| record.token == *claims));
         Ok(Inspected { verdict, record })
+    }
+
+    /// What is said of a token to a client, as a JWT that says who said it, to whom and when (RFC 9701 §5).
+    pub(crate) fn sign_introspection(&self, client_id: &str, said: &impl Serialize) -> Result<String, Error> {
+        let said = serde_json::to_value(said)
+            .map_err(|error| Error::internal("an introspection can't be written as JSON").with_source(error))?;
+        let members = [
+            ("iss".to_owned(), self.settings().issuer().into()),
+            ("aud".to_owned(), client_id.into()),
+            ("iat".to_owned(), self.seconds().into()),
+            ("token_introspection".to_owned(), said),
+        ];
+        Ok(self.ring().sign_as("token-introspection+jwt", &Map::from_iter(members))?.token)
     }
 
     /// What a token of this registry's own making says, whether it is live or not; `None` for any other.
     pub(crate) async fn issued(&self, token: &str) -> Result<Option<Claims>, Error> {
-        let Ok(verified) = self.inner.keys.verify(token) else { return Ok(None) };
+        let verified = match self.verify(token).await {
+            Ok(verified) => verified,
+            Err(Denial::Unavailable) => return Err(Error::unavailable("the keys can't be read just now")),
+            Err(_) => return Ok(None),
+        };
         let typ = verified.typ.filter(|_| verified.named);
         let Ok(claims) = Claims::from_members(verified.claims) else { return Ok(None) };
         if typ != Some(claims.token_type) || claims.check_origin(&self.rules(AudienceRule::Any)).is_err() {

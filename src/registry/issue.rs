@@ -9,7 +9,7 @@ use super::grant::{ClientRef, Device};
 use super::{AsOf, Checked, Grant, Issued, IssuedToken, Personal, Registry, whole_seconds};
 use crate::config::{Location, WhenFull};
 use crate::error::{Error, Kind};
-use crate::keys::Signed;
+use crate::keys::{KeyRing, Signed};
 use crate::store::{Cap, Insert, Inserted, NewSession, NewToken, Repeat, SubjectState, Within};
 use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, Target, TokenType};
 
@@ -218,7 +218,7 @@ impl Registry {
     /// accepts it but with `check = "refresh"`. For the benchmark of that part alone.
     #[doc(hidden)]
     pub fn sign_alone(&self, claims: &Claims) -> Result<String, Error> {
-        Ok(self.inner.keys.sign(claims.token_type, &claims.to_members())?.token)
+        Ok(self.ring().sign(claims.token_type, &claims.to_members())?.token)
     }
 
     /// Whether a token that was found live a moment ago still is. One without a record is good for opening routes until
@@ -290,7 +290,8 @@ impl Registry {
 
     /// Signs the drafts and puts those that are recorded on the registry, together or not at all.
     pub(super) async fn register(&self, drafted: Drafted) -> Result<Issued, Error> {
-        let (issued, insert) = self.signed(drafted)?;
+        let ring = self.ring();
+        let (issued, insert) = self.signed(&ring, drafted)?;
         self.permit()?;
         let inserted = match self.cap_of(&insert, issued.access_claims()) {
             Some(cap) => self.insert_capped(&insert, cap).await?,
@@ -301,6 +302,7 @@ impl Registry {
         if inserted != Inserted::Duplicate {
             stored(inserted)?;
         }
+        self.still_signs(&ring).await?;
         self.inner.metrics.issued(issued.access_claims(), issued.refresh.is_some());
         Ok(issued)
     }
@@ -328,16 +330,12 @@ impl Registry {
         Ok(self.in_force(done, &ended).await?.inserted)
     }
 
-    pub(super) fn sign_draft(&self, draft: &Draft) -> Result<Signed, Error> {
-        self.inner.keys.sign(draft.claims.token_type, &draft.claims.to_members())
-    }
-
     /// Signs the drafts; what is then to be put on the registry.
-    pub(super) fn signed(&self, drafted: Drafted) -> Result<(Issued, Insert), Error> {
+    pub(super) fn signed(&self, ring: &KeyRing, drafted: Drafted) -> Result<(Issued, Insert), Error> {
         let Drafted { subject, within, access, refresh, cookies } = drafted;
         let mut tokens = Vec::with_capacity(2);
         let mut sign = |draft: Draft| -> Result<IssuedToken, Error> {
-            let signed = self.sign_draft(&draft)?;
+            let signed = sign_draft(ring, &draft)?;
             if self.is_recorded(&draft.claims) {
                 tokens.push(new_token(&draft, signed.claims, signed.kid));
             }
@@ -367,6 +365,10 @@ impl Registry {
             None => Err(superseded()),
         }
     }
+}
+
+pub(super) fn sign_draft(ring: &KeyRing, draft: &Draft) -> Result<Signed, Error> {
+    ring.sign(draft.claims.token_type, &draft.claims.to_members())
 }
 
 pub(super) fn new_token(draft: &Draft, claims: String, kid: String) -> NewToken {

@@ -58,13 +58,16 @@ pub(super) struct Known {
     pub(super) last_noted: AtomicI64,
     /// Of the claims as the record has them.
     pub(super) record_digest: u64,
+    /// The key that signed it, where no record answers for that.
+    pub(super) signer: Option<Box<str>>,
     pub(super) claims: Claims,
 }
 
 impl Known {
     fn bytes(&self) -> u64 {
         let claims = &self.claims;
-        let texts = [claims.iss.len(), claims.sub.as_str().len(), claims.client_id.len()];
+        let kid = self.signer.as_ref().map_or(0, |kid| kid.len());
+        let texts = [claims.iss.len(), claims.sub.as_str().len(), claims.client_id.len(), kid];
         let audiences = claims.aud.iter().map(|aud| aud.len() + size_of::<String>());
         let scopes = claims.scope.iter().map(|scope| scope.len() + size_of::<String>());
         // Any further claims as their JSON would be, and as much again for its parts.
@@ -184,7 +187,19 @@ impl Memory {
         let record_digest = self.record_digest(record.unwrap_or_default());
         let (recorded, last_noted) = (record.is_some(), AtomicI64::new(i64::MIN));
         let (token_type, exp, nbf) = (claims.token_type, claims.exp, claims.nbf);
-        Known { places, is_own, imported, recorded, token_type, exp, nbf, last_noted, record_digest, claims }
+        Known {
+            places,
+            is_own,
+            imported,
+            recorded,
+            token_type,
+            exp,
+            nbf,
+            last_noted,
+            record_digest,
+            signer: None,
+            claims,
+        }
     }
 
     pub(super) fn record_digest(&self, claims: &str) -> u64 {

@@ -22,6 +22,8 @@ mod once;
 mod open;
 mod purge;
 mod refresh;
+mod ring;
+mod rotate;
 mod tasks;
 
 use std::sync::Arc;
@@ -49,7 +51,6 @@ pub(crate) use tasks::Tasks;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::keys::{KeyInfo, KeyRing};
 #[cfg(feature = "server")]
 pub(crate) use crate::store::AuditFilter;
 use crate::store::{Done, Insert, Inserted, Revoke, Revoked, Status, Store, SubjectState};
@@ -62,6 +63,7 @@ use last_used::LastUsed;
 use memory::Memory;
 use metrics::{Metrics, Snapshot};
 use open::Opening;
+use ring::Ring;
 
 /// The registry of issued tokens.
 ///
@@ -87,7 +89,7 @@ pub struct Registry {
 struct Inner {
     settings: Settings,
     clock: Arc<dyn Clock>,
-    keys: KeyRing,
+    ring: Arc<Ring>,
     store: Arc<dyn Store>,
     /// What arrives together is asked, issued and revoked together.
     statuses: Batcher<Jti, Option<Status>>,
@@ -95,6 +97,8 @@ struct Inner {
     inserts: Batcher<Insert, Inserted>,
     revocations: Batcher<Revoke, Done<Revoked>>,
     looks: Batcher<(), Arc<Roll>>,
+    retirements: Batcher<String, bool>,
+    ring_loads: Batcher<(), ()>,
     memory: Memory,
     follower: Follower,
     feed: Hub,
@@ -139,11 +143,6 @@ impl Registry {
             silence: self.inner.follower.silence(now),
             remembered: self.inner.memory.size(),
         })
-    }
-
-    /// The keys whose tokens it accepts, the one that signs first.
-    pub(crate) fn keys(&self) -> Vec<KeyInfo> {
-        self.inner.keys.list()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

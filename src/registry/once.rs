@@ -56,7 +56,8 @@ impl Registry {
         {
             return Ok(repeated);
         }
-        let (issued, insert) = self.signed(drafted.clone())?;
+        let ring = self.ring();
+        let (issued, insert) = self.signed(&ring, drafted.clone())?;
         // By itself: an id that is there already would fail the others of a batch.
         let inserted = match self.cap_of(&insert, issued.access_claims()) {
             Some(cap) => Some(self.insert_capped(&insert, cap).await?),
@@ -67,6 +68,7 @@ impl Registry {
             return before.ok_or_else(|| Error::internal("a token's id is taken by another"));
         }
         super::issue::stored(inserted.unwrap_or(Inserted::Superseded))?;
+        self.still_signs(&ring).await?;
         self.inner.metrics.issued(issued.access_claims(), issued.refresh_token().is_some());
         Ok(Repeated::Issued(Box::new(issued)))
     }
@@ -75,6 +77,7 @@ impl Registry {
     async fn issued_before(&self, drafted: &Drafted) -> Result<Option<Repeated>, Error> {
         let mut tokens = Vec::with_capacity(2);
         let mut is_there = false;
+        let ring = self.ring();
         for claims in drafted.claims() {
             let record = match self.store()?.record(claims.jti).await? {
                 Some(record) if record.revocation.is_some() => return Ok(Some(Repeated::Revoked)),
@@ -87,7 +90,7 @@ impl Registry {
                     .map_err(|_| Error::internal("the claims of a record can't be read"))?,
                 None => claims.clone(),
             };
-            let signed = self.inner.keys.sign(claims.token_type, &claims.to_members())?;
+            let signed = ring.sign(claims.token_type, &claims.to_members())?;
             tokens.push(IssuedToken { token: signed.token, claims });
         }
         if !is_there {

@@ -1,4 +1,4 @@
-//! Opening the registry: keys, database, schema, and waiting for a database that is down.
+//! Opening the registry: database, schema, keys, and waiting for a database that is down.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use super::follow::Follower;
 use super::last_used::LastUsed;
 use super::memory::Memory;
 use super::metrics::Metrics;
+use super::ring::Ring;
 use super::{Inner, Registry};
 use crate::clock::Clock;
 use crate::config::{Consistency, Settings};
 use crate::error::{Error, Kind};
-use crate::keys::KeyRing;
+use crate::keys::KeySource;
 use crate::store::{self, Done, Revoke, Revoked, Schema, Store};
 
 /// The longest pause between two attempts to reach the database.
@@ -75,14 +76,15 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where a key can't be loaded, or the database refuses the log-in or is missing;
+    /// [`is_config`](Error::is_config) where a key can't be loaded or opened, or the database refuses the log-in or is missing;
     /// [`is_schema`](Error::is_schema) where its schema is newer, or older and `migrate` is off.
     pub async fn open(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
-        let keys = KeyRing::load(&settings)?;
+        let ring = Arc::new(Ring::new(KeySource::load(&settings)?));
         let store = connect(&settings)?;
         // Each batch owns what it works with, so that no caller has to stay.
         let of = || store.clone();
         let (asked, naming, inserting, revoking, looking) = (of(), of(), of(), of(), of());
+        let (retiring, reading, loaded) = (of(), of(), ring.clone());
         let registry = Self {
             inner: Arc::new(Inner {
                 statuses: Batcher::reading(STATUS_BATCHES, move |ids| {
@@ -108,6 +110,17 @@ impl Registry {
                         Ok(vec![roll; who.len()])
                     }
                 }),
+                retirements: Batcher::reading(1, move |kids: Vec<String>| {
+                    let store = retiring.clone();
+                    async move { store.retired(&kids).await }
+                }),
+                ring_loads: Batcher::reading(1, move |who: Vec<()>| {
+                    let (ring, store) = (loaded.clone(), reading.clone());
+                    async move {
+                        ring.load(&*store, false).await?;
+                        Ok(who)
+                    }
+                }),
                 memory: Memory::new(settings.cache_bytes),
                 follower: Follower::new(),
                 feed: Hub::new(settings.feed.streams),
@@ -117,7 +130,7 @@ impl Registry {
                 opening: Opening(AtomicU8::new(WAITING)),
                 clock: Arc::new(clock),
                 settings,
-                keys,
+                ring,
                 store,
             }),
         };
@@ -217,6 +230,10 @@ impl Registry {
                 Kind::Schema,
                 "the database's schema is newer than this program, or was changed by hand: run the version that made it",
             )),
+        };
+        let outcome = match outcome {
+            Ok(()) => self.open_keys().await,
+            outcome => outcome,
         };
         let state = match &outcome {
             Ok(()) => OPEN,

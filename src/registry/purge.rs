@@ -98,6 +98,7 @@ impl Registry {
             // A replica that was away for longer forgets everything.
             let changes_cutoff = now - whole_seconds(self.settings().feed.retain);
             let changes = store.purge_changes(changes_cutoff, settings.batch_rows).await?;
+            self.purge_keys(cutoff).await?;
             let batch_rows = u64::from(settings.batch_rows);
             if [batch.tokens, remains, audit, changes].iter().all(|gone| *gone < batch_rows) {
                 purged.complete = true;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::grant::IssuedToken;
-use super::issue::{Draft, Drafted, Granted, new_token, superseded};
+use super::issue::{Draft, Drafted, Granted, new_token, sign_draft, superseded};
 use super::{Checked, Issued, Refresh, Registry, whole_seconds};
 use crate::error::{Error, Kind};
+use crate::keys::KeyRing;
 use crate::store::{Refreshable, Rotated, Rotation, Within};
 use crate::token::{Claims, Scopes, Target, TokenType};
 
@@ -59,7 +60,8 @@ impl Registry {
         access: Draft,
     ) -> Result<Issued, Error> {
         let refresh = self.draft_successor(presented, &kept, &granted, &access)?;
-        let (signed_access, signed_refresh) = (self.sign_draft(&access)?, self.sign_draft(&refresh)?);
+        let ring = self.ring();
+        let (signed_access, signed_refresh) = (sign_draft(&ring, &access)?, sign_draft(&ring, &refresh)?);
         let asked = Rotation {
             subject: presented.sub.clone(),
             sid: presented.sid,
@@ -93,12 +95,13 @@ impl Registry {
                 IssuedToken { token: signed_refresh.token, claims: refresh.claims }
             }
             Rotated::Again { claims } => {
-                let again = self.sign_again(claims)?;
+                let again = sign_again(&ring, claims)?;
                 // Whoever put it in the place of another may not have come to the end of the wait for that.
                 self.in_force(done, &[]).await?;
                 again
             }
         };
+        self.still_signs(&ring).await?;
         self.inner.metrics.issued(&access.claims, true);
         Ok(Issued { access, refresh: Some(refresh), cookies: granted.cookies })
     }
@@ -131,20 +134,19 @@ impl Registry {
         })
     }
 
-    /// A token from the claims of its record.
-    fn sign_again(&self, claims: &str) -> Result<IssuedToken, Error> {
-        let unreadable = || Error::internal("the claims of a record can't be read");
-        let members: Map<String, Value> =
-            serde_json::from_str(claims).map_err(|error| unreadable().with_source(error))?;
-        let claims = Claims::from_members(members).map_err(|_| unreadable())?;
-        let signed = self.inner.keys.sign(claims.token_type, &claims.to_members())?;
-        Ok(IssuedToken { token: signed.token, claims })
-    }
-
     /// Not beyond the end that a chain of refresh tokens has.
     pub(super) fn within_max_age(&self, lifetime: Duration) -> Duration {
         lifetime.min(self.settings().refresh.max_age)
     }
+}
+
+/// A token from the claims of its record.
+fn sign_again(ring: &KeyRing, claims: &str) -> Result<IssuedToken, Error> {
+    let unreadable = || Error::internal("the claims of a record can't be read");
+    let members: Map<String, Value> = serde_json::from_str(claims).map_err(|error| unreadable().with_source(error))?;
+    let claims = Claims::from_members(members).map_err(|_| unreadable())?;
+    let signed = ring.sign(claims.token_type, &claims.to_members())?;
+    Ok(IssuedToken { token: signed.token, claims })
 }
 
 fn scope_of(refresh: &Refresh, granted: &Scopes) -> Result<Scopes, Error> {

@@ -1,4 +1,4 @@
-//! The registry's background work: waiting for a database that is down, following the log of changes, purging, noting last
+//! The registry's background work: waiting for a database that is down, following the log of changes, purging, looking after the keys, noting last
 //! use.
 
 use std::future::Future;
@@ -64,6 +64,9 @@ impl Tasks {
         });
         tasks.keep_up("purge", stop.clone(), registry, |registry, stop| async move {
             registry.keep_purging(stop).await;
+        });
+        tasks.keep_up("keys", stop.clone(), registry, |registry, stop| async move {
+            registry.keep_keys(stop).await;
         });
         tasks.keep_up("last use", stop, registry, |registry, mut stop| async move {
             tokio::select! {

@@ -25,8 +25,8 @@ pub(crate) use self::clients::{ClientChange, ClientChanged, Repeat, Sha256, Stor
 pub(crate) use self::rotation::{Rotated, Rotation};
 use crate::error::Error;
 use crate::token::{
-    Act, AuditEvent, FeedPage, Filter, Jti, Mark, Position, Record, Renewal, Roll, Scopes, Session, Sid, Subject,
-    TokenType,
+    Act, AuditEvent, FeedPage, Filter, Jti, Mark, NewKey, Position, Record, Renewal, Roll, Scopes, Session, Sid,
+    StoredKey, Subject, TokenType,
 };
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
@@ -182,6 +182,8 @@ pub(crate) struct Status {
     pub(crate) revoked: bool,
     /// Revoked for no other reason than that it was used, or that another took its place.
     pub(crate) spent: bool,
+    /// The key that its record says signed it.
+    pub(crate) kid: String,
     pub(crate) imported: bool,
     /// The claims as issued, as JSON.
     pub(crate) claims: String,
@@ -255,6 +257,42 @@ pub(crate) struct PurgedBatch {
     pub(crate) tokens: u64,
     /// The largest `expires_at` removed: the next batch need not look before it. `None` where nothing was left.
     pub(crate) up_to: Option<i64>,
+}
+
+/// The next key taking the place of the current one.
+pub(crate) struct KeyRotation<'a> {
+    pub(crate) current: &'a str,
+    pub(crate) next: &'a str,
+    /// What is kept of the current one, sealed.
+    pub(crate) replaced: &'a [u8],
+    pub(crate) fresh: &'a NewKey,
+}
+
+/// A key that is to be retired.
+pub(crate) struct Retire<'a> {
+    pub(crate) kid: &'a str,
+    /// Its algorithm, where it is a key of the settings.
+    pub(crate) algorithm: Option<&'a str>,
+    /// What is published where it is the current or the next key of the table.
+    pub(crate) fresh: Option<&'a NewKey>,
+}
+
+/// What became of a retirement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retired {
+    /// It is retired, now or before.
+    Done,
+    /// Neither the table nor the settings have it, and no record is of it.
+    NotFound,
+    /// It is a key of the table that another has to follow, and there was none to do so.
+    Needed,
+}
+
+/// A key sealed anew.
+pub(crate) struct Resealed {
+    pub(crate) kid: String,
+    pub(crate) before: Vec<u8>,
+    pub(crate) sealed: Vec<u8>,
 }
 
 /// Which audit entries a list shows, newest first.
@@ -468,6 +506,30 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn delete_client(&self, client_id: &str, act: &Act, now: i64) -> Result<Done<bool>, Error>;
     /// Notes what a client asks for under a key, and gives what it asked for first.
     async fn repeat(&self, client_id: &str, key: &str, asked: &Repeat) -> Result<Repeat, Error>;
+
+    // Keys.
+
+    /// All that are not removed yet, the last published first. Whoever follows asks over its own connection: what it learns
+    /// here it has to know before its lease goes on.
+    async fn keys(&self, follows: bool) -> Result<Vec<StoredKey>, Error>;
+    /// Whether each of these keys was retired, in order.
+    async fn retired(&self, kids: &[String]) -> Result<Vec<bool>, Error>;
+    /// Puts the first two keys into a table that has none which signs: one that signs and the next. Whether it did.
+    async fn add_keys(&self, current: &NewKey, next: &NewKey, act: &Act, now: i64) -> Result<Done<bool>, Error>;
+    /// Publishes another next key in the place of `unused`; whether that one was still the next.
+    async fn replace_next(&self, unused: &str, fresh: &NewKey, act: &Act, now: i64) -> Result<Done<bool>, Error>;
+    /// Lets the next key sign from now on, keeps the current one as `replaced` says, and publishes a fresh next. Whether
+    /// those two were still the current and the next.
+    async fn rotate_keys(&self, rotation: &KeyRotation<'_>, act: &Act, now: i64) -> Result<Done<bool>, Error>;
+    /// Retires a key for good. Where it is a current key the next takes its place, and for either a fresh next is published.
+    async fn retire_key(&self, retire: &Retire<'_>, act: &Act, now: i64) -> Result<Done<Retired>, Error>;
+    /// Replaces what is sealed, each only where it is what it was, and all or none; whether it did.
+    async fn reseal_keys(&self, anew: &[Resealed], act: &Act, now: i64) -> Result<bool, Error>;
+    /// Removes previous keys that were replaced before this time, and whose last recorded token expired before `cutoff`.
+    async fn purge_keys(&self, replaced_before: i64, cutoff: i64, act: &Act, now: i64) -> Result<Done<u64>, Error>;
+    /// Takes the lease on the rotation for `holder`; whether it has it.
+    async fn hold_rotation(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, Error>;
+    async fn release_rotation(&self, holder: Uuid, now: i64) -> Result<(), Error>;
 
     // Failed log-ins (GCRA: a theoretical arrival time for each name).
 

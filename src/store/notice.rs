@@ -8,6 +8,10 @@ use crate::token::{Action, FeedEvent, FeedPage};
 /// How far a clock may be behind where it judges what has expired: the largest leeway there is.
 pub(super) const LEEWAY_SECONDS_MAX: i64 = 5 * 60;
 
+/// For how long a retired key has to be known. When the last token that it signed expires is not looked up: no index has
+/// that, and nothing may hold a retirement up.
+const KEY_TOLD_SECONDS: i64 = 10 * 365 * 24 * 60 * 60;
+
 /// A change to be noted in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
@@ -40,6 +44,16 @@ impl Change {
     /// A subject, whose tokens the feed names one by one, if any.
     pub(super) fn subject(subject: &str) -> Self {
         Self { kind: "subject", target: subject.to_owned(), told: None }
+    }
+
+    /// The ring of keys, which is to be read again.
+    pub(super) fn ring() -> Self {
+        Self { kind: "key", target: String::new(), told: None }
+    }
+
+    /// A key that was retired with all that it signed.
+    pub(super) fn retired_key(kid: &str, now: i64) -> Self {
+        Self::told("key", kid.to_owned(), Action::Revoked, now.saturating_add(KEY_TOLD_SECONDS))
     }
 
     fn told(kind: &'static str, target: String, action: Action, expires_at: i64) -> Self {

@@ -9,7 +9,7 @@ use super::{Repeat, Sha256, Status, StoredClient, StoredUser};
 use crate::error::Error;
 use crate::token::{
     Act, Actor, ActorKind, AuditEvent, Cursor, Jti, Position, Record, Renewal, Replica, Revocation, Roll, Session,
-    Subject, Target,
+    StoredKey, Subject, Target,
 };
 
 /// A token's row with what its session and its subject's generation say of it.
@@ -99,6 +99,7 @@ pub(super) struct StatusRow {
     pub(super) imported: bool,
     pub(super) revoked: bool,
     pub(super) spent: bool,
+    pub(super) kid: String,
     pub(super) claims: String,
 }
 
@@ -114,6 +115,7 @@ impl TryFrom<StatusRow> for Status {
             expires_at: row.expires_at,
             revoked: row.revoked,
             spent: row.spent,
+            kid: row.kid,
             imported: row.imported,
             claims: row.claims,
         })
@@ -302,6 +304,36 @@ pub(super) fn not_twice<T>(outcome: Result<T, sqlx::Error>) -> Result<Option<T>,
     match outcome {
         Err(sqlx::Error::Database(cause)) if cause.is_unique_violation() => Ok(None),
         outcome => outcome.map(Some),
+    }
+}
+
+pub(super) struct KeyRow {
+    pub(super) kid: String,
+    pub(super) algorithm: Option<String>,
+    pub(super) state: String,
+    pub(super) sealed: Option<Vec<u8>>,
+    pub(super) published_at: i64,
+    pub(super) current_at: Option<i64>,
+    pub(super) replaced_at: Option<i64>,
+    pub(super) retired_at: Option<i64>,
+    pub(super) retired_reason: Option<String>,
+}
+
+impl TryFrom<KeyRow> for StoredKey {
+    type Error = Error;
+
+    fn try_from(row: KeyRow) -> Result<Self, Error> {
+        Ok(Self {
+            kid: row.kid,
+            algorithm: row.algorithm,
+            state: row.state.parse()?,
+            sealed: row.sealed,
+            published_at: row.published_at,
+            current_at: row.current_at,
+            replaced_at: row.replaced_at,
+            retired_at: row.retired_at,
+            retired_reason: row.retired_reason,
+        })
     }
 }
 

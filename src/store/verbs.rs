@@ -55,6 +55,15 @@ macro_rules! implement_store {
                 ) -> Done<bool>;
                 fn delete_client(client_id: &str, act: &Act, now: i64) -> Done<bool>;
                 fn repeat(client_id: &str, key: &str, asked: &Repeat) -> Repeat;
+                // Keys.
+                fn retired(kids: &[String]) -> Vec<bool>;
+                fn add_keys(current: &NewKey, next: &NewKey, act: &Act, now: i64) -> Done<bool>;
+                fn replace_next(unused: &str, fresh: &NewKey, act: &Act, now: i64) -> Done<bool>;
+                fn rotate_keys(rotation: &KeyRotation<'_>, act: &Act, now: i64) -> Done<bool>;
+                fn retire_key(retire: &Retire<'_>, act: &Act, now: i64) -> Done<Retired>;
+                fn reseal_keys(anew: &[Resealed], act: &Act, now: i64) -> bool;
+                fn hold_rotation(holder: Uuid, now: i64, until: i64) -> bool;
+                fn release_rotation(holder: Uuid, now: i64) -> ();
                 fn login_arrivals(names: &[String]) -> Vec<i64>;
                 fn login_failed(names: &[(String, i64)], now_ms: i64) -> ();
             }
@@ -63,12 +72,14 @@ macro_rules! implement_store {
                 fn renew(id: Uuid, applied: Position) -> Option<Renewal>;
                 fn position() -> Position;
                 fn leave(id: Uuid) -> ();
+                fn keys(follows: bool) -> Vec<StoredKey>;
             }
             SWEEP_LIMIT {
                 fn touch(used: &[(Jti, i64)]) -> ();
                 fn purge_batch(from: i64, cutoff: i64, rows_max: u32) -> PurgedBatch;
                 fn purge_remains(cutoff: i64, now_ms: i64, rows_max: u32) -> u64;
                 fn purge_changes(cutoff: i64, rows_max: u32) -> u64;
+                fn purge_keys(replaced_before: i64, cutoff: i64, act: &Act, now: i64) -> Done<u64>;
                 fn purge_audit(cutoff: i64, rows_max: u32) -> u64;
                 fn purgeable(cutoff: i64) -> u64;
                 fn records_held() -> u64;

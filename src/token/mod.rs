@@ -6,6 +6,7 @@ mod change;
 mod claims;
 mod denial;
 mod id;
+mod key;
 mod record;
 mod scope;
 mod subject;
@@ -16,6 +17,7 @@ pub use claims::{AudienceRule, Claims, Rules};
 pub(crate) use claims::{RESERVED, checked_audiences};
 pub use denial::Denial;
 pub use id::{Jti, Sid};
+pub(crate) use key::{KeyInfo, KeyState, NewKey, StoredKey};
 #[cfg(feature = "server")]
 pub(crate) use record::rfc3339;
 pub use record::{AuditEvent, Cursor, Filter, Record, Revocation, Session, State};

@@ -127,7 +127,9 @@ impl Answer {
     #[track_caller]
     pub(crate) fn body_json(&self) -> Value {
         assert!(
-            self.header("Content-Type").is_some_and(|content| content.starts_with("application/json")),
+            self.header("Content-Type").is_some_and(|content| {
+                content.starts_with("application/json") || content.starts_with("application/jwk-set+json")
+            }),
             "not JSON: {self:?}"
         );
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))

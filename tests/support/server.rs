@@ -119,7 +119,7 @@ impl Server {
             Box::pin(async move { assert!(sent.is_ok(), "the test waits for the start") })
         });
         let mut figment = change(settings).0;
-        if !figment.contains("counterfoil.keys.secret") {
+        if !figment.contains("counterfoil.keys.secret") && !figment.contains("counterfoil.master_key") {
             figment = figment.join(("counterfoil.keys.file", key_file));
         }
         let rocket = counterfoil::server_with_clock(figment, clock.clone()).attach(liftoff);
@@ -131,6 +131,15 @@ impl Server {
         // No proxy of the environment: it would be asked for this host too.
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
         Self { clock, key, registry, port, http, database_url, shutdown, home }
+    }
+
+    pub(crate) fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// Where its files are.
+    pub(crate) fn home(&self) -> &std::path::Path {
+        self.home.path()
     }
 
     /// Runs SQL on the server's database, behind its back.
@@ -269,21 +278,23 @@ impl Server {
 
     /// The same with further variables in its environment.
     pub(crate) fn command_with(&self, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_counterfoil"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_counterfoil"));
+        command
             .args(arguments)
             .current_dir(self.home.path())
             .env_clear()
             .env("COUNTERFOIL_DATABASE_URL", &self.database_url)
             .env("COUNTERFOIL_ISSUER", ISSUER)
-            .env("COUNTERFOIL_KEYS__FILE", self.home.path().join("key.pem"))
             .env("COUNTERFOIL_PASSWORD__MEMORY_KIB", PASSWORD_MEMORY_KIB.to_string())
             .env("COUNTERFOIL_PASSWORD__ITERATIONS", PASSWORD_ITERATIONS.to_string())
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+            .stderr(Stdio::piped());
+        if !variables.iter().any(|(name, _)| *name == "COUNTERFOIL_MASTER_KEY") {
+            command.env("COUNTERFOIL_KEYS__FILE", self.home.path().join("key.pem"));
+        }
+        let mut child = command.spawn().expect("the program starts");
         let mut stdin = child.stdin.take().expect("a pipe");
         // A program that needs no input may have ended already.
         let _ = writeln!(stdin, "{input}");

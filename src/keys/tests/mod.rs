@@ -18,6 +18,11 @@ fn ring(algorithm: Algorithm) -> KeyRing {
     KeyRing::load(&settings(&format!("algorithm = {:?}", algorithm.name()))).unwrap()
 }
 
+fn ring_of(material: Material) -> KeyRing {
+    let key = RingKey { material: Arc::new(material), state: KeyState::Current };
+    KeyRing::new(vec![key], HashSet::new(), Vec::new())
+}
+
 fn claims() -> Map<String, Value> {
     json!({ "sub": "anna", "n": [1, -2, 1.5, null, true, { "a": "b" }] }).as_object().unwrap().clone()
 }
@@ -29,12 +34,12 @@ fn encode(json: &str) -> String {
 /// Signs whatever it is told to, as an attacker with the key could.
 fn forge(ring: &KeyRing, header: &str, claims: &str) -> String {
     let message = format!("{}.{}", encode(header), encode(claims));
-    let signature = URL_SAFE_NO_PAD.encode(ring.signer.sign(message.as_bytes()).unwrap());
+    let signature = URL_SAFE_NO_PAD.encode(ring.current().unwrap().1.sign(message.as_bytes()).unwrap());
     format!("{message}.{signature}")
 }
 
 fn header(ring: &KeyRing, more: &str) -> String {
-    format!(r#"{{"alg":"{}","kid":"{}"{more}}}"#, ring.verifiers[0].algorithm.name(), ring.current_kid())
+    format!(r#"{{"alg":"{}","kid":"{}"{more}}}"#, ring.keys[0].material.verifier.algorithm.name(), ring.current_kid())
 }
 
 fn write(directory: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
@@ -104,7 +109,7 @@ fn the_public_key_as_hmac_secret_does_not_verify() {
         let ring =
             KeyRing::load(&settings(&format!("algorithm = {:?}\nkeys.file = {path:?}", algorithm.name()))).unwrap();
         let public = public_pem(algorithm, &private);
-        let attacker = KeyRing::new(Material::from_secret(public.as_bytes()).unwrap(), Vec::new()).unwrap();
+        let attacker = ring_of(Material::from_secret(public.as_bytes()).unwrap());
         for header in [r#"{"alg":"HS256"}"#.to_owned(), format!(r#"{{"alg":"HS256","kid":"{}"}}"#, ring.current_kid())]
         {
             assert_eq!(ring.verify(&forge(&attacker, &header, "{}")).unwrap_err(), Denial::Invalid);
@@ -284,7 +289,7 @@ fn accepted_keys_verify_and_never_sign() {
     let directory = tempfile::tempdir().unwrap();
     let olds = [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256].map(|algorithm| {
         let private = generate::key_text(algorithm).unwrap();
-        let old = KeyRing::new(Material::from_pem(private.as_bytes()).unwrap(), Vec::new()).unwrap();
+        let old = ring_of(Material::from_pem(private.as_bytes()).unwrap());
         (old, write(directory.path(), algorithm.name(), public_pem(algorithm, &private)))
     });
     let paths: Vec<_> = olds.iter().map(|(_, path)| format!("{path:?}")).collect();
@@ -294,15 +299,16 @@ fn accepted_keys_verify_and_never_sign() {
         paths.join(", ")
     )))
     .unwrap();
-    let old_secret = KeyRing::new(Material::from_secret(secret.as_bytes()).unwrap(), Vec::new()).unwrap();
+    let old_secret = ring_of(Material::from_secret(secret.as_bytes()).unwrap());
     for old in olds.iter().map(|(old, _)| old).chain([&old_secret]) {
         let signed = old.sign(TokenType::Access, &claims()).unwrap();
         assert_eq!(ring.verify(&signed.token).unwrap().kid, signed.kid);
-        let unnamed = forge(old, &format!(r#"{{"alg":"{}"}}"#, old.verifiers[0].algorithm.name()), "{}");
+        let unnamed = forge(old, &format!(r#"{{"alg":"{}"}}"#, old.keys[0].material.verifier.algorithm.name()), "{}");
         let verified = ring.verify(&unnamed).unwrap();
         assert_eq!((verified.kid.as_str(), verified.named), (old.current_kid(), false));
     }
-    let states: Vec<_> = ring.list().iter().map(|key| (key.algorithm, key.state)).collect();
+    let states: Vec<_> =
+        ring.list().iter().map(|key| (key.algorithm.as_deref().unwrap(), key.state.as_str())).collect();
     assert_eq!(states[0], ("EdDSA", "current"));
     assert_eq!(states[1..], ["EdDSA", "ES256", "RS256", "HS256"].map(|algorithm| (algorithm, "accepted")));
     assert_eq!(ring.sign(TokenType::Access, &claims()).unwrap().kid, ring.current_kid());

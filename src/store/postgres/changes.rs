@@ -31,11 +31,12 @@ impl Postgres {
                     $7::bigint[], $8::bool[]) as a (jti, confined_to, kind, name, reason, ip, now, is_final)
             ), held as materialized (
                 select t.jti, t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final,
-                    (s.ended_at is not null or s.generation <> u.generation) as over
+                    (s.ended_at is not null or s.generation <> u.generation or k.kid is not null) as over
                 from asked a
                 join cf_tokens t on t.jti = a.jti
                 join cf_sessions s on s.sid = t.sid
                 join cf_subjects u on u.subject = s.subject
+                left join cf_keys k on k.kid = t.kid and k.state = 'retired'
                 where a.confined_to is null or t.subject = a.confined_to
                 order by t.jti for no key update of t
             ), changed as (
@@ -149,7 +150,8 @@ impl Postgres {
             Some(session) => {
                 let live = sqlx::query_scalar!(
                     r#"select count(*) as "live!" from cf_tokens
-                    where sid = $1 and revoked_at is null and expires_at > $2"#,
+                    where sid = $1 and revoked_at is null and expires_at > $2
+                        and kid not in (select kid from cf_keys where state = 'retired')"#,
                     sid.as_uuid(),
                     live_at
                 )
@@ -190,7 +192,8 @@ impl Postgres {
         let live = sqlx::query_scalar!(
             r#"select count(*) as "live!" from cf_sessions s join cf_tokens t on t.sid = s.sid
             where s.subject = $1 and s.generation = $2 and s.ended_at is null
-                and t.revoked_at is null and t.expires_at > $3"#,
+                and t.revoked_at is null and t.expires_at > $3
+                and t.kid not in (select kid from cf_keys where state = 'retired')"#,
             subject.as_str(),
             generation - 1,
             live_at
@@ -329,10 +332,11 @@ async fn lock_record(connection: &mut PgConnection, jti: Jti, act: &Act) -> Resu
     sqlx::query_as!(
         Standing,
         r#"select t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final,
-            (s.ended_at is not null or s.generation <> u.generation) as "over!"
+            (s.ended_at is not null or s.generation <> u.generation or k.kid is not null) as "over!"
         from cf_tokens t
         join cf_sessions s on s.sid = t.sid
         join cf_subjects u on u.subject = s.subject
+        left join cf_keys k on k.kid = t.kid and k.state = 'retired'
         where t.jti = $1 and ($2::text is null or t.subject = $2)
         for no key update of t"#,
         jti.as_uuid(),

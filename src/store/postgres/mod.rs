@@ -4,6 +4,7 @@ mod changes;
 mod clients;
 mod coherence;
 mod inserts;
+mod keys;
 mod purge;
 mod rotation;
 mod tokens;

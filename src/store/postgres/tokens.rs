@@ -7,22 +7,25 @@ use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
 use crate::store::{Generation, Refreshable, Status, SubjectState};
 use crate::token::{Filter, Jti, Record, Session, Subject};
 
-/// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end of its generation.
+/// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end
+/// of its generation. The retirement of the key that signed it is told where neither is there.
 macro_rules! select_records {
     ($condition:literal $(+ $more:literal)* $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
             RecordRow,
             r#"select t.jti, t.sid, t.subject, t.token_type, t.issued_at, t.expires_at, t.scope, t.claims, t.client, t.label,
                 t.ip, t.user_agent, t.last_used_at, t.revoked_at, t.revoked_by_kind, t.revoked_by, t.revoked_reason,
-                t.revoked_final, (s.ended_at is not null or s.generation <> u.generation) as "over!",
-                coalesce(s.ended_at, e.ended_at) as ended_at, coalesce(s.ended_by_kind, e.ended_by_kind) as ended_by_kind,
-                coalesce(s.ended_by, e.ended_by) as ended_by,
-                case when s.ended_at is null then e.ended_reason else s.ended_reason end as ended_reason
+                t.revoked_final, (s.ended_at is not null or s.generation <> u.generation or k.kid is not null) as "over!",
+                coalesce(s.ended_at, e.ended_at, k.retired_at) as ended_at, coalesce(s.ended_by_kind, e.ended_by_kind, k.retired_by_kind) as ended_by_kind,
+                coalesce(s.ended_by, e.ended_by, k.retired_by) as ended_by,
+                case when s.ended_at is not null then s.ended_reason when e.ended_at is not null then e.ended_reason
+                    else k.retired_reason end as ended_reason
             from cf_tokens t
             join cf_sessions s on s.sid = t.sid
             join cf_subjects u on u.subject = s.subject
             left join cf_subject_endings e
                 on e.subject = s.subject and e.generation = s.generation + 1 and s.generation <> u.generation
+            left join cf_keys k on k.kid = t.kid and k.state = 'retired'
             "# + $condition $(+ $more)*
             $(, $argument)*
         )
@@ -38,11 +41,11 @@ macro_rules! select_page {
                         and ($3::text is null or t.token_type = $3)
                         and case $4::text
                             when 'revoked' then t.revoked_at is not null or s.ended_at is not null
-                                or s.generation <> u.generation
+                                or s.generation <> u.generation or k.kid is not null
                             when 'live' then t.revoked_at is null and s.ended_at is null
-                                and s.generation = u.generation and t.expires_at > $5
+                                and s.generation = u.generation and k.kid is null and t.expires_at > $5
                             when 'expired' then t.revoked_at is null and s.ended_at is null
-                                and s.generation = u.generation and t.expires_at <= $5
+                                and s.generation = u.generation and k.kid is null and t.expires_at <= $5
                             else true end
                     order by t.issued_at desc, t.jti desc limit $6"
             $(, $argument)*
@@ -74,13 +77,15 @@ impl Postgres {
         let found = sqlx::query_as!(
             StatusRow,
             r#"select t.jti, t.sid, t.subject, t.token_type, t.not_before, t.expires_at, t.imported,
-                (t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation) as "revoked!",
+                (t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation
+                    or k.kid is not null) as "revoked!",
                 ((t.spent_at is not null or t.replaced_at is not null) and s.ended_at is null
-                    and s.generation = u.generation) as "spent!", t.claims
+                    and s.generation = u.generation and k.kid is null) as "spent!", t.kid, t.claims
             from unnest($1::uuid[]) as a (jti)
             join cf_tokens t on t.jti = a.jti
             join cf_sessions s on s.sid = t.sid
-            join cf_subjects u on u.subject = s.subject"#,
+            join cf_subjects u on u.subject = s.subject
+            left join cf_keys k on k.kid = t.kid and k.state = 'retired'"#,
             &asked
         )
         .fetch_all(&self.pool)

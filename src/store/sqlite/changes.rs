@@ -102,7 +102,8 @@ impl Sqlite {
             Some(session) => {
                 let live = sqlx::query_scalar!(
                     r#"select count(*) as "live!: i64" from cf_tokens
-                    where sid = ?1 and revoked_at is null and expires_at > ?2"#,
+                    where sid = ?1 and revoked_at is null and expires_at > ?2
+                        and kid not in (select kid from cf_keys where state = 'retired')"#,
                     sid.as_uuid(),
                     live_at
                 )
@@ -142,7 +143,8 @@ impl Sqlite {
         let live = sqlx::query_scalar!(
             r#"select count(*) as "live!: i64" from cf_sessions s join cf_tokens t on t.sid = s.sid
             where s.subject = ?1 and s.generation = ?2 and s.ended_at is null
-                and t.revoked_at is null and t.expires_at > ?3"#,
+                and t.revoked_at is null and t.expires_at > ?3
+                and t.kid not in (select kid from cf_keys where state = 'retired')"#,
             subject.as_str(),
             generation - 1,
             live_at
@@ -279,10 +281,11 @@ async fn lock_record(connection: &mut SqliteConnection, jti: Jti, act: &Act) -> 
     sqlx::query_as!(
         Standing,
         r#"select t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final as "revoked_final: bool",
-            (s.ended_at is not null or s.generation <> u.generation) as "over!: bool"
+            (s.ended_at is not null or s.generation <> u.generation or k.kid is not null) as "over!: bool"
         from cf_tokens t
         join cf_sessions s on s.sid = t.sid
         join cf_subjects u on u.subject = s.subject
+        left join cf_keys k on k.kid = t.kid and k.state = 'retired'
         where t.jti = ?1 and (?2 is null or t.subject = ?2)
 "#,
         jti.as_uuid(),

@@ -7,7 +7,8 @@ use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
 use crate::store::{Generation, Refreshable, Status, SubjectState};
 use crate::token::{Filter, Jti, Record, Session, Subject};
 
-/// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end of its generation.
+/// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end
+/// of its generation. The retirement of the key that signed it is told where neither is there.
 macro_rules! select_records {
     ($condition:literal $(+ $more:literal)* $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
@@ -15,16 +16,18 @@ macro_rules! select_records {
             r#"select t.jti as "jti: Uuid", t.sid as "sid: Uuid", t.subject, t.token_type, t.issued_at, t.expires_at, t.scope, t.claims, t.client, t.label,
                 t.ip, t.user_agent, t.last_used_at, t.revoked_at, t.revoked_by_kind, t.revoked_by, t.revoked_reason,
                 t.revoked_final as "revoked_final: bool",
-                (s.ended_at is not null or s.generation <> u.generation) as "over!: bool",
-                coalesce(s.ended_at, e.ended_at) as "ended_at?: i64",
-                coalesce(s.ended_by_kind, e.ended_by_kind) as "ended_by_kind?: String",
-                coalesce(s.ended_by, e.ended_by) as "ended_by?: String",
-                case when s.ended_at is null then e.ended_reason else s.ended_reason end as "ended_reason?: String"
+                (s.ended_at is not null or s.generation <> u.generation or k.kid is not null) as "over!: bool",
+                coalesce(s.ended_at, e.ended_at, k.retired_at) as "ended_at?: i64",
+                coalesce(s.ended_by_kind, e.ended_by_kind, k.retired_by_kind) as "ended_by_kind?: String",
+                coalesce(s.ended_by, e.ended_by, k.retired_by) as "ended_by?: String",
+                case when s.ended_at is not null then s.ended_reason when e.ended_at is not null then e.ended_reason
+                    else k.retired_reason end as "ended_reason?: String"
             from cf_tokens t
             join cf_sessions s on s.sid = t.sid
             join cf_subjects u on u.subject = s.subject
             left join cf_subject_endings e
                 on e.subject = s.subject and e.generation = s.generation + 1 and s.generation <> u.generation
+            left join cf_keys k on k.kid = t.kid and k.state = 'retired'
             "# + $condition $(+ $more)*
             $(, $argument)*
         )
@@ -40,11 +43,11 @@ macro_rules! select_page {
                         and (?3 is null or t.token_type = ?3)
                         and case ?4
                             when 'revoked' then t.revoked_at is not null or s.ended_at is not null
-                                or s.generation <> u.generation
+                                or s.generation <> u.generation or k.kid is not null
                             when 'live' then t.revoked_at is null and s.ended_at is null
-                                and s.generation = u.generation and t.expires_at > ?5
+                                and s.generation = u.generation and k.kid is null and t.expires_at > ?5
                             when 'expired' then t.revoked_at is null and s.ended_at is null
-                                and s.generation = u.generation and t.expires_at <= ?5
+                                and s.generation = u.generation and k.kid is null and t.expires_at <= ?5
                             else true end
                     order by t.issued_at desc, t.jti desc limit ?6"
             $(, $argument)*
@@ -53,13 +56,13 @@ macro_rules! select_page {
 }
 
 /// A status as JSON has it; the order is that of the query.
-type StatusTuple = (Uuid, Uuid, String, String, i64, i64, u8, u8, u8, String);
+type StatusTuple = (Uuid, Uuid, String, String, i64, i64, u8, u8, u8, String, String);
 
 impl From<StatusTuple> for StatusRow {
     fn from(row: StatusTuple) -> Self {
-        let (jti, sid, subject, token_type, not_before, expires_at, imported, revoked, spent, claims) = row;
+        let (jti, sid, subject, token_type, not_before, expires_at, imported, revoked, spent, kid, claims) = row;
         let (imported, revoked, spent) = (imported != 0, revoked != 0, spent != 0);
-        Self { jti, sid, subject, token_type, not_before, expires_at, imported, revoked, spent, claims }
+        Self { jti, sid, subject, token_type, not_before, expires_at, imported, revoked, spent, kid, claims }
     }
 }
 
@@ -88,14 +91,15 @@ impl Sqlite {
         let found = sqlx::query_scalar!(
             r#"select json_group_array(json_array(
                 hex(t.jti), hex(t.sid), t.subject, t.token_type, t.not_before, t.expires_at, t.imported,
-                t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation,
+                t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation or k.kid is not null,
                 (t.spent_at is not null or t.replaced_at is not null) and s.ended_at is null
-                    and s.generation = u.generation, t.claims
+                    and s.generation = u.generation and k.kid is null, t.kid, t.claims
             )) as "found!: String"
             from json_each(?1) as a
             join cf_tokens t on t.jti = unhex(a.value)
             join cf_sessions s on s.sid = t.sid
-            join cf_subjects u on u.subject = s.subject"#,
+            join cf_subjects u on u.subject = s.subject
+            left join cf_keys k on k.kid = t.kid and k.state = 'retired'"#,
             asked
         )
         .fetch_one(&self.readers)

@@ -1,0 +1,218 @@
+//! The keys as this process knows them: a snapshot that is replaced whenever the table of keys changes.
+//!
+//! A replica reads the table again before it acknowledges a change of a key, so under a lease its ring knows of every change
+//! that anybody was told of. Outside of a lease the database is asked where it matters: whether the key that signed was
+//! retired.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::Registry;
+use super::memory::Reading;
+use super::tasks::Stop;
+use crate::error::Error;
+use crate::keys::{Jwks, KeyRing, KeySource, Verified};
+use crate::store::Store;
+use crate::token::{Denial, KeyInfo};
+
+/// How often at most a token that names an unknown key has the table read.
+const ASK_PAUSE: Duration = Duration::from_secs(1);
+/// How often a process without a lease reads it, and everybody looks whether a rotation is due.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
+
+pub(super) struct Ring {
+    pub(super) source: KeySource,
+    current: RwLock<Arc<KeyRing>>,
+    /// One reads at a time, so that what was read earlier never replaces what was read later.
+    loading: tokio::sync::Mutex<()>,
+    is_loaded: AtomicBool,
+    /// When an unknown key last had the table read, in milliseconds of the steady clock; 0 for never.
+    asked_ms: AtomicU64,
+}
+
+impl Ring {
+    pub(super) fn new(source: KeySource) -> Self {
+        let (ring, _) = source.ring(&[], None);
+        Self {
+            current: RwLock::new(Arc::new(ring)),
+            source,
+            loading: tokio::sync::Mutex::default(),
+            is_loaded: AtomicBool::new(false),
+            asked_ms: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn get(&self) -> Arc<KeyRing> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the table. Where a key can't be opened the others take effect all the same, and the call fails.
+    pub(super) async fn load(&self, store: &dyn Store, follows: bool) -> Result<(), Error> {
+        let _one = self.loading.lock().await;
+        let rows = store.keys(follows).await?;
+        let before = self.get();
+        let (ring, failure) = self.source.ring(&rows, Some(&before));
+        if ring.current_kid().is_empty() && !before.current_kid().is_empty() {
+            tracing::error!(
+                kid = before.current_kid(),
+                "the key that signs was retired, and no other takes its place: name another one in keys.file (or \
+                 keys.secret), or set master_key; until then nothing is issued"
+            );
+        }
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        match failure {
+            Some(error) => Err(error),
+            None => {
+                self.is_loaded.store(true, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the table may be read now for a key that nobody knows: anybody can name one.
+    fn may_ask(&self, now: Duration) -> bool {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1);
+        let asked_ms = self.asked_ms.load(Ordering::Relaxed);
+        let is_due =
+            asked_ms == 0 || now_ms.saturating_sub(asked_ms) >= u64::try_from(ASK_PAUSE.as_millis()).unwrap_or(0);
+        is_due && self.asked_ms.compare_exchange(asked_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl Registry {
+    /// The keys as they are known here now.
+    pub(crate) fn ring(&self) -> Arc<KeyRing> {
+        self.inner.ring.get()
+    }
+
+    /// The keys, the one that signs first, as the table has them where it can be asked.
+    pub(crate) async fn keys(&self) -> Result<Vec<KeyInfo>, Error> {
+        let loaded = match self.permit() {
+            Ok(()) => self.load_ring().await,
+            Err(error) => Err(error),
+        };
+        match loaded {
+            // Keys of the settings are no matter of the database.
+            Err(error) if self.inner.ring.source.is_sealed() || !error.is_unavailable() => Err(error),
+            _ => Ok(self.ring().list().to_vec()),
+        }
+    }
+
+    /// The published keys, with every one that was published before this call where the database can be asked, and else as
+    /// they are known here. Whoever asks together asks once.
+    pub(crate) async fn jwks(&self) -> Jwks {
+        if self.permit().is_ok()
+            && let Err(error) = self.inner.ring_loads.call(()).await
+        {
+            tracing::warn!(error = %error, "the published keys may be older than they should be");
+        }
+        self.ring().jwks().clone()
+    }
+
+    /// The algorithm of the key that signs, where others can verify by it.
+    pub(crate) fn public_algorithm(&self) -> Option<&'static str> {
+        self.ring().public_algorithm()
+    }
+
+    pub(super) async fn load_ring(&self) -> Result<(), Error> {
+        self.inner.ring.load(&*self.inner.store, false).await
+    }
+
+    /// The same over the connection of whoever follows, which no crowd of requests is in the way of.
+    pub(super) async fn load_ring_to_follow(&self) -> Result<(), Error> {
+        self.inner.ring.load(&*self.inner.store, true).await
+    }
+
+    /// Verifies size, shape and signature of a token. A key that is not known here is looked for in the table.
+    pub(super) async fn verify(&self, token: &str) -> Result<Verified, Denial> {
+        let ring = self.ring();
+        let verdict = ring.verify(token);
+        let is_sealed = self.inner.ring.source.is_sealed();
+        if verdict.as_ref().err() != Some(&Denial::Invalid) || !is_sealed || !ring.is_of_unknown_key(token) {
+            return verdict;
+        }
+        if self.permit().is_ok()
+            && self.inner.ring.may_ask(self.clock().steady())
+            && let Err(error) = self.load_ring().await
+        {
+            tracing::warn!(error = %error, "the key that a token names can't be looked for");
+            // Under a lease the ring is complete; else nobody can tell.
+            return if self.is_leased() { verdict } else { Err(Denial::Unavailable) };
+        }
+        match self.inner.ring.is_loaded.load(Ordering::Acquire) {
+            true => self.ring().verify(token),
+            false => Err(Denial::Unavailable),
+        }
+    }
+
+    /// Whether a key that verified a token without a record is still good. Of a `reading` under a lease the ring knows, and
+    /// what changes from there on voids the reading.
+    pub(super) async fn check_key(&self, kid: &str, reading: Option<Reading>) -> Result<(), Denial> {
+        if reading.is_some() {
+            let ring = self.ring();
+            return match ring.accepts(kid) {
+                true => Ok(()),
+                false if ring.is_retired(kid) => Err(Denial::Revoked),
+                false => Err(Denial::Invalid),
+            };
+        }
+        match self.is_retired(kid).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Denial::Revoked),
+            Err(error) => {
+                tracing::warn!(error = %error, "whether a key was retired can't be told");
+                Err(Denial::Unavailable)
+            }
+        }
+    }
+
+    /// To be called once tokens that this ring signed are on the registry, and before they are handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable) where the key was retired meanwhile; another one signs at the next attempt.
+    pub(super) async fn still_signs(&self, ring: &KeyRing) -> Result<(), Error> {
+        let kid = ring.current_kid();
+        // The lease first: a ring that is looked at later knows whatever was acknowledged before.
+        let is_retired = if self.is_leased() { self.ring().is_retired(kid) } else { self.is_retired(kid).await? };
+        if !is_retired {
+            return Ok(());
+        }
+        self.load_ring().await?;
+        Err(Error::unavailable("the key that signs was retired just now: try again"))
+    }
+
+    async fn is_retired(&self, kid: &str) -> Result<bool, Error> {
+        self.permit()?;
+        self.inner.retirements.call(kid.to_owned()).await
+    }
+
+    /// Reads the table from time to time where no lease makes it read, and rotates the keys when that is due.
+    pub(super) async fn keep_keys(&self, mut stop: Stop) {
+        let mut said = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.asked() => return,
+                () = tokio::time::sleep(LOOK_PAUSE) => {}
+            }
+            match self.look_after_keys().await {
+                Ok(()) => said = None,
+                Err(error) if said.as_ref() != Some(&error.to_string()) => {
+                    tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "the keys can't be looked after");
+                    said = Some(error.to_string());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn look_after_keys(&self) -> Result<(), Error> {
+        self.permit()?;
+        if !self.is_leased() {
+            self.load_ring().await?;
+        }
+        self.rotate_if_due().await
+    }
+}

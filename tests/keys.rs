@@ -1,0 +1,365 @@
+//! Keys in the database: made once, published before they sign, rotated without anybody noticing, and retired at once.
+
+use counterfoil::{Error, Registry, SystemClock};
+
+use crate::support::forge::{header_of, jti_of};
+use crate::support::server::Settings;
+use crate::support::{ADMIN, Server, Value, json, on_both};
+
+const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+const OTHER_KEY: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
+
+/// Published keys need not be waited for.
+fn at_once(settings: Settings) -> Settings {
+    settings.set("master_key", MASTER_KEY).set("jwks_max_age", "0s")
+}
+
+/// The command line with the servers' own settings.
+fn keys(server: &Server, arguments: &[&str]) -> Value {
+    let variables = [("COUNTERFOIL_MASTER_KEY", MASTER_KEY), ("COUNTERFOIL_JWKS_MAX_AGE", "0s")];
+    let output = server.command_with(&variables, &[&["keys", "--json"], arguments].concat(), "");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The ids of the keys in this state.
+fn in_state(listed: &Value, state: &str) -> Vec<String> {
+    let of = |key: &&Value| key["state"] == state;
+    listed.as_array().unwrap().iter().filter(of).map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn published(server: &Server) -> Vec<String> {
+    let jwks = server.get("/.well-known/jwks.json").send().await.ok(200);
+    jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+fn kid_of(token: &str) -> String {
+    header_of(token)["kid"].as_str().unwrap().to_owned()
+}
+
+async fn until_leased(server: &Server) {
+    for _ in 0..1_000 {
+        if server.get("/readyz").send().await.status == 200 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("no lease");
+}
+
+/// Opens the database with other settings; why not.
+async fn refusal(server: &Server, toml: &str) -> Error {
+    let toml = format!("database_url = {:?}\n{toml}", server.database_url());
+    let settings = counterfoil::Settings::for_tests_with(&toml).unwrap();
+    Registry::open(settings, SystemClock).await.map(drop).unwrap_err()
+}
+
+on_both! {
+    async fn all_servers_share_the_keys_that_the_first_one_made(database: Database) {
+        let one = Server::start(database, at_once).await;
+        let other = one.another(at_once).await;
+        let token = one.issue("alice", "").await.access;
+        other.accepts(&token).await;
+        assert_eq!(kid_of(&other.issue("alice", "").await.access), kid_of(&token));
+        let listed = keys(&one, &["list"]);
+        assert_eq!(in_state(&listed, "current"), [kid_of(&token)]);
+        assert_eq!(published(&other).await, [in_state(&listed, "current"), in_state(&listed, "next")].concat());
+        assert_eq!(one.count("select count(*) from cf_keys").await, 2);
+    }
+
+    async fn many_who_open_at_once_make_one_key(database: Database) {
+        let first = Server::start(database, |settings| settings).await;
+        let toml = format!("database_url = {:?}\nmaster_key = {MASTER_KEY:?}", first.database_url());
+        let open = || async {
+            let settings = counterfoil::Settings::for_tests_with(&toml).unwrap();
+            Registry::open(settings, SystemClock).await.unwrap().close().await;
+        };
+        tokio::join!(open(), open(), open(), open());
+        assert_eq!(first.count("select count(*) from cf_keys").await, 2);
+    }
+
+    async fn the_next_key_is_published_before_it_signs(database: Database) {
+        let server = Server::start(database, |settings| settings.set("master_key", MASTER_KEY)).await;
+        let (signs, before) = (kid_of(&server.issue("alice", "").await.access), published(&server).await);
+        assert_eq!(before.len(), 2);
+        let variables = [("COUNTERFOIL_MASTER_KEY", MASTER_KEY)];
+        let refused = server.command_with(&variables, &["keys", "rotate", "--json"], "");
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{text}");
+        assert!(text.contains("conflict") && text.contains("it can sign from 20"), "{text}");
+        assert_eq!(kid_of(&server.issue("alice", "").await.access), signs);
+
+        // The time of the published key cannot be moved for another process, so it is said to be an earlier one.
+        server.sql("update cf_keys set published_at = published_at - 300").await;
+        let old = server.issue("alice", "").await;
+        let rotated = server.command_with(&variables, &["keys", "rotate", "--json"], "");
+        let rotated: Value = serde_json::from_slice(&rotated.stdout).unwrap();
+        assert_eq!((&rotated["state"], rotated["kid"].as_str()), (&json!("current"), Some(before[1].as_str())));
+        // It was in whatever anybody cached, and what the other signed goes on.
+        let token = server.issue("alice", "").await.access;
+        assert!(before.contains(&kid_of(&token)) && kid_of(&token) != signs);
+        server.accepts(&old.access).await;
+        let refreshed = server.post("/refresh").bearer(&server.login().await.refresh).send().await;
+        assert_eq!(refreshed.status, 200);
+        let after = published(&server).await;
+        assert_eq!((after.len(), &after[0], after[2].as_str()), (3, &before[1], signs.as_str()));
+    }
+
+    async fn another_server_follows_a_rotation(database: Database) {
+        let one = Server::start(database, at_once).await;
+        let other = one.another(at_once).await;
+        let strict = one.another(|settings| at_once(settings).set("consistency", "strict")).await;
+        until_leased(&one).await;
+        until_leased(&other).await;
+        let old = one.issue("alice", "").await.access;
+        for _ in 0..3 {
+            let kid = keys(&one, &["rotate"])["kid"].as_str().unwrap().to_owned();
+            // Acknowledged, so every replica has it.
+            let token = other.issue("alice", "").await.access;
+            assert_eq!(kid_of(&token), kid);
+            for server in [&one, &other, &strict] {
+                server.accepts(&token).await;
+                server.accepts(&old).await;
+            }
+        }
+        assert_eq!(published(&strict).await.len(), 5);
+        let audited: Value = serde_json::from_str(&one.command_ok(&["audit", "--json"], "")).unwrap();
+        let of = |action: &str| audited.as_array().unwrap().iter().filter(|entry| entry["action"] == action).count();
+        assert_eq!((of("key.rotated"), of("key.published")), (3, 5));
+    }
+
+    async fn a_retired_key_takes_all_that_it_signed_with_it(database: Database) {
+        let one = Server::start(database, at_once).await;
+        let other = one.another(at_once).await;
+        let strict = one.another(|settings| at_once(settings).set("consistency", "strict")).await;
+        until_leased(&one).await;
+        until_leased(&other).await;
+        let admin = one.login().await;
+        let pair = one.issue("alice", "").await;
+        let servers = [&one, &other, &strict];
+        for server in servers {
+            server.accepts(&pair.access).await;
+            server.accepts(&pair.access).await;
+        }
+        let (leaked, next) = (kid_of(&pair.access), published(&one).await[1].clone());
+        let retired = keys(&one, &["retire", &leaked, "--reason", "leaked"]);
+        assert_eq!((&retired["kid"], &retired["state"]), (&json!(leaked), &json!("retired")));
+        for server in servers {
+            server.refuses(&pair.access, "token_revoked").await;
+            server.post("/refresh").bearer(&admin.refresh).send().await.error(401, "token_revoked");
+            assert!(!published(server).await.contains(&leaked));
+            // The next one has taken its place.
+            let token = server.login().await.access;
+            assert_eq!(kid_of(&token), next);
+            server.accepts(&token).await;
+        }
+        // Again, with nothing left to do.
+        keys(&one, &["retire", &leaked]);
+
+        let admin = one.login().await.access;
+        let record = one.get("/auth/all-tokens?subject=alice&state=revoked&limit=1").bearer(&admin).send().await;
+        let record = record.ok(200);
+        assert_eq!((&record[0]["revoked"], &record[0]["revoked_reason"]), (&json!(true), &json!("leaked")), "{record}");
+        let live = one.get("/auth/all-tokens?subject=alice&state=live").bearer(&admin).send().await.ok(200);
+        assert_eq!(live, json!([]));
+        let path = format!("/admin/tokens/unrevoke/{}", jti_of(&pair.access));
+        one.put(&path).bearer(&admin).json(&json!({})).send().await.error(409, "revocation_final");
+        let variables = [("COUNTERFOIL_MASTER_KEY", MASTER_KEY)];
+        let verified = one.command_with(&variables, &["token", "verify", "--json"], &pair.access);
+        let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
+        assert_eq!((&verified["error"], &verified["final"]), (&json!("token_revoked"), &json!(true)), "{verified}");
+        assert_eq!(verified["revoked_by"]["kind"], "command_line", "{verified}");
+        assert_eq!(verified["record"]["revoked_reason"], "leaked", "{verified}");
+    }
+
+    async fn unrecorded_tokens_of_a_retired_key_are_refused_at_once(database: Database) {
+        let refresh = |settings| at_once(settings).set("check", "refresh");
+        let one = Server::start(database, refresh).await;
+        let other = one.another(refresh).await;
+        let strict = one.another(|settings| refresh(settings).set("consistency", "strict")).await;
+        until_leased(&one).await;
+        until_leased(&other).await;
+        let token = one.issue("alice", "").await.access;
+        for server in [&one, &other, &strict] {
+            server.accepts(&token).await;
+            server.accepts(&token).await;
+        }
+        keys(&other, &["retire", &kid_of(&token)]);
+        for server in [&one, &other, &strict] {
+            server.refuses(&token, "token_revoked").await;
+        }
+    }
+
+    async fn a_key_of_a_file_can_be_retired_too(database: Database) {
+        let one = Server::start(database, |settings| settings).await;
+        let other = one.another(|settings| settings.set("check", "refresh")).await;
+        until_leased(&one).await;
+        until_leased(&other).await;
+        let token = one.issue("alice", "").await.access;
+        for server in [&one, &other] {
+            server.accepts(&token).await;
+        }
+        assert_eq!(published(&one).await, [one.key.kid()]);
+        one.command_ok(&["keys", "retire", &one.key.kid(), "--reason", "leaked"], "");
+        for server in [&one, &other] {
+            server.refuses(&token, "token_revoked").await;
+            assert_eq!(published(server).await, [""; 0]);
+            // Nothing signs any more, and nothing is issued.
+            let body = json!({ "username": ADMIN, "password": crate::support::PASSWORD });
+            server.post("/login").json(&body).send().await.error(503, "registry_unavailable");
+        }
+        let listed: Value = serde_json::from_str(&one.command_ok(&["keys", "list", "--json"], "")).unwrap();
+        assert_eq!((&listed[0]["state"], &listed[0]["retired_reason"]), (&json!("retired"), &json!("leaked")));
+        // A server that starts with the file refuses it as well.
+        let third = one.another(|settings| settings).await;
+        third.refuses(&token, "token_revoked").await;
+        let unknown = one.command(&["keys", "retire", "nobody-has-this-key"], "");
+        assert_eq!(unknown.status.code(), Some(1));
+    }
+
+    async fn a_retired_key_can_be_accepted_by_no_setting(database: Database) {
+        let one = Server::start(database, |settings| settings).await;
+        let token = one.issue("alice", "").await.access;
+        one.command_ok(&["keys", "retire", &one.key.kid()], "");
+        let file = one.home().join("key.pem");
+        let accepts = |settings| at_once(settings).set("keys", json!({ "accept": [file] }));
+        let other = one.another(accepts).await;
+        other.refuses(&token, "token_revoked").await;
+        assert!(!published(&other).await.contains(&one.key.kid()));
+    }
+
+    async fn the_wrong_master_key_does_not_start(database: Database) {
+        let server = Server::start(database, at_once).await;
+        let refused = refusal(&server, &format!("master_key = {OTHER_KEY:?}")).await;
+        assert!(refused.is_config() && refused.to_string().starts_with("master_key does not open"), "{refused}");
+        assert!(!format!("{refused} {refused:?}").contains(OTHER_KEY));
+        assert_eq!(server.count("select count(*) from cf_keys").await, 2);
+    }
+
+    async fn a_master_key_is_changed_by_a_command(database: Database) {
+        let server = Server::start(database, at_once).await;
+        keys(&server, &["rotate"]);
+        let token = server.issue("alice", "").await.access;
+        let new = [("COUNTERFOIL_MASTER_KEY", OTHER_KEY), ("COUNTERFOIL_MASTER_KEY_OLD", MASTER_KEY)];
+        let resealed = server.command_with(&new, &["keys", "reseal", "--json"], "");
+        assert_eq!(serde_json::from_slice::<Value>(&resealed.stdout).unwrap(), json!({ "resealed": 3 }), "{resealed:?}");
+        let again = server.command_with(&new, &["keys", "reseal", "--json"], "");
+        assert_eq!(serde_json::from_slice::<Value>(&again.stdout).unwrap(), json!({ "resealed": 0 }));
+        // What runs goes on, and what starts needs the new one alone.
+        server.accepts(&token).await;
+        let other = server.another(|settings| settings.set("master_key", OTHER_KEY)).await;
+        other.accepts(&token).await;
+        assert!(refusal(&server, &format!("master_key = {MASTER_KEY:?}")).await.is_config());
+    }
+
+    async fn the_purge_removes_a_previous_key_with_its_last_token(database: Database) {
+        let server = Server::start(database, |settings| at_once(settings).set("issue", json!({ "max_access_expires": "15m" }))).await;
+        let pair = server.issue("alice", "").await;
+        keys(&server, &["rotate"]);
+        server.advance(24 * 60 * 60);
+        server.registry.purge().await.unwrap();
+        assert_eq!(published(&server).await.len(), 3);
+        server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
+        server.advance(30 * 24 * 60 * 60);
+        server.registry.purge().await.unwrap();
+        let left = published(&server).await;
+        assert!(left.len() == 2 && !left.contains(&kid_of(&pair.access)), "{left:?}");
+    }
+
+    async fn keys_rotate_by_themselves_where_that_is_set(database: Database) {
+        let by_themselves = |settings| at_once(settings).set("keys", json!({ "rotate_every": "1h" }));
+        let one = Server::start(database, by_themselves).await;
+        let other = one.another(by_themselves).await;
+        let first = kid_of(&one.issue("alice", "").await.access);
+        one.advance(60 * 60);
+        for _ in 0..2_000 {
+            if kid_of(&other.issue("alice", "").await.access) != first {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_ne!(kid_of(&other.issue("alice", "").await.access), first);
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        // Once, though there are two.
+        assert_eq!(one.count("select count(*) from cf_keys").await, 3);
+    }
+
+    async fn a_changed_algorithm_takes_effect_at_the_next_rotation(database: Database) {
+        let one = Server::start(database, at_once).await;
+        let other = one.another(|settings| at_once(settings).set("algorithm", "ES256")).await;
+        let before = one.issue("alice", "").await.access;
+        assert_eq!(header_of(&other.issue("alice", "").await.access)["alg"], "EdDSA");
+        let variables = [
+            ("COUNTERFOIL_MASTER_KEY", MASTER_KEY),
+            ("COUNTERFOIL_JWKS_MAX_AGE", "0s"),
+            ("COUNTERFOIL_ALGORITHM", "ES256"),
+        ];
+        assert!(other.command_with(&variables, &["keys", "rotate"], "").status.success());
+        until_leased(&other).await;
+        let after = other.issue("alice", "").await.access;
+        assert_eq!(header_of(&after)["alg"], "ES256");
+        for server in [&one, &other] {
+            server.accepts(&before).await;
+            server.accepts(&after).await;
+        }
+    }
+
+    async fn a_secret_is_shared_and_never_published(database: Database) {
+        let symmetric = |settings| at_once(settings).set("algorithm", "HS256");
+        let one = Server::start(database, symmetric).await;
+        let other = one.another(symmetric).await;
+        let token = one.issue("alice", "").await.access;
+        assert_eq!(header_of(&token)["alg"], "HS256");
+        other.accepts(&token).await;
+        assert_eq!(published(&one).await, [""; 0]);
+    }
+
+    async fn keys_changed_by_plain_sql_are_heard_of(database: Database) {
+        let server = Server::start(database, at_once).await;
+        until_leased(&server).await;
+        let token = server.issue("alice", "").await.access;
+        server.accepts(&token).await;
+        server.accepts(&token).await;
+        let retire = format!(
+            "update cf_keys set state = 'retired', sealed = null, retired_at = 1, retired_by_kind = 'system',
+                retired_by = 'test' where kid = '{}'",
+            kid_of(&token)
+        );
+        server.sql(&retire).await;
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        server.refuses(&token, "token_revoked").await;
+    }
+
+    async fn no_private_part_is_in_the_clear(server: Server) {
+        let sealed = server.another(at_once).await;
+        let _ = sealed.issue("alice", "").await;
+        let listed = format!("{:?}", keys(&sealed, &["list"]));
+        assert!(!listed.contains("PRIVATE") && !format!("{:?}", sealed.registry).contains("PRIVATE"));
+        let like = if sealed.database_url().starts_with("sqlite:") {
+            "select count(*) from cf_keys where instr(sealed, cast('PRIVATE' as blob)) > 0"
+        } else {
+            "select count(*) from cf_keys where position('PRIVATE'::bytea in sealed) > 0"
+        };
+        assert_eq!(sealed.count(like).await, 0);
+        assert_eq!(sealed.count("select count(*) from cf_keys where sealed is not null").await, 2);
+    }
+}
+
+#[test]
+fn settings_that_make_no_sense_with_a_master_key_are_refused() {
+    let refused = |toml: &str| counterfoil::Settings::for_tests_with(toml).map(drop).unwrap_err().to_string();
+    let master_key = format!("master_key = {MASTER_KEY:?}\n");
+    for (toml, why) in [
+        (format!("{master_key}keys.file = \"key.pem\""), "keys.file and master_key can't both be set"),
+        (format!("{master_key}algorithm = \"HS256\"\nkeys.secret = {MASTER_KEY:?}"), "keys.secret and master_key"),
+        (format!("{master_key}master_key_old = {MASTER_KEY:?}"), "master_key_old must differ"),
+        (format!("{master_key}keys.rotate_every = \"5m\""), "keys.rotate_every must be longer than jwks_max_age"),
+        (format!("master_key_old = {MASTER_KEY:?}"), "master_key_old has no use"),
+        ("keys.rotate_every = \"5h\"".to_owned(), "keys.rotate_every needs master_key"),
+        ("master_key = \"abc\"".to_owned(), "master_key must be 32 bytes in hex"),
+        (format!("master_key = {:?}", "g".repeat(64)), "master_key must be 32 bytes in hex"),
+    ] {
+        let sentence = refused(&toml);
+        assert!(sentence.starts_with(why) && !sentence.contains(MASTER_KEY), "{toml}: {sentence}");
+    }
+}
