@@ -119,7 +119,7 @@ impl Registry {
         self.inner.ring.load(&*self.inner.store, false).await
     }
 
-    /// The same over the connection of whoever follows, which no crowd of requests is in the way of.
+    /// The same for background work, over the connection of whoever follows: no crowd of requests is in its way.
     pub(super) async fn load_ring_to_follow(&self) -> Result<(), Error> {
         self.inner.ring.load(&*self.inner.store, true).await
     }
@@ -211,7 +211,7 @@ impl Registry {
     async fn look_after_keys(&self) -> Result<(), Error> {
         self.permit()?;
         if !self.is_leased() {
-            self.load_ring().await?;
+            self.load_ring_to_follow().await?;
         }
         self.rotate_if_due().await
     }

@@ -31,7 +31,7 @@ impl Registry {
         let (ring, store) = (&self.inner.ring, &*self.inner.store);
         if ring.source.is_sealed() {
             let act = Act::by(Actor::system(RULE));
-            let rows = store.keys(false).await?;
+            let rows = store.keys(true).await?;
             let is_made = rows.iter().any(|row| row.state == KeyState::Current);
             if !is_made {
                 let (current, next) = (ring.source.generate()?, ring.source.generate()?);
@@ -41,7 +41,7 @@ impl Registry {
             }
             if let Some(next) = rows.iter().find(|row| row.state == KeyState::Next && !ring.source.makes(row)) {
                 // Opened before it is replaced: whoever has the wrong master key changes nothing.
-                ring.load(store, false).await?;
+                ring.load(store, true).await?;
                 let fresh = ring.source.generate()?;
                 if store.replace_next(&next.kid, &fresh, &act, self.seconds()).await?.outcome {
                     tracing::info!(
@@ -52,7 +52,7 @@ impl Registry {
                 }
             }
         }
-        ring.load(store, false).await
+        ring.load(store, true).await
     }
 
     /// Makes the published next key current, and publishes a new next. Returns the key that signs from now on.
