@@ -101,6 +101,11 @@ impl Checked {
         self.known.imported
     }
 
+    /// The key that signed it.
+    pub(super) fn kid(&self) -> &str {
+        &self.known.kid
+    }
+
     /// Refuses a token that was not got by logging in just now.
     pub fn require_fresh(&self) -> Result<(), Denial> {
         if self.known.claims.fresh { Ok(()) } else { Err(Denial::NotFresh) }
@@ -191,7 +196,7 @@ impl Registry {
         };
         // A refresh token always asks: whether it was spent is decided in the database. One that should have a record and
         // has none any more, good for logging out alone, is not remembered.
-        let has_its_record = known.recorded || known.unrecorded_kid.is_some();
+        let has_its_record = known.recorded || known.is_unrecorded;
         if known.token_type == TokenType::Access && has_its_record {
             self.inner.memory.remember(digest, known.clone(), reading);
         }
@@ -204,8 +209,8 @@ impl Registry {
             self.judge(known, expect)?;
         }
         // Its signature and times are all there is to it, and the key that signed.
-        if let Some(kid) = &known.unrecorded_kid {
-            return self.check_key(kid, reading).await.map(|()| true);
+        if known.is_unrecorded {
+            return self.check_key(&known.kid, reading).await.map(|()| true);
         }
         let Some(status) = self.status(known.claims.jti).await? else {
             // Whether one that has expired is good for logging out is for the first check to say.
@@ -256,9 +261,9 @@ impl Registry {
     /// A verified token, to be remembered, with its record's claims where it has one.
     fn known(&self, claims: Claims, kid: &str, record: Option<&str>, imported: bool) -> Arc<Known> {
         let is_own = claims.check_origin(&self.rules(AudienceRule::Own)).is_ok();
-        let unrecorded_kid = (record.is_none() && !self.is_recorded(&claims)).then(|| kid.into());
+        let is_unrecorded = record.is_none() && !self.is_recorded(&claims);
         let mut known = self.inner.memory.known(claims, kid, record, imported, is_own);
-        known.unrecorded_kid = unrecorded_kid;
+        known.is_unrecorded = is_unrecorded;
         Arc::new(known)
     }
 
@@ -276,8 +281,8 @@ impl Registry {
         let known = self.known(claims, &verified.kid, None, false);
         self.judge(&known, expect)?;
         let claims = &known.claims;
-        if let Some(kid) = &known.unrecorded_kid {
-            self.check_key(kid, reading).await?;
+        if known.is_unrecorded {
+            self.check_key(&known.kid, reading).await?;
             return Ok(known);
         }
         let record = match self.status(claims.jti).await? {

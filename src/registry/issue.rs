@@ -194,7 +194,7 @@ impl Registry {
         access.client = kept.client;
         let within = Within::Existing { sid: claims.sid, presented: claims.jti };
         let (subject, cookies) = (claims.sub.clone(), granted.cookies);
-        self.register(Drafted { subject, within, access, refresh: None, cookies }).await
+        self.register_for(presented, Drafted { subject, within, access, refresh: None, cookies }).await
     }
 
     /// Issues a personal token for the subject of a token that was checked: never fresh, without a refresh token, its
@@ -237,7 +237,14 @@ impl Registry {
             user_agent: draft.device.user_agent.clone(),
         };
         let (subject, within) = (by.sub.clone(), Within::New(session, Some(generation)));
-        self.register(Drafted { subject, within, access: draft, refresh: None, cookies: false }).await
+        self.register_for(presented, Drafted { subject, within, access: draft, refresh: None, cookies: false }).await
+    }
+
+    /// [Registers](Self::register) what is given for a token, and hands it out where the token's key was not retired meanwhile:
+    /// whoever has a leaked key must not be left with a token of another one.
+    async fn register_for(&self, presented: &Checked, drafted: Drafted) -> Result<Issued, Error> {
+        let issued = self.register(drafted).await?;
+        if self.was_retired(presented.kid()).await? { Err(superseded()) } else { Ok(issued) }
     }
 
     /// Signs these claims as a token is signed when it is issued, and puts nothing on the registry: so no check

@@ -173,14 +173,17 @@ impl Registry {
     ///
     /// [`is_unavailable`](Error::is_unavailable) where the key was retired meanwhile; another one signs at the next attempt.
     pub(super) async fn still_signs(&self, ring: &KeyRing) -> Result<(), Error> {
-        let kid = ring.current_kid();
-        // The lease first: a ring that is looked at later knows whatever was acknowledged before.
-        let is_retired = if self.is_leased() { self.ring().is_retired(kid) } else { self.is_retired(kid).await? };
-        if !is_retired {
+        if !self.was_retired(ring.current_kid()).await? {
             return Ok(());
         }
         self.load_ring().await?;
         Err(Error::unavailable("the key that signs was retired just now: try again"))
+    }
+
+    /// Whether a key that was good a moment ago has been retired since.
+    pub(super) async fn was_retired(&self, kid: &str) -> Result<bool, Error> {
+        // The lease first: a ring that is looked at later knows whatever was acknowledged before.
+        if self.is_leased() { Ok(self.ring().is_retired(kid)) } else { self.is_retired(kid).await }
     }
 
     async fn is_retired(&self, kid: &str) -> Result<bool, Error> {
