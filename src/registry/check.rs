@@ -121,6 +121,11 @@ impl Checked {
         self.spent
     }
 
+    /// The key that signed it.
+    pub(super) fn kid(&self) -> &str {
+        &self.known.kid
+    }
+
     /// Refuses a token that was not got by logging in just now.
     pub fn require_fresh(&self) -> Result<(), Denial> {
         if self.known.claims.fresh { Ok(()) } else { Err(Denial::NotFresh) }
@@ -212,7 +217,7 @@ impl Registry {
         let known = &checked.known;
         // A refresh token always asks: whether it was spent is decided in the database. One that should have a record and
         // has none any more, good for logging out alone, is not remembered.
-        let has_its_record = known.recorded || known.signer.is_some();
+        let has_its_record = known.recorded || known.asks_key;
         if known.token_type == TokenType::Access && has_its_record {
             self.inner.memory.remember(digest, known.clone(), reading);
         }
@@ -225,8 +230,8 @@ impl Registry {
             self.judge(known, expect)?;
         }
         // The key that signed, where no record is asked about that.
-        if let Some(kid) = &known.signer {
-            self.check_key(kid, reading).await?;
+        if known.asks_key {
+            self.check_key(&known.kid, reading).await?;
             if !known.recorded {
                 return Ok(true);
             }
@@ -280,14 +285,14 @@ impl Registry {
     /// A verified token, to be remembered, with its record's claims where it has one.
     fn known(&self, claims: Claims, kid: &str, record: Option<&Status>, imported: bool) -> Arc<Known> {
         let is_own = claims.check_origin(&self.rules(AudienceRule::Own)).is_ok();
-        // A record answers for the key that it names, which another may have signed anew in the place of.
-        let needs_key = match record {
+        // A record answers for the key that it names, in the place of which another may have signed anew.
+        let asks_key = match record {
             Some(record) => record.kid != kid,
             None => !self.is_recorded(&claims),
         };
         let record = record.map(|record| record.claims.as_str());
         let mut known = self.inner.memory.known(claims, kid, record, imported, is_own);
-        known.signer = needs_key.then(|| kid.into());
+        known.asks_key = asks_key;
         Arc::new(known)
     }
 
@@ -305,8 +310,8 @@ impl Registry {
         let known = self.known(claims, &verified.kid, None, false);
         self.judge(&known, expect)?;
         let claims = &known.claims;
-        if let Some(kid) = &known.signer {
-            self.check_key(kid, reading).await?;
+        if known.asks_key {
+            self.check_key(&known.kid, reading).await?;
             return Ok(Checked { known, spent: false });
         }
         let record = match self.status(claims.jti).await? {
@@ -322,8 +327,8 @@ impl Registry {
         // One of another registry's, imported, has another session here than it names.
         let claims = Claims { sid: record.sid, ..claims.clone() };
         let known = self.known(claims, &verified.kid, Some(&record), false);
-        if let Some(kid) = &known.signer {
-            self.check_key(kid, reading).await?;
+        if known.asks_key {
+            self.check_key(&known.kid, reading).await?;
         }
         Ok(Checked { known, spent: record.spent })
     }
@@ -350,8 +355,8 @@ impl Registry {
         }
         let claims = super::import::complete(verified.claims, jti, &status, &self.inner.settings)?;
         let known = self.known(claims, &verified.kid, Some(&status), true);
-        if let Some(kid) = &known.signer {
-            self.check_key(kid, reading).await?;
+        if known.asks_key {
+            self.check_key(&known.kid, reading).await?;
         }
         self.judge(&known, expect)?;
         Ok(Checked { known, spent: status.spent })

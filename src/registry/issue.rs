@@ -211,7 +211,14 @@ impl Registry {
             user_agent: draft.device.user_agent.clone(),
         };
         let (subject, within) = (by.sub.clone(), Within::New(session, Some(generation)));
-        self.register(Drafted { subject, within, access: draft, refresh: None, cookies: false }).await
+        self.register_for(presented, Drafted { subject, within, access: draft, refresh: None, cookies: false }).await
+    }
+
+    /// [Registers](Self::register) what is given for a token, and hands it out where the token's key was not retired meanwhile:
+    /// whoever has a leaked key must not be left with a token of another one.
+    pub(super) async fn register_for(&self, presented: &Checked, drafted: Drafted) -> Result<Issued, Error> {
+        let issued = self.register(drafted).await?;
+        if self.was_retired(presented.kid()).await? { Err(superseded()) } else { Ok(issued) }
     }
 
     /// Signs these claims as a token is signed when it is issued, and puts nothing on the registry: so no check

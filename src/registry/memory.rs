@@ -58,16 +58,17 @@ pub(super) struct Known {
     pub(super) last_noted: AtomicI64,
     /// Of the claims as the record has them.
     pub(super) record_digest: u64,
-    /// The key that signed it, where no record answers for that.
-    pub(super) signer: Option<Box<str>>,
+    /// The key that signed it.
+    pub(super) kid: Box<str>,
+    /// Whether that key is to be asked about, since no record answers for it.
+    pub(super) asks_key: bool,
     pub(super) claims: Claims,
 }
 
 impl Known {
     fn bytes(&self) -> u64 {
         let claims = &self.claims;
-        let kid = self.signer.as_ref().map_or(0, |kid| kid.len());
-        let texts = [claims.iss.len(), claims.sub.as_str().len(), claims.client_id.len(), kid];
+        let texts = [claims.iss.len(), claims.sub.as_str().len(), claims.client_id.len(), self.kid.len()];
         let audiences = claims.aud.iter().map(|aud| aud.len() + size_of::<String>());
         let scopes = claims.scope.iter().map(|scope| scope.len() + size_of::<String>());
         // Any further claims as their JSON would be, and as much again for its parts.
@@ -197,7 +198,8 @@ impl Memory {
             nbf,
             last_noted,
             record_digest,
-            signer: None,
+            kid: kid.into(),
+            asks_key: false,
             claims,
         }
     }

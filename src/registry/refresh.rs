@@ -45,11 +45,12 @@ impl Registry {
         access.claims.client_id.clone_from(&claims.client_id);
         access.client.clone_from(&kept.client);
         if rotates {
-            return self.rotate(claims, kept, granted, access).await;
+            let issued = self.rotate(claims, kept, granted, access).await?;
+            return if self.was_retired(presented.kid()).await? { Err(superseded()) } else { Ok(issued) };
         }
         let within = Within::Existing { sid: claims.sid, presented: claims.jti };
         let (subject, cookies) = (claims.sub.clone(), granted.cookies);
-        self.register(Drafted { subject, within, access, refresh: None, cookies }).await
+        self.register_for(presented, Drafted { subject, within, access, refresh: None, cookies }).await
     }
 
     async fn rotate(

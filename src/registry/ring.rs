@@ -119,7 +119,7 @@ impl Registry {
         self.inner.ring.load(&*self.inner.store, false).await
     }
 
-    /// The same over the connection of whoever follows, which no crowd of requests is in the way of.
+    /// The same for background work, over the connection of whoever follows: no crowd of requests is in its way.
     pub(super) async fn load_ring_to_follow(&self) -> Result<(), Error> {
         self.inner.ring.load(&*self.inner.store, true).await
     }
@@ -173,14 +173,17 @@ impl Registry {
     ///
     /// [`is_unavailable`](Error::is_unavailable) where the key was retired meanwhile; another one signs at the next attempt.
     pub(super) async fn still_signs(&self, ring: &KeyRing) -> Result<(), Error> {
-        let kid = ring.current_kid();
-        // The lease first: a ring that is looked at later knows whatever was acknowledged before.
-        let is_retired = if self.is_leased() { self.ring().is_retired(kid) } else { self.is_retired(kid).await? };
-        if !is_retired {
+        if !self.was_retired(ring.current_kid()).await? {
             return Ok(());
         }
         self.load_ring().await?;
         Err(Error::unavailable("the key that signs was retired just now: try again"))
+    }
+
+    /// Whether a key that was good a moment ago has been retired since.
+    pub(super) async fn was_retired(&self, kid: &str) -> Result<bool, Error> {
+        // The lease first: a ring that is looked at later knows whatever was acknowledged before.
+        if self.is_leased() { Ok(self.ring().is_retired(kid)) } else { self.is_retired(kid).await }
     }
 
     async fn is_retired(&self, kid: &str) -> Result<bool, Error> {
@@ -211,7 +214,7 @@ impl Registry {
     async fn look_after_keys(&self) -> Result<(), Error> {
         self.permit()?;
         if !self.is_leased() {
-            self.load_ring().await?;
+            self.load_ring_to_follow().await?;
         }
         self.rotate_if_due().await
     }

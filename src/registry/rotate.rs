@@ -31,7 +31,7 @@ impl Registry {
         let (ring, store) = (&self.inner.ring, &*self.inner.store);
         if ring.source.is_sealed() {
             let act = Act::by(Actor::system(RULE));
-            let rows = store.keys(false).await?;
+            let rows = store.keys(true).await?;
             let is_made = rows.iter().any(|row| row.state == KeyState::Current);
             if !is_made {
                 let (current, next) = (ring.source.generate()?, ring.source.generate()?);
@@ -41,7 +41,7 @@ impl Registry {
             }
             if let Some(next) = rows.iter().find(|row| row.state == KeyState::Next && !ring.source.makes(row)) {
                 // Opened before it is replaced: whoever has the wrong master key changes nothing.
-                ring.load(store, false).await?;
+                ring.load(store, true).await?;
                 let fresh = ring.source.generate()?;
                 if store.replace_next(&next.kid, &fresh, &act, self.seconds()).await?.outcome {
                     tracing::info!(
@@ -52,7 +52,7 @@ impl Registry {
                 }
             }
         }
-        ring.load(store, false).await
+        ring.load(store, true).await
     }
 
     /// Makes the published next key current, and publishes a new next. Returns the key that signs from now on.
@@ -186,4 +186,43 @@ impl Registry {
 
 fn of_state(rows: &[StoredKey], state: KeyState) -> Result<&StoredKey, Error> {
     rows.iter().find(|row| row.state == state).ok_or_else(|| Error::internal(format!("there is no {state} key")))
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Settings;
+    use crate::registry::{Expect, Grant, Personal, Refresh};
+
+    const SETTINGS: &str = "master_key = \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"";
+
+    #[tokio::test]
+    async fn nothing_is_handed_out_for_a_token_whose_key_was_retired_since_its_check() {
+        let registry = Registry::open(Settings::for_tests_with(SETTINGS).unwrap(), ManualClock::here()).await.unwrap();
+        let issued = registry.issue(Grant::to("alice".parse().unwrap()).fresh(true)).await.unwrap();
+        let access = registry.check(issued.access_token(), Expect::access()).await.unwrap();
+        let refresh = registry.check(issued.refresh_token().unwrap(), Expect::refresh()).await.unwrap();
+        let before = registry.ring();
+        registry.retire_key(before.current_kid(), &Act::by(Actor::application("test"))).await.unwrap();
+
+        assert!(registry.refresh(&refresh, Refresh::default()).await.unwrap_err().is_superseded());
+        assert!(registry.issue_personal(&access, Personal::new("script").unwrap()).await.unwrap_err().is_superseded());
+        // What was signed with it before, and is on the registry only now, is not handed out either.
+        assert!(registry.still_signs(&before).await.unwrap_err().is_unavailable());
+        assert!(registry.still_signs(&registry.ring()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_rotation_is_possible_once_the_next_key_is_known_to_all() {
+        let clock = ManualClock::here();
+        let registry = Registry::open(Settings::for_tests_with(SETTINGS).unwrap(), clock.clone()).await.unwrap();
+        let act = Act::by(Actor::application("test"));
+        clock.advance(Duration::from_secs(299));
+        assert!(registry.rotate_keys(&act).await.unwrap_err().is_conflict());
+        clock.advance(Duration::from_secs(1));
+        let next = registry.ring().list()[1].kid.clone();
+        assert_eq!(registry.rotate_keys(&act).await.unwrap().kid, next);
+        assert!(registry.rotate_keys(&act).await.unwrap_err().is_conflict());
+    }
 }
