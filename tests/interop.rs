@@ -1,0 +1,79 @@
+//! Clients and services in other languages, as they are published, against a real server: what they refuse is not what
+//! the RFCs say, whatever our own tests think of it.
+
+use std::process::Command;
+
+use crate::support::foreign::{Place, Running, done, node, python};
+use crate::support::{Database, on_both};
+
+const AUTHLIB: &str = include_str!("interop/authlib_client.py");
+const OAUTH4WEBAPI: &str = include_str!("interop/oauth4webapi.mjs");
+const OPENID_CLIENT: &str = include_str!("interop/openid_client.mjs");
+const PYJWT: &str = include_str!("interop/verify.py");
+const JOSE: &str = include_str!("interop/verify.mjs");
+
+/// A client runs its script to the end.
+fn client(database: Database, mut command: Command) {
+    let place = Place::start(database, "EdDSA");
+    let client = place.add_client(&[
+        "--scope",
+        "notes:read tokens:issue tokens:introspect",
+        "--grant-scope",
+        "cart:read cart:write cart:delete",
+    ]);
+    command.env("COUNTERFOIL", &place.issuer).env("CLIENT_ID", &client.id).env("CLIENT_SECRET", &client.secret);
+    done(command);
+    let log = place.server.log();
+    assert!(!log.contains(&client.secret) && !log.contains("eyJ"), "{log}");
+}
+
+on_both! {
+    async fn authlib(database: Database) {
+        client(database, python(AUTHLIB));
+    }
+
+    async fn oauth4webapi(database: Database) {
+        client(database, node(OAUTH4WEBAPI));
+    }
+
+    async fn openid_client(database: Database) {
+        client(database, node(OPENID_CLIENT));
+    }
+}
+
+/// PyJWT and jose verify what a server with this algorithm signs.
+#[track_caller]
+fn verify(algorithm: &str) {
+    let place = Place::start(Database::Sqlite, algorithm);
+    let audience = "https://api.example";
+    let (access, refresh) = place.issue(&["--audience", audience]);
+    let (other, _) = place.issue(&["--audience", "https://other.example"]);
+    let stranger = Place::start(Database::Sqlite, algorithm);
+    let (foreign, _) = stranger.issue(&["--audience", audience]);
+    let (rest, signature) = access.rsplit_once('.').unwrap();
+    let forged = format!("{rest}.{}{}", if signature.starts_with('A') { 'B' } else { 'A' }, &signature[1..]);
+    for mut command in [python(PYJWT), node(JOSE)] {
+        command.env("COUNTERFOIL", &place.issuer).env("ALGORITHM", algorithm).env("AUDIENCE", audience);
+        let mut service = Running::lines(command);
+        assert_eq!(service.ask(&access), "accept");
+        assert_eq!(service.ask(&forged), "signature");
+        assert_eq!(service.ask(&other), "audience");
+        assert_eq!(service.ask(&foreign), "key");
+        assert_ne!(service.ask(&refresh), "accept");
+    }
+}
+
+#[test]
+fn services_verify_eddsa() {
+    verify("EdDSA");
+}
+
+#[test]
+fn services_verify_es256() {
+    verify("ES256");
+}
+
+#[test]
+fn services_verify_rs256() {
+    verify("RS256");
+}
