@@ -51,6 +51,8 @@ pub struct Settings {
     pub(crate) cache_bytes: u64,
     pub(crate) purge: PurgeSettings,
     pub(crate) audit_retain: Duration,
+    pub(crate) feed: FeedSettings,
+    pub(crate) cors: CorsSettings,
     pub(crate) password: PasswordSettings,
     pub(crate) login: LoginSettings,
     pub(crate) first_admin: FirstAdmin,
@@ -237,6 +239,26 @@ pub(crate) struct PurgeSettings {
     pub(crate) batch_rows: u32,
     pub(crate) pause: Duration,
     pub(crate) budget: Duration,
+}
+
+/// The feed of revocations.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FeedSettings {
+    /// How long the log of changes is kept.
+    pub(crate) retain: Duration,
+    /// How many streams one process serves at once.
+    pub(crate) streams: u32,
+    /// How long a stream is silent at most.
+    pub(crate) heartbeat: Duration,
+}
+
+/// Which pages of other origins may call from a browser.
+#[derive(Debug, Clone)]
+pub(crate) struct CorsSettings {
+    /// As browsers write them, or `*` alone; none without.
+    pub(crate) origins: Vec<String>,
+    /// How long a browser may keep what it was told of what is allowed.
+    pub(crate) max_age: Duration,
 }
 
 /// Argon2id (RFC 9106).

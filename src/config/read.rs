@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::source::Reader;
 use super::{
-    AcceptedKey, Algorithm, Check, Consistency, CookieSettings, CsrfSettings, FirstAdmin, HeaderSettings, JsonSettings,
-    KeySettings, Location, LogFormat, LoginSettings, OperationsSettings, PasswordSettings, PurgeSettings,
-    RefreshSettings, SameSite, Secret, SessionSettings, Settings, WhenFull, validate,
+    AcceptedKey, Algorithm, Check, Consistency, CookieSettings, CorsSettings, CsrfSettings, FeedSettings, FirstAdmin,
+    HeaderSettings, JsonSettings, KeySettings, Location, LogFormat, LoginSettings, OperationsSettings,
+    PasswordSettings, PurgeSettings, RefreshSettings, SameSite, Secret, SessionSettings, Settings, WhenFull, validate,
 };
 use crate::error::Error;
 
@@ -115,6 +115,15 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
             budget: r.duration("purge.budget", 5 * MINUTE, SECOND..=DAY)?,
         },
         audit_retain: r.duration("audit.retain", 365 * DAY, DAY..=LONGEST)?,
+        feed: FeedSettings {
+            retain: r.duration("feed.retain", DAY, MINUTE..=LONGEST)?,
+            streams: r.number("feed.streams", 100, 1..=100_000)?,
+            heartbeat: r.duration("feed.heartbeat", 15 * SECOND, SECOND..=MINUTE)?,
+        },
+        cors: CorsSettings {
+            origins: r.texts("cors.origins")?,
+            max_age: r.duration("cors.max_age", 10 * MINUTE, Duration::ZERO..=DAY)?,
+        },
         password: password(r)?,
         login: LoginSettings {
             limit: r.number("login.limit", 10, 0..=100_000)?,

@@ -1,7 +1,7 @@
 //! What makes no sense, alone or together. Every refusal names the setting as it was written and says what to do.
 
 use super::source::Reader;
-use super::{Algorithm, SECRET_BYTES_MIN, SameSite, Settings};
+use super::{Algorithm, Location, SECRET_BYTES_MIN, SameSite, Settings};
 use crate::error::Error;
 use crate::token::RESERVED;
 
@@ -31,6 +31,7 @@ pub(super) fn validate(r: &Reader, settings: &Settings) -> Result<(), Error> {
     }
     fields(r, settings)?;
     cookies(r, settings)?;
+    cors(r, settings)?;
     if settings.password.memory_kib < 8 * settings.password.parallelism {
         return Err(r.refuse("password.memory_kib", "must be at least 8 times password.parallelism (RFC 9106 §3.1)"));
     }
@@ -180,6 +181,55 @@ fn cookies(r: &Reader, settings: &Settings) -> Result<(), Error> {
         return Err(r.refuse("csrf_methods", "must not be empty: to switch the protection off set csrf = false"));
     }
     Ok(())
+}
+
+fn cors(r: &Reader, settings: &Settings) -> Result<(), Error> {
+    const KEY: &str = "cors.origins";
+    let origins = &settings.cors.origins;
+    if origins.iter().any(|origin| origin == "*") {
+        if settings.locations.contains(&Location::Cookie) {
+            let must =
+                "must name the origins where locations has \"cookie\": with \"*\" any page could act for who visits it";
+            return Err(r.refuse(KEY, must));
+        }
+        if origins.len() > 1 {
+            return Err(r.refuse(KEY, "must be \"*\" alone, or name the origins"));
+        }
+        return Ok(());
+    }
+    if let Some(origin) = origins.iter().find(|origin| !is_origin(origin)) {
+        return Err(r.refuse(
+            KEY,
+            format_args!("must be origins as browsers write them, such as \"https://app.example\", not {origin:?}"),
+        ));
+    }
+    if origins.iter().enumerate().any(|(i, origin)| origins[..i].contains(origin)) {
+        return Err(r.refuse(KEY, "must not name one origin twice"));
+    }
+    Ok(())
+}
+
+/// `scheme://host[:port]` as the header `Origin` has it: in lower case, without the scheme's own port, and without a path.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_'))
+        }
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port);
+    is_scheme
+        && is_host
+        && port.is_none_or(is_port)
+        && !matches!((scheme, port), ("http", Some("80")) | ("https", Some("443")))
 }
 
 /// A token of RFC 9110 §5.6.2, as the names of headers, schemes and cookies are.

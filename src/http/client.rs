@@ -20,7 +20,9 @@ use crate::token::{Denial, Scopes};
 pub(super) struct ClientCaller {
     client: Arc<Client>,
     /// The access token that it showed itself with.
-    token: Option<Checked>,
+    token: Option<(String, Checked)>,
+    registry: Registry,
+    clients: Clients,
 }
 
 /// The fields of a form, with the client that sent it.
@@ -51,7 +53,7 @@ impl ClientCaller {
 
     /// Refuses a client that may not do this, or whose token may not.
     pub(super) fn require(&self, scope: &str) -> Result<(), ApiError> {
-        let is_granted = self.token.as_ref().is_none_or(|token| token.scopes().contains(scope));
+        let is_granted = self.token.as_ref().is_none_or(|(_, token)| token.scopes().contains(scope));
         if is_granted && self.client.scope().contains(scope) {
             return Ok(());
         }
@@ -64,10 +66,25 @@ impl ClientCaller {
         self.client.serves()
     }
 
+    /// Whether it may still call, for answers that go on for long: with all that it might do at first.
+    pub(super) async fn still_live(&self) -> bool {
+        if let Some((token, _)) = &self.token
+            && self.registry.check(token, Expect::access()).await.is_err()
+        {
+            return false;
+        }
+        match self.clients.get(self.client.id()).await {
+            Ok(Some(client)) => {
+                client.is_live() && self.client.scope().is_subset(client.scope()) && client.serves() == self.serves()
+            }
+            _ => false,
+        }
+    }
+
     async fn by_secret(request: &Request<'_>, id: &str, secret: &str) -> Result<Self, ApiError> {
-        let (_, clients) = managed(request).await?;
+        let (registry, clients) = managed(request).await?;
         let client = clients.authenticate(id, secret, request.client_ip()).await?;
-        Ok(Self { client, token: None })
+        Ok(Self { client, token: None, registry, clients })
     }
 
     async fn by_token(request: &Request<'_>, token: &str) -> Result<Self, ApiError> {
@@ -78,7 +95,7 @@ impl ClientCaller {
             Err(ClientFailure::Invalid) => return Err(Denial::Invalid.into()),
             client => client?,
         };
-        Ok(Self { client, token: Some(checked) })
+        Ok(Self { client, token: Some((token.to_owned(), checked)), registry, clients })
     }
 
     async fn from_header(request: &Request<'_>) -> Result<Self, ApiError> {

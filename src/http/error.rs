@@ -75,6 +75,22 @@ impl ApiError {
             .with_header("Retry-After", seconds.to_string())
     }
 
+    /// What comes after a place in the feed is not kept any more.
+    pub(super) fn gone() -> Self {
+        let msg = "What comes after this number is not kept: ask about every token until you have begun anew";
+        Self::new(Status::Gone, "gone", msg)
+    }
+
+    /// As many answers that go on for long as may be.
+    pub(super) fn busy(retry_after_seconds: u32) -> Self {
+        Self::new(
+            Status::ServiceUnavailable,
+            "registry_unavailable",
+            "There are as many streams as may be: try again later",
+        )
+        .with_header("Retry-After", retry_after_seconds.to_string())
+    }
+
     fn with_header(self, name: &'static str, value: String) -> Self {
         match self {
             Self::Refused(refusal) => Self::Refused(Refusal { header: Some(Header::new(name, value)), ..refusal }),

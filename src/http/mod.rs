@@ -5,7 +5,9 @@ mod body;
 mod catchers;
 mod check;
 mod client;
+mod cors;
 mod error;
+mod feed;
 mod first_admin;
 mod headers;
 mod health;
@@ -56,6 +58,7 @@ pub fn server_with_clock(figment: Figment, clock: impl Clock) -> Rocket<Build> {
 
 fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
     rocket::custom(without_default_ip_header(figment))
+        .attach(cors::Cors)
         .attach(log::RequestLog)
         .attach(fairing)
         .attach(first_admin::Users::default())
@@ -72,6 +75,7 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
         .mount("/", oauth::routes())
         .mount("/", introspect::routes())
         .mount("/", revoke::routes())
+        .mount("/", feed::routes())
         .register("/", catchers())
 }
 

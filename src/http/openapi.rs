@@ -80,6 +80,7 @@ pub(super) fn json() -> &'static str {
         document.merge(super::revoke::Api::openapi());
         document.merge(super::password::Api::openapi());
         document.merge(super::check::Api::openapi());
+        document.merge(super::feed::Api::openapi());
         document.merge(super::admin::Api::openapi());
         document.merge(super::health::Api::openapi());
         document.merge(super::operations::Api::openapi());

@@ -173,12 +173,16 @@ impl Registry {
                     memory.rely_until(Duration::ZERO);
                     memory.forget_everything();
                     follower.set_own(None);
+                    self.inner.feed.wake();
                     place.left = place.membership.take().map(|membership| membership.id);
                     tracing::warn!("has no place on the roll of replicas any more: forgets everything and joins anew");
                 }
                 Next::Rely { until, tell } => {
                     if let Some(renewal) = &renewal {
                         memory.forget(&renewal.targets);
+                        if !renewal.targets.is_empty() {
+                            self.inner.feed.wake();
+                        }
                     }
                     memory.rely_until(until);
                     follower.applied.store(membership.position.seq, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 mod batch;
 mod check;
 mod confirm;
+mod feed;
 mod follow;
 mod grant;
 mod import;
@@ -29,6 +30,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use check::{Checked, Expect};
+#[cfg(feature = "server")]
+pub(crate) use feed::Followed;
 pub use grant::{AsOf, Grant, Issued, Personal, Refresh};
 #[cfg(feature = "server")]
 pub(crate) use inspect::Inspected;
@@ -52,6 +55,7 @@ pub(crate) use crate::store::AuditFilter;
 use crate::store::{Done, Insert, Inserted, Revoke, Revoked, Status, Store, SubjectState};
 use crate::token::{Jti, Roll, Rules, Subject};
 use batch::Batcher;
+use feed::Hub;
 use follow::Follower;
 use grant::IssuedToken;
 use last_used::LastUsed;
@@ -93,6 +97,7 @@ struct Inner {
     looks: Batcher<(), Arc<Roll>>,
     memory: Memory,
     follower: Follower,
+    feed: Hub,
     /// What this process is called on the roll of replicas.
     name: String,
     opening: Opening,

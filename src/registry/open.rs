@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::batch::Batcher;
+use super::feed::Hub;
 use super::follow::Follower;
 use super::last_used::LastUsed;
 use super::memory::Memory;
@@ -109,6 +110,7 @@ impl Registry {
                 }),
                 memory: Memory::new(settings.cache_bytes),
                 follower: Follower::new(),
+                feed: Hub::new(settings.feed.streams),
                 name: own_name(),
                 last_used: LastUsed::new(settings.last_used),
                 metrics: Metrics::new()?,

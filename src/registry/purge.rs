@@ -13,9 +13,6 @@ use crate::error::Error;
 /// How long the lease on the purge lasts beyond the batch that renews it.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// How long the log of changes is kept: a replica that was away for longer forgets everything.
-const CHANGES_KEPT_SECONDS: i64 = 24 * 60 * 60;
-
 /// What this process's clock may differ from the database's, beyond the leeway, before the purge refuses to run.
 const DRIFT_SECONDS_MAX: i64 = 5;
 
@@ -98,7 +95,9 @@ impl Registry {
             let remains = store.purge_remains(cutoff, now.saturating_mul(1_000), settings.batch_rows).await?;
             let audit_cutoff = now - whole_seconds(self.settings().audit_retain);
             let audit = store.purge_audit(audit_cutoff, settings.batch_rows).await?;
-            let changes = store.purge_changes(now - CHANGES_KEPT_SECONDS, settings.batch_rows).await?;
+            // A replica that was away for longer forgets everything.
+            let changes_cutoff = now - whole_seconds(self.settings().feed.retain);
+            let changes = store.purge_changes(changes_cutoff, settings.batch_rows).await?;
             let batch_rows = u64::from(settings.batch_rows);
             if [batch.tokens, remains, audit, changes].iter().all(|gone| *gone < batch_rows) {
                 purged.complete = true;

@@ -55,6 +55,13 @@ impl Tasks {
                 }
             });
         }
+        tasks.keep_up("feed", stop.clone(), registry, |registry, mut stop| async move {
+            tokio::select! {
+                biased;
+                () = stop.asked() => {}
+                () = registry.keep_telling() => {}
+            }
+        });
         tasks.keep_up("purge", stop.clone(), registry, |registry, stop| async move {
             registry.keep_purging(stop).await;
         });

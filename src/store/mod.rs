@@ -7,6 +7,7 @@ mod clients;
 mod failure;
 #[macro_use]
 mod verbs;
+mod notice;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rotation;
@@ -24,7 +25,8 @@ pub(crate) use self::clients::{ClientChange, ClientChanged, Repeat, Sha256, Stor
 pub(crate) use self::rotation::{Rotated, Rotation};
 use crate::error::Error;
 use crate::token::{
-    Act, AuditEvent, Filter, Jti, Mark, Position, Record, Renewal, Roll, Scopes, Session, Sid, Subject, TokenType,
+    Act, AuditEvent, FeedPage, Filter, Jti, Mark, Position, Record, Renewal, Roll, Scopes, Session, Sid, Subject,
+    TokenType,
 };
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
@@ -360,11 +362,18 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn roll(&self) -> Result<Roll, Error>;
     /// Takes those from the roll that have not been told of this change. They may no longer rely on what they remember.
     async fn mark_out(&self, ids: &[Uuid], untold: Position) -> Result<(), Error>;
-    /// Removes up to `rows_max` entries of the log from before `cutoff`.
+    /// Removes up to `rows_max` entries of the log from before `cutoff`, the first of it: what is kept has no gaps.
     async fn purge_changes(&self, cutoff: i64, rows_max: u32) -> Result<u64, Error>;
     /// Waits until the database says that something may have changed; `false` where it can't say so. A lost word is not
     /// made up for: whoever relies on it asks from time to time all the same.
     async fn woken(&self) -> bool;
+
+    // The feed of revocations, which is the log as other services see it.
+
+    /// The first `limit` events after a number, or from now on; `None` where that number is older than what is kept, or
+    /// there is no such number yet. `serves` are the audiences that the asker is limited to: it is told of what is about
+    /// their tokens, of keys, and of what has no record left to tell by.
+    async fn feed(&self, after: Option<i64>, limit: u16, serves: Option<&[String]>) -> Result<Option<FeedPage>, Error>;
 
     // Purge.
 

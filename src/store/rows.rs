@@ -326,7 +326,7 @@ pub(super) fn renewal(noted: Vec<Noted>) -> Result<Option<Renewal>, sqlx::Error>
     Ok(targets.collect::<Result<_, _>>().ok().map(|targets| Renewal { position, targets }))
 }
 
-fn target(kind: &str, target: String) -> Result<Target, sqlx::Error> {
+pub(super) fn target(kind: &str, target: String) -> Result<Target, sqlx::Error> {
     let id = |text: &str| Uuid::try_parse(text).map_err(|error| sqlx::Error::Decode(Box::new(error)));
     Ok(match kind {
         "token" => Target::Token(id(&target)?.into()),

@@ -69,3 +69,42 @@ pub(crate) struct Roll {
     pub(crate) id: Uuid,
     pub(crate) replicas: Vec<Replica>,
 }
+
+/// Whether tokens became less than live, or live again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Revoked,
+    Unrevoked,
+}
+
+impl Action {
+    /// `revoked` or `unrevoked`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Unrevoked => "unrevoked",
+        }
+    }
+}
+
+/// A change as other services are told of it, who keep a set of their own and can't ask again for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FeedEvent {
+    /// Its number: later ones have larger ones, with gaps.
+    pub(crate) seq: i64,
+    pub(crate) target: Target,
+    pub(crate) action: Action,
+    pub(crate) at: i64,
+    /// Of a subject: its sessions begun before this are over, in milliseconds.
+    pub(crate) before_ms: Option<i64>,
+    /// When the last token that it is about expires.
+    pub(crate) expires_at: i64,
+}
+
+/// A part of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FeedPage {
+    pub(crate) events: Vec<FeedEvent>,
+    /// What to ask after next: nothing up to here is missing.
+    pub(crate) next: i64,
+}

@@ -11,7 +11,7 @@ mod scope;
 mod subject;
 
 pub use act::{Act, Actor, ActorKind};
-pub(crate) use change::{Mark, Position, Renewal, Replica, Roll, Target};
+pub(crate) use change::{Action, FeedEvent, FeedPage, Mark, Position, Renewal, Replica, Roll, Target};
 pub use claims::{AudienceRule, Claims, Rules};
 pub(crate) use claims::{RESERVED, checked_audiences};
 pub use denial::Denial;

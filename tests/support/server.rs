@@ -310,6 +310,11 @@ impl Server {
         })
     }
 
+    /// Where it listens.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// The server's time in whole seconds.
     pub(crate) fn now(&self) -> i64 {
         counterfoil::Clock::now_seconds(&self.clock)

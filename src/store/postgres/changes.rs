@@ -6,10 +6,11 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::Postgres;
-use super::coherence::note_change;
+use super::coherence::note_changes;
+use crate::store::notice::{Change, LEEWAY_SECONDS_MAX, Told};
 use crate::store::rows::{self, AuditRow, Standing, Step};
 use crate::store::{AuditFilter, Done, Revoke, Revoked, Unrevoked};
-use crate::token::{Act, AuditEvent, Jti, Mark, Position, Sid, Subject};
+use crate::token::{Act, Action, AuditEvent, Jti, Mark, Position, Sid, Subject};
 
 impl Postgres {
     pub(super) async fn revoke(&self, asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, sqlx::Error> {
@@ -29,7 +30,8 @@ impl Postgres {
                 select a.* from limits cross join unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
                     $7::bigint[], $8::bool[]) as a (jti, confined_to, kind, name, reason, ip, now, is_final)
             ), held as materialized (
-                select t.jti, t.subject, t.revoked_by_kind, t.revoked_final, (s.ended_at is not null or s.generation <> u.generation) as over
+                select t.jti, t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final,
+                    (s.ended_at is not null or s.generation <> u.generation) as over
                 from asked a
                 join cf_tokens t on t.jti = a.jti
                 join cf_sessions s on s.sid = t.sid
@@ -42,19 +44,20 @@ impl Postgres {
                 from asked a join held h on h.jti = a.jti
                 where t.jti = a.jti and not h.over and (h.revoked_by_kind is null
                     or (not h.revoked_final and (a.is_final or (h.revoked_by_kind = 'subject' and a.kind <> 'subject'))))
-                returning t.jti, t.subject, a.now, a.kind, a.name, a.reason, a.ip, h.revoked_by_kind is null as was_live
+                returning t.jti, t.subject, a.now, a.kind, a.name, a.reason, a.ip, t.expires_at, h.revoked_by_kind is null as was_live
             ), noted as (
                 insert into cf_audit (at, actor_kind, actor, action, subject, target, reason, ip)
                 select now, kind, name, 'token.revoked', subject, jti::text, reason, ip from changed
             ), gone as (
-                select jti, now, row_number() over () as place, count(*) over () as places from changed where was_live
+                select jti, now, expires_at, row_number() over () as place, count(*) over () as places from changed where was_live
             ), place as (
                 update cf_position set seq = seq + (select count(*) from gone), change = gen_random_uuid()
                 where id = 1 and exists (select from gone)
                 returning seq, change, roll
             ), logged as (
-                insert into cf_changes (seq, change, kind, target, at)
-                select p.seq - g.places + g.place, p.change, 'token', g.jti::text, g.now from gone g cross join place p
+                insert into cf_changes (seq, change, kind, target, at, action, expires_at)
+                select p.seq - g.places + g.place, p.change, 'token', g.jti::text, g.now, 'revoked', g.expires_at
+                from gone g cross join place p
             ), woken as (
                 select seq, change, roll, pg_notify('counterfoil', '') from place
             )
@@ -114,7 +117,8 @@ impl Postgres {
                 .await?;
                 let (target, reason) = (jti.to_string(), act.reason.as_deref());
                 note(&mut tx, "token.unrevoked", &standing.subject, Some(&target), act, reason, now).await?;
-                Some(note_change(&mut tx, "token", &target, now).await?)
+                let change = Change::token(&target, Action::Unrevoked, standing.expires_at);
+                Some(note_changes(&mut tx, &[change], now).await?)
             }
         };
         tx.commit().await?;
@@ -130,7 +134,7 @@ impl Postgres {
     ) -> Result<Done<Option<u64>>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let found = sqlx::query!(
-            r#"select s.subject, (s.ended_at is not null or s.generation <> u.generation) as "over!"
+            r#"select s.subject, s.expires_at, (s.ended_at is not null or s.generation <> u.generation) as "over!"
             from cf_sessions s join cf_subjects u on u.subject = s.subject
             where s.sid = $1 and ($2::text is null or s.subject = $2)
             for no key update of s"#,
@@ -164,7 +168,7 @@ impl Postgres {
                 .await?;
                 let (target, reason) = (sid.to_string(), act.reason.as_deref());
                 note(&mut tx, "session.ended", &session.subject, Some(&target), act, reason, now).await?;
-                let mark = note_change(&mut tx, "session", &target, now).await?;
+                let mark = note_changes(&mut tx, &[Change::session(&target, session.expires_at)], now).await?;
                 Done { outcome: Some(rows::count(live)), mark: Some(mark) }
             }
         };
@@ -182,7 +186,7 @@ impl Postgres {
     ) -> Result<Done<u64>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let reason = act.reason.as_deref();
-        let generation = end_generation(&mut tx, subject.as_str(), keep, act, reason, now).await?;
+        let (generation, changes) = end_generation(&mut tx, subject.as_str(), keep, act, reason, now).await?;
         let live = sqlx::query_scalar!(
             r#"select count(*) as "live!" from cf_sessions s join cf_tokens t on t.sid = s.sid
             where s.subject = $1 and s.generation = $2 and s.ended_at is null
@@ -194,7 +198,7 @@ impl Postgres {
         .fetch_one(&mut *tx)
         .await?;
         note(&mut tx, "subject.ended", subject.as_str(), None, act, reason, now).await?;
-        let mark = note_change(&mut tx, "subject", subject.as_str(), now).await?;
+        let mark = note_changes(&mut tx, &changes, now).await?;
         tx.commit().await?;
         Ok(Done { outcome: rows::count(live), mark: Some(mark) })
     }
@@ -218,8 +222,8 @@ impl Postgres {
     }
 }
 
-/// Ends the sessions of the subject's generation, all but one to keep, and gives the new generation. A subject without
-/// a row gets one.
+/// Ends the sessions of the subject's generation, all but one to keep, and gives the new generation, with what is to be
+/// noted of it. A subject without a row gets one.
 pub(super) async fn end_generation(
     connection: &mut PgConnection,
     subject: &str,
@@ -227,7 +231,7 @@ pub(super) async fn end_generation(
     act: &Act,
     reason: Option<&str>,
     now: i64,
-) -> Result<i64, sqlx::Error> {
+) -> Result<(i64, Vec<Change>), sqlx::Error> {
     let generation = sqlx::query_scalar!(
         "insert into cf_subjects (subject, generation) values ($1, 1)
         on conflict (subject) do update set generation = cf_subjects.generation + 1
@@ -259,7 +263,38 @@ pub(super) async fn end_generation(
         .execute(&mut *connection)
         .await?;
     }
-    Ok(generation)
+    // The subject's row is locked, so nobody begins a session meanwhile.
+    let ended = sqlx::query!(
+        r#"select max(s.expires_at) as expires_at,
+            (max(s.sid::text collate "C") filter (where substr(s.sid::text, 15, 1) = '7'
+                and not exists (select from cf_tokens t where t.sid = s.sid and t.imported)))::uuid as last_sid
+        from cf_sessions s where s.subject = $1 and s.generation = $2 and s.ended_at is null"#,
+        subject,
+        generation - 1
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let told = ended.expires_at.filter(|_| keep.is_none()).map(|expires_at| Told {
+        action: Action::Revoked,
+        last_sid: ended.last_sid,
+        expires_at,
+    });
+    let mut changes = vec![Change { told, ..Change::subject(subject) }];
+    // By themselves: all, where one of them was kept, and otherwise those whose ids don't say when they began.
+    let single = sqlx::query!(
+        "select s.sid, s.expires_at from cf_sessions s
+        where s.subject = $1 and s.generation = $2 and s.ended_at is null and s.expires_at > $3
+            and ($4 or substr(s.sid::text, 15, 1) <> '7'
+                or exists (select from cf_tokens t where t.sid = s.sid and t.imported))",
+        subject,
+        generation - 1,
+        now - LEEWAY_SECONDS_MAX,
+        keep.is_some()
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    changes.extend(single.into_iter().map(|session| Change::session(session.sid, session.expires_at)));
+    Ok((generation, changes))
 }
 
 /// Writes an audit entry.

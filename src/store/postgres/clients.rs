@@ -2,7 +2,8 @@
 
 use super::Postgres;
 use super::changes::{end_generation, note};
-use super::coherence::note_change;
+use super::coherence::note_changes;
+use crate::store::notice::Change;
 use crate::store::rows::{self, ClientRow, RepeatRow, reason_or};
 use crate::store::{ClientChange, ClientChanged, Done, Repeat, Sha256, StoredClient};
 use crate::token::Act;
@@ -116,12 +117,13 @@ impl Postgres {
         } else {
             Some("scope removed").filter(|_| !before.scope.is_subset(&client.scope))
         };
-        if let Some(otherwise) = lost {
-            end_generation(&mut tx, client_id, None, act, reason_or(act, otherwise), now).await?;
-        }
+        let changes = match lost {
+            Some(otherwise) => end_generation(&mut tx, client_id, None, act, reason_or(act, otherwise), now).await?.1,
+            None => vec![Change::subject(client_id)],
+        };
         let action = rows::client_action(&before, &client);
         note(&mut tx, action, client_id, Some(&client.name), act, act.reason.as_deref(), now).await?;
-        let mark = note_change(&mut tx, "subject", client_id, now).await?;
+        let mark = note_changes(&mut tx, &changes, now).await?;
         tx.commit().await?;
         Ok(Done { outcome: ClientChanged::Done(Box::new(client)), mark: Some(mark) })
     }
@@ -151,14 +153,14 @@ impl Postgres {
             return Ok(Done { outcome: false, mark: None });
         };
         note(&mut tx, "client.secret", client_id, Some(&name), act, act.reason.as_deref(), now).await?;
-        let mark = note_change(&mut tx, "subject", client_id, now).await?;
+        let mark = note_changes(&mut tx, &[Change::subject(client_id)], now).await?;
         tx.commit().await?;
         Ok(Done { outcome: true, mark: Some(mark) })
     }
 
     pub(super) async fn delete_client(&self, client_id: &str, act: &Act, now: i64) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
-        end_generation(&mut tx, client_id, None, act, reason_or(act, "client deleted"), now).await?;
+        let (_, changes) = end_generation(&mut tx, client_id, None, act, reason_or(act, "client deleted"), now).await?;
         let name = sqlx::query_scalar!("delete from cf_clients where client_id = $1 returning name", client_id)
             .fetch_optional(&mut *tx)
             .await?;
@@ -167,7 +169,7 @@ impl Postgres {
             return Ok(Done { outcome: false, mark: None });
         };
         note(&mut tx, "client.deleted", client_id, Some(&name), act, act.reason.as_deref(), now).await?;
-        let mark = note_change(&mut tx, "subject", client_id, now).await?;
+        let mark = note_changes(&mut tx, &changes, now).await?;
         tx.commit().await?;
         Ok(Done { outcome: true, mark: Some(mark) })
     }

@@ -4,8 +4,9 @@ use sqlx::postgres::{PgConnection, PgListener, PgPool};
 use uuid::Uuid;
 
 use super::Postgres;
+use crate::store::notice::{self, Change, FeedRow};
 use crate::store::rows::{self, BEHIND_MAX, Noted, RollRow};
-use crate::token::{Mark, Position, Renewal, Roll};
+use crate::token::{FeedPage, Mark, Position, Renewal, Roll};
 
 /// What is notified of every change.
 const CHANNEL: &str = "counterfoil";
@@ -118,12 +119,14 @@ impl Postgres {
     }
 
     pub(super) async fn purge_changes(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
-        // The last one stays: it is where all replicas stand.
+        // The last one stays: it is where all replicas stand. Up to the first that is kept, so that none is missing between
+        // two that are there, whichever clock their times are from.
         let gone = sqlx::query!(
             "delete from cf_changes where seq in (
                 select seq from cf_changes
-                where at < $1 and seq < (select seq from cf_position where id = 1)
-                order by at limit $2
+                where seq < coalesce((select min(seq) from cf_changes where at >= $1), (select seq from cf_position where id = 1))
+                    and seq < (select seq from cf_position where id = 1)
+                order by seq limit $2
             )",
             cutoff,
             i64::from(rows_max)
@@ -131,6 +134,46 @@ impl Postgres {
         .execute(&self.pool)
         .await?;
         Ok(gone.rows_affected())
+    }
+
+    pub(super) async fn feed(
+        &self,
+        after: Option<i64>,
+        limit: u16,
+        serves: Option<&[String]>,
+    ) -> Result<Option<FeedPage>, sqlx::Error> {
+        // One statement, so one snapshot: what it does not see has a larger number than the position that it sees.
+        let found = sqlx::query_as!(
+            FeedRow,
+            r#"select p.seq as "position!",
+                ($1::bigint is null or $1 = p.seq
+                    or ($1 < p.seq and exists (select from cf_changes k where k.seq = $1 + 1))) as "is_kept!",
+                e.seq as "seq?", e.kind as "kind?", e.target as "target?", e.action as "action?", e.at as "at?",
+                e.last_sid as "last_sid?", e.expires_at as "expires_at?"
+            from cf_position p left join (
+                select c.* from cf_changes c
+                where c.seq > $1 and c.action is not null
+                    and ($3::text[] is null or coalesce(case c.kind
+                        when 'token' then (
+                            select bool_or(coalesce(nullif(t.granted::jsonb -> 'audience', '[]'), t.claims::jsonb -> 'aud') ?| $3)
+                            from cf_tokens t where t.jti = c.target::uuid)
+                        when 'session' then (
+                            select bool_or(coalesce(nullif(t.granted::jsonb -> 'audience', '[]'), t.claims::jsonb -> 'aud') ?| $3)
+                            from cf_tokens t where t.sid = c.target::uuid and t.expires_at > c.at)
+                        when 'subject' then (
+                            select bool_or(coalesce(nullif(t.granted::jsonb -> 'audience', '[]'), t.claims::jsonb -> 'aud') ?| $3)
+                            from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at)
+                        end, true))
+                order by c.seq limit $2
+            ) e on true
+            where p.id = 1 order by e.seq"#,
+            after,
+            i64::from(limit),
+            serves
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        notice::page(found, limit)
     }
 
     pub(super) async fn woken(&self) -> bool {
@@ -158,25 +201,40 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     Ok(listener)
 }
 
-/// Notes what others have to forget, all of one kind, as the last thing that a transaction does: the position stays locked
-/// until its end.
-pub(super) async fn note_change(
+/// Notes what others have to forget, and what the feed says of it, as the last thing that a transaction does: the position
+/// stays locked until its end.
+pub(super) async fn note_changes(
     connection: &mut PgConnection,
-    kind: &str,
-    target: &str,
+    changes: &[Change],
     now: i64,
 ) -> Result<Mark, sqlx::Error> {
+    let kinds: Vec<&str> = changes.iter().map(|change| change.kind).collect();
+    let targets: Vec<&str> = changes.iter().map(|change| change.target.as_str()).collect();
+    let told = |change: &Change| change.told;
+    let actions: Vec<Option<&str>> = changes.iter().map(|change| Some(told(change)?.action.as_str())).collect();
+    let last: Vec<Option<Uuid>> = changes.iter().map(|change| told(change)?.last_sid).collect();
+    let ends: Vec<Option<i64>> = changes.iter().map(|change| Some(told(change)?.expires_at)).collect();
     let noted = sqlx::query!(
-        r#"with place as (
-            update cf_position set seq = seq + 1, change = gen_random_uuid() where id = 1 returning seq, change, roll
+        r#"with asked as materialized (
+            select a.*, count(*) over () as places
+            from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[]) with ordinality
+                as a (kind, target, action, last_sid, expires_at, place)
+        ), place as (
+            update cf_position set seq = seq + (select count(*) from asked), change = gen_random_uuid()
+            where id = 1 returning seq, change, roll
         ), noted as (
-            insert into cf_changes (seq, change, kind, target, at) select seq, change, $1, $2, $3 from place
+            insert into cf_changes (seq, change, kind, target, at, action, last_sid, expires_at)
+            select p.seq - a.places + a.place, p.change, a.kind, a.target, $6, a.action, a.last_sid, a.expires_at
+            from place p cross join asked a
         ), woken as (
             select pg_notify('counterfoil', '') from place
         )
         select p.seq as "seq!", p.change as "change!", p.roll as "roll!" from place p cross join woken"#,
-        kind,
-        target,
+        &kinds as &[&str],
+        &targets as &[&str],
+        &actions as &[Option<&str>],
+        &last as &[Option<Uuid>],
+        &ends as &[Option<i64>],
         now
     )
     .fetch_one(connection)

@@ -5,12 +5,13 @@ use uuid::Uuid;
 
 use super::Postgres;
 use super::changes::note;
-use super::coherence::note_change;
+use super::coherence::note_changes;
 use super::inserts::{insert_new_on, insert_tokens};
+use crate::store::notice::Change;
 use crate::store::rotation::{Link, Verdict};
 use crate::store::rows;
 use crate::store::{Cap, Capped, Done, Insert, Inserted, Rotated, Rotation};
-use crate::token::{Jti, Mark, Sid};
+use crate::token::{Action, Jti, Mark, Sid};
 
 impl Postgres {
     pub(super) async fn rotate(&self, asked: &Rotation) -> Result<Done<Rotated>, sqlx::Error> {
@@ -104,8 +105,8 @@ impl Postgres {
                 .fetch_one(&mut *tx)
                 .await?;
         // A token that is its own session is none that anybody logged in for.
-        let live = sqlx::query_scalar!(
-            "select s.sid from cf_sessions s
+        let live = sqlx::query!(
+            "select s.sid, s.expires_at from cf_sessions s
             where s.subject = $1 and s.generation = $2 and s.ended_at is null and s.expires_at > $3
                 and not exists (select from cf_tokens t where t.jti = s.sid)
             order by s.created_at, s.sid for no key update of s",
@@ -125,8 +126,9 @@ impl Postgres {
             tx.rollback().await?;
             return Ok(Done { outcome: Capped { inserted, ended: Vec::new() }, mark: None });
         }
-        let (mut ended, mut mark) = (Vec::new(), None);
-        for sid in live.into_iter().take(over) {
+        let (mut ended, mut changes) = (Vec::new(), Vec::new());
+        for session in live.into_iter().take(over) {
+            let sid = session.sid;
             sqlx::query!(
                 "update cf_sessions set ended_at = $2, ended_by_kind = 'system', ended_by = 'sessions.max',
                     ended_reason = 'too many sessions'
@@ -138,9 +140,13 @@ impl Postgres {
             .await?;
             let (act, target) = (rows::cap_act(), sid.to_string());
             note(&mut tx, "session.ended", subject, Some(&target), &act, act.reason.as_deref(), insert.now).await?;
-            mark = Some(note_change(&mut tx, "session", &target, insert.now).await?);
+            changes.push(Change::session(target, session.expires_at));
             ended.push(Sid::from(sid));
         }
+        let mark = match changes.is_empty() {
+            true => None,
+            false => Some(note_changes(&mut tx, &changes, insert.now).await?),
+        };
         tx.commit().await?;
         Ok(Done { outcome: Capped { inserted, ended }, mark })
     }
@@ -187,38 +193,40 @@ async fn replace(
     )
     .execute(&mut *connection)
     .await?;
-    let gone = sqlx::query_scalar!(
+    let gone = sqlx::query!(
         "update cf_tokens set revoked_at = coalesce(revoked_at, $3), revoked_by_kind = coalesce(revoked_by_kind, 'system'),
             revoked_by = coalesce(revoked_by, 'rotation'), revoked_reason = coalesce(revoked_reason, 'replaced'),
             revoked_final = true
         where sid = $1 and issued_with = $2 and not revoked_final
-        returning jti",
+        returning jti, expires_at",
         asked.sid.as_uuid(),
         successor,
         asked.now
     )
     .fetch_all(&mut *connection)
     .await?;
-    let mut mark = None;
-    for jti in &gone {
-        mark = Some(note_change(&mut *connection, "token", &jti.to_string(), asked.now).await?);
-    }
-    Ok((gone.into_iter().map(Jti::from).collect(), mark))
+    let changes: Vec<Change> = gone.iter().map(|row| Change::token(row.jti, Action::Revoked, row.expires_at)).collect();
+    let mark = match changes.is_empty() {
+        true => None,
+        false => Some(note_changes(connection, &changes, asked.now).await?),
+    };
+    Ok((gone.into_iter().map(|row| Jti::from(row.jti)).collect(), mark))
 }
 
 async fn end_for_reuse(connection: &mut PgConnection, asked: &Rotation) -> Result<Mark, sqlx::Error> {
     let (act, target) = (rows::reuse_act(), asked.sid.to_string());
-    sqlx::query!(
-        "update cf_sessions set ended_at = $2, ended_by_kind = $3, ended_by = $4, ended_reason = $5 where sid = $1",
+    let expires_at = sqlx::query_scalar!(
+        "update cf_sessions set ended_at = $2, ended_by_kind = $3, ended_by = $4, ended_reason = $5 where sid = $1
+        returning expires_at",
         asked.sid.as_uuid(),
         asked.now,
         act.actor.kind.as_str(),
         act.actor.name,
         act.reason
     )
-    .execute(&mut *connection)
+    .fetch_one(&mut *connection)
     .await?;
     let (subject, reason) = (asked.subject.as_str(), act.reason.as_deref());
     note(&mut *connection, "refresh.reused", subject, Some(&target), &act, reason, asked.now).await?;
-    note_change(connection, "session", &target, asked.now).await
+    note_changes(connection, &[Change::session(target, expires_at)], asked.now).await
 }

@@ -4,10 +4,11 @@ use sqlx::postgres::PgConnection;
 
 use super::Postgres;
 use super::changes::{end_generation, note};
-use super::coherence::note_change;
+use super::coherence::note_changes;
+use crate::store::notice::{Change, LEEWAY_SECONDS_MAX};
 use crate::store::rows::{self, UserRow, reason_or};
 use crate::store::{Done, StoredUser};
-use crate::token::{Act, Scopes, Sid, Subject};
+use crate::token::{Act, Action, Scopes, Sid, Subject};
 
 impl Postgres {
     pub(super) async fn user(&self, username: &Subject) -> Result<Option<StoredUser>, sqlx::Error> {
@@ -121,15 +122,22 @@ impl Postgres {
         )
         .execute(&mut *tx)
         .await?;
+        let mut changes = Vec::new();
         let lost: Vec<String> = before.scope.difference(&user.scope).iter().map(str::to_owned).collect();
         if !lost.is_empty() {
             // One that is revoked already becomes final too: it must not come back with what was taken away.
-            sqlx::query!(
-                "update cf_tokens set revoked_at = coalesce(revoked_at, $3),
+            let revoked = sqlx::query!(
+                r#"with due as (
+                    select jti, revoked_at is null as was_live from cf_tokens
+                    where subject = $1 and token_type = 'access' and not revoked_final
+                        and string_to_array(scope, ' ') && $2::text[]
+                    order by jti for no key update
+                )
+                update cf_tokens t set revoked_at = coalesce(revoked_at, $3),
                     revoked_by_kind = coalesce(revoked_by_kind, $4), revoked_by = coalesce(revoked_by, $5),
                     revoked_reason = case when revoked_at is null then $6 else revoked_reason end, revoked_final = true
-                where subject = $1 and token_type = 'access' and not revoked_final
-                    and string_to_array(scope, ' ') && $2::text[]",
+                from due where t.jti = due.jti
+                returning t.jti, t.expires_at, due.was_live as "was_live!""#,
                 name,
                 &lost,
                 now,
@@ -137,20 +145,23 @@ impl Postgres {
                 act.actor.name,
                 reason_or(act, "scope removed")
             )
-            .execute(&mut *tx)
+            .fetch_all(&mut *tx)
             .await?;
+            let told = revoked.iter().filter(|token| token.was_live && token.expires_at > now - LEEWAY_SECONDS_MAX);
+            changes.extend(told.map(|token| Change::token(token.jti, Action::Revoked, token.expires_at)));
+            changes.push(Change::subject(name));
         }
         if user.scope != before.scope {
             note(&mut tx, "user.changed", name, Some(name), act, act.reason.as_deref(), now).await?;
         }
         if user.disabled && !before.disabled {
-            end_generation(&mut tx, name, None, act, reason_or(act, "user disabled"), now).await?;
+            let ended = end_generation(&mut tx, name, None, act, reason_or(act, "user disabled"), now).await?;
+            changes.extend(ended.1);
             note(&mut tx, "user.disabled", name, Some(name), act, act.reason.as_deref(), now).await?;
         } else if before.disabled && !user.disabled {
             note(&mut tx, "user.enabled", name, Some(name), act, act.reason.as_deref(), now).await?;
         }
-        let is_change = !lost.is_empty() || (user.disabled && !before.disabled);
-        let mark = if is_change { Some(note_change(&mut tx, "subject", name, now).await?) } else { None };
+        let mark = if changes.is_empty() { None } else { Some(note_changes(&mut tx, &changes, now).await?) };
         tx.commit().await?;
         Ok(Done { outcome: Some(user), mark })
     }
@@ -166,9 +177,10 @@ impl Postgres {
     ) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let name = username.as_str();
-        if let Some(keep) = end_others {
-            end_generation(&mut tx, name, keep, act, reason_or(act, "password changed"), now).await?;
-        }
+        let changes = match end_others {
+            Some(keep) => end_generation(&mut tx, name, keep, act, reason_or(act, "password changed"), now).await?.1,
+            None => Vec::new(),
+        };
         let changed = sqlx::query!(
             "update cf_users set password_hash = $2, password_changed_at = $3
             where username = $1 and ($4::text is null or password_hash = $4)",
@@ -184,7 +196,7 @@ impl Postgres {
             return Ok(Done { outcome: false, mark: None });
         }
         note(&mut tx, "user.password", name, Some(name), act, act.reason.as_deref(), now).await?;
-        let mark = if end_others.is_some() { Some(note_change(&mut tx, "subject", name, now).await?) } else { None };
+        let mark = if changes.is_empty() { None } else { Some(note_changes(&mut tx, &changes, now).await?) };
         tx.commit().await?;
         Ok(Done { outcome: true, mark })
     }
@@ -204,14 +216,14 @@ impl Postgres {
     pub(super) async fn delete_user(&self, username: &Subject, act: &Act, now: i64) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let name = username.as_str();
-        end_generation(&mut tx, name, None, act, reason_or(act, "user deleted"), now).await?;
+        let (_, changes) = end_generation(&mut tx, name, None, act, reason_or(act, "user deleted"), now).await?;
         let deleted = sqlx::query!("delete from cf_users where username = $1", name).execute(&mut *tx).await?;
         if deleted.rows_affected() == 0 {
             tx.rollback().await?;
             return Ok(Done { outcome: false, mark: None });
         }
         note(&mut tx, "user.deleted", name, Some(name), act, act.reason.as_deref(), now).await?;
-        let mark = Some(note_change(&mut tx, "subject", name, now).await?);
+        let mark = Some(note_changes(&mut tx, &changes, now).await?);
         tx.commit().await?;
         Ok(Done { outcome: true, mark })
     }
@@ -266,9 +278,10 @@ async fn add(connection: &mut PgConnection, user: &StoredUser, act: &Act, now: i
         .execute(&mut *connection)
         .await?;
     let was_used = fresh.rows_affected() == 0;
-    if was_used {
-        end_generation(&mut *connection, name, None, act, reason_or(act, "user added"), now).await?;
-    }
+    let changes = match was_used {
+        true => end_generation(&mut *connection, name, None, act, reason_or(act, "user added"), now).await?.1,
+        false => Vec::new(),
+    };
     let added = sqlx::query!(
         "insert into cf_users (username, password_hash, scope, disabled, created_at, password_changed_at)
         select $1, $2, $3, $4, $5, $6 where not exists (select from cf_clients where client_id = $1)
@@ -286,6 +299,6 @@ async fn add(connection: &mut PgConnection, user: &StoredUser, act: &Act, now: i
         return Ok(Done { outcome: false, mark: None });
     }
     note(&mut *connection, "user.added", name, Some(name), act, act.reason.as_deref(), now).await?;
-    let mark = if was_used { Some(note_change(connection, "subject", name, now).await?) } else { None };
+    let mark = if changes.is_empty() { None } else { Some(note_changes(connection, &changes, now).await?) };
     Ok(Done { outcome: true, mark })
 }

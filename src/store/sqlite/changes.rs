@@ -3,7 +3,8 @@
 use sqlx::sqlite::SqliteConnection;
 
 use super::Sqlite;
-use super::coherence::mark;
+use super::coherence::{mark, note_change, place};
+use crate::store::notice::{Change, LEEWAY_SECONDS_MAX};
 use crate::store::rows::{self, AuditRow, Standing, Step};
 use crate::store::{AuditFilter, Done, Revoke, Revoked, Unrevoked};
 use crate::token::{Act, AuditEvent, Jti, Sid, Subject};
@@ -183,6 +184,7 @@ pub(super) async fn end_generation(
     reason: Option<&str>,
     now: i64,
 ) -> Result<i64, sqlx::Error> {
+    let begin = place(connection).await?;
     let generation = sqlx::query_scalar!(
         "insert into cf_subjects (subject, generation) values (?1, 1)
         on conflict (subject) do update set generation = cf_subjects.generation + 1
@@ -213,6 +215,34 @@ pub(super) async fn end_generation(
         )
         .execute(&mut *connection)
         .await?;
+    }
+    // Triggers have noted it, and know neither the time nor of one to keep.
+    let is_kept = keep.is_some();
+    sqlx::query!(
+        "update cf_changes set at = ?2, action = iif(?3, null, action), expires_at = iif(?3, null, expires_at)
+        where seq > ?1",
+        begin,
+        now,
+        is_kept
+    )
+    .execute(&mut *connection)
+    .await?;
+    // By themselves: all, where one of them was kept, and otherwise those whose ids don't say when they began.
+    let single = sqlx::query!(
+        r#"select lower(hex(s.sid)) as "target!: String", s.expires_at from cf_sessions s
+        where s.subject = ?1 and s.generation = ?2 - 1 and s.ended_at is null and s.expires_at > ?3
+            and (?4 or substr(hex(s.sid), 13, 1) <> '7'
+                or exists (select 1 from cf_tokens t where t.sid = s.sid and t.imported))"#,
+        subject,
+        generation,
+        now - LEEWAY_SECONDS_MAX,
+        is_kept
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for session in single {
+        let change = Change::session(session.target, session.expires_at);
+        note_change(&mut *connection, &change, now).await?;
     }
     Ok(generation)
 }

@@ -4,8 +4,9 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::{BEGIN, Sqlite};
+use crate::store::notice::{self, Change, FeedRow};
 use crate::store::rows::{self, BEHIND_MAX, Noted, RollRow};
-use crate::token::{Mark, Position, Renewal, Roll};
+use crate::token::{FeedPage, Mark, Position, Renewal, Roll};
 
 impl Sqlite {
     pub(super) async fn join(
@@ -125,12 +126,14 @@ impl Sqlite {
     }
 
     pub(super) async fn purge_changes(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
-        // The last one stays: it is where all replicas stand.
+        // The last one stays: it is where all replicas stand. Up to the first that is kept, so that none is missing between
+        // two that are there, whichever clock their times are from.
         let gone = sqlx::query!(
             "delete from cf_changes where seq in (
                 select seq from cf_changes
-                where at < ?1 and seq < (select seq from cf_position where id = 1)
-                order by at limit ?2
+                where seq < coalesce((select min(seq) from cf_changes where at >= ?1), (select seq from cf_position where id = 1))
+                    and seq < (select seq from cf_position where id = 1)
+                order by seq limit ?2
             )",
             cutoff,
             rows_max
@@ -138,6 +141,50 @@ impl Sqlite {
         .execute(&self.writer)
         .await?;
         Ok(gone.rows_affected())
+    }
+
+    pub(super) async fn feed(
+        &self,
+        after: Option<i64>,
+        limit: u16,
+        serves: Option<&[String]>,
+    ) -> Result<Option<FeedPage>, sqlx::Error> {
+        let serves = serves.map(|serves| rows::json(&serves)).transpose()?;
+        // One statement, so one snapshot: what it does not see has a larger number than the position that it sees.
+        let found = sqlx::query_as!(
+            FeedRow,
+            r#"select p.seq as "position!: i64",
+                (?1 is null or ?1 = p.seq
+                    or (?1 < p.seq and exists (select 1 from cf_changes k where k.seq = ?1 + 1))) as "is_kept!: bool",
+                e.seq as "seq?: i64", e.kind as "kind?", e.target as "target?", e.action as "action?", e.at as "at?: i64",
+                e.last_sid as "last_sid?: Uuid", e.expires_at as "expires_at?: i64"
+            from cf_position p left join (
+                select c.* from cf_changes c
+                where c.seq > ?1 and c.action is not null
+                    and (?3 is null or coalesce(case c.kind
+                        when 'token' then (
+                            select max(exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
+                                where a.value in (select value from json_each(?3))))
+                            from cf_tokens t where t.jti = unhex(c.target))
+                        when 'session' then (
+                            select max(exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
+                                where a.value in (select value from json_each(?3))))
+                            from cf_tokens t where t.sid = unhex(c.target) and t.expires_at > c.at)
+                        when 'subject' then (
+                            select max(exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
+                                where a.value in (select value from json_each(?3))))
+                            from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at)
+                        end, true))
+                order by c.seq limit ?2
+            ) e on true
+            where p.id = 1 order by e.seq"#,
+            after,
+            limit,
+            serves
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        notice::page(found, limit)
     }
 
     /// Another process's commits make no sound here.
@@ -154,4 +201,34 @@ pub(super) async fn mark(connection: &mut SqliteConnection) -> Result<Mark, sqlx
     .fetch_one(connection)
     .await?;
     Ok(Mark { position: Position { seq: noted.seq, change: noted.change }, roll: noted.roll })
+}
+
+/// Where the log stands before the changes of a transaction.
+pub(super) async fn place(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!("/* sqlite */ select seq from cf_position where id = 1").fetch_one(connection).await
+}
+
+/// Notes what no trigger does.
+pub(super) async fn note_change(
+    connection: &mut SqliteConnection,
+    change: &Change,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let told = change.told;
+    sqlx::query!("/* sqlite */ update cf_position set seq = seq + 1, change = randomblob(16) where id = 1")
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!(
+        "insert into cf_changes (seq, change, kind, target, at, action, last_sid, expires_at)
+        select seq, change, ?1, ?2, ?3, ?4, ?5, ?6 from cf_position where id = 1",
+        change.kind,
+        change.target,
+        now,
+        told.map(|told| told.action.as_str()),
+        told.and_then(|told| told.last_sid),
+        told.map(|told| told.expires_at)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -1,0 +1,276 @@
+//! The feed of revocations, for services that keep a set of their own: in pages, and as Server-Sent Events.
+
+use chrono::DateTime;
+use rocket::http::Header;
+use rocket::request::{FromRequest, Outcome};
+use rocket::response::stream::{Event, EventStream};
+use rocket::response::{self, Responder, Response};
+use rocket::serde::json::Json;
+use rocket::{Request, Route, Shutdown, State, get, routes, tokio};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::client::ClientCaller;
+use super::error::ApiError;
+use super::openapi::ErrorBody;
+use crate::error::Error;
+use crate::registry::{Followed, Registry};
+use crate::token::{FeedEvent, Target, rfc3339};
+
+/// What a client must be allowed to do.
+const SCOPE: &str = "tokens:introspect";
+
+/// How many events a page has where the caller doesn't say, and at most.
+const LIMIT: u16 = 1_000;
+
+/// How many streams of one process there may be is a setting; who finds no place may look again after this many seconds.
+const RETRY_AFTER_SECONDS: u32 = 10;
+
+/// The routes of this topic.
+pub(super) fn routes() -> Vec<Route> {
+    routes![list_revocations, stream_revocations]
+}
+
+/// The documentation of these routes.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list_revocations, stream_revocations))]
+pub(super) struct Api;
+
+/// Where in the feed to begin; [`Asked`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the document alone reads it")]
+struct AfterQuery {
+    /// The `next` of the answer before, or 0 for all from the first on. Without it: from now on.
+    #[param(minimum = 0)]
+    after: Option<i64>,
+}
+
+/// How much of it; [`Asked`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the document alone reads it")]
+struct LimitQuery {
+    /// How many events at most.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<u16>,
+}
+
+/// Where a stream goes on; [`Asked`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the document alone reads it")]
+struct ResumeHeader {
+    /// The `id` of the last event that was received. It wins over `after`.
+    #[param(rename = "Last-Event-ID")]
+    last_event_id: Option<i64>,
+}
+
+struct Asked {
+    after: Option<i64>,
+    last_event_id: Option<i64>,
+    limit: u16,
+}
+
+impl Asked {
+    fn read(request: &Request<'_>) -> Result<Self, Error> {
+        let once = |name: &'static str| {
+            let mut values =
+                request.query_fields().filter(|field| field.name.source() == name).map(|field| field.value);
+            match (values.next(), values.next()) {
+                (value, None) => Ok(value),
+                _ => Err(Error::invalid(name, format!("{name} stands twice"))),
+            }
+        };
+        let number = |name: &'static str, text: &str| match text.parse() {
+            Ok(number @ 0..) => Ok(number),
+            _ => Err(Error::invalid(name, format!("{name} must be a number that an answer gave, or 0"))),
+        };
+        Ok(Self {
+            after: once("after")?.map(|text| number("after", text)).transpose()?,
+            last_event_id: request
+                .headers()
+                .get_one("Last-Event-ID")
+                .filter(|text| !text.is_empty())
+                .map(|text| number("Last-Event-ID", text))
+                .transpose()?,
+            limit: match once("limit")?.map(str::parse) {
+                None => LIMIT,
+                Some(Ok(limit @ 1..=LIMIT)) => limit,
+                Some(_) => return Err(Error::invalid("limit", "limit must be 1 to 1000")),
+            },
+        })
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Asked {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match Self::read(request) {
+            Ok(asked) => Outcome::Success(asked),
+            Err(error) => Outcome::Error((ApiError::from(error).keep(request), ())),
+        }
+    }
+}
+
+/// That tokens ceased to be good, or are good again. One of `jti`, `sid`, `sub` and `kid` says which.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct Revocation {
+    /// Later events have larger ones; there are gaps.
+    seq: i64,
+    /// One token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    jti: Option<String>,
+    /// All tokens of a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    sid: Option<String>,
+    /// All tokens of a subject's sessions that were begun before `before`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    sub: Option<String>,
+    /// All tokens that a key signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    kid: Option<String>,
+    /// `revoked` or `unrevoked`.
+    action: &'static str,
+    /// When.
+    #[schema(format = DateTime)]
+    at: String,
+    /// Of a `sub` alone: a NumericDate with milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    before: Option<f64>,
+    /// When the last of the tokens expires: the event may be forgotten then.
+    exp: i64,
+}
+
+/// A part of the feed.
+#[derive(Debug, Serialize, ToSchema)]
+struct Revocations {
+    /// In their order.
+    events: Vec<Revocation>,
+    /// What to ask `after` next.
+    next: i64,
+}
+
+impl Revocation {
+    fn of(event: FeedEvent) -> Self {
+        let mut told = Self {
+            seq: event.seq,
+            action: event.action.as_str(),
+            at: DateTime::from_timestamp(event.at, 0).map(rfc3339).unwrap_or_default(),
+            exp: event.expires_at,
+            ..Self::default()
+        };
+        match event.target {
+            Target::Token(jti) => told.jti = Some(jti.to_string()),
+            Target::Session(sid) => told.sid = Some(sid.to_string()),
+            Target::Subject(subject) => {
+                told.sub = Some(subject.to_string());
+                // Exact to far less than a millisecond.
+                told.before = event.before_ms.map(|ms| ms as f64 / 1_000.0);
+            }
+            Target::Key(kid) => told.kid = Some(kid),
+        }
+        told
+    }
+
+    fn event(self) -> Event {
+        let seq = self.seq;
+        Event::json(&self).id(seq.to_string())
+    }
+}
+
+/// Lists what was revoked after a number, in order.
+#[utoipa::path(tag = "Revocations", params(AfterQuery, LimitQuery), responses(
+    (status = 200, description = "One page; go on with `next`", body = Revocations),
+    (status = 401, description = "`invalid_client`, or why the token was refused", body = ErrorBody),
+    (status = 403, description = "`insufficient_scope`: needs `tokens:introspect`", body = ErrorBody),
+    (status = 410, description = "`gone`: `after` is older than what is kept, or not of this registry", body = ErrorBody),
+    (status = 422, description = "`invalid_request`: a parameter is not valid", body = ErrorBody),
+    (status = 503, description = "`registry_unavailable`", body = ErrorBody),
+), security(("bearer" = [])))]
+#[get("/revocations")]
+async fn list_revocations(
+    caller: ClientCaller,
+    asked: Asked,
+    registry: &State<Registry>,
+) -> Result<Json<Revocations>, ApiError> {
+    caller.require(SCOPE)?;
+    let page = registry.feed(asked.after, asked.limit, caller.serves()).await?.ok_or_else(ApiError::gone)?;
+    Ok(Json(Revocations { events: page.events.into_iter().map(Revocation::of).collect(), next: page.next }))
+}
+
+/// The same events as they come, as Server-Sent Events; `id` is their number. A comment with the last number comes at
+/// least each `feed.heartbeat`.
+#[utoipa::path(tag = "Revocations", params(AfterQuery, ResumeHeader), responses(
+    (status = 200, description = "Events without end", content_type = "text/event-stream", body = Revocation),
+    (status = 401, description = "`invalid_client`, or why the token was refused", body = ErrorBody),
+    (status = 403, description = "`insufficient_scope`: needs `tokens:introspect`", body = ErrorBody),
+    (status = 410, description = "`gone`: that number is older than what is kept, or not of this registry", body = ErrorBody),
+    (status = 422, description = "`invalid_request`: a parameter is not valid", body = ErrorBody),
+    (status = 503, description = "`registry_unavailable`, also where there are as many streams as may be", body = ErrorBody),
+), security(("bearer" = [])))]
+#[get("/revocations/stream")]
+async fn stream_revocations(
+    caller: ClientCaller,
+    asked: Asked,
+    registry: &State<Registry>,
+    mut shutdown: Shutdown,
+) -> Result<Unbuffered<EventStream![]>, ApiError> {
+    caller.require(SCOPE)?;
+    let serves = caller.serves().map(<[String]>::to_vec);
+    let mut feed = match registry.follow_feed(asked.last_event_id.or(asked.after), serves).await? {
+        Followed::Following(feed) => feed,
+        Followed::Gone => return Err(ApiError::gone()),
+        Followed::Full => return Err(ApiError::busy(RETRY_AFTER_SECONDS)),
+    };
+    let heartbeat = registry.settings().feed.heartbeat;
+    let events = EventStream! {
+        // At once, so that whoever follows knows that it does, and from where on.
+        yield beat(feed.cursor());
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                next = tokio::time::timeout(heartbeat, feed.next()) => next,
+            };
+            // A token or client that was taken back is told no more, not even this.
+            if !caller.still_live().await {
+                break;
+            }
+            match next {
+                Err(_) if !feed.is_current() => break,
+                Err(_) => yield beat(feed.cursor()),
+                Ok(Ok(Some(events))) => {
+                    for event in events {
+                        yield Revocation::of(event).event();
+                    }
+                }
+                Ok(Ok(None) | Err(_)) => break,
+            }
+        }
+    };
+    Ok(Unbuffered(events.heartbeat(None)))
+}
+
+/// Says that it is alive, and up to where nothing is missing: an id without data is no event, and is kept all the same.
+fn beat(cursor: i64) -> Event {
+    Event::comment("").id(cursor.to_string())
+}
+
+/// What a proxy must pass on at once.
+struct Unbuffered<R>(R);
+
+impl<'r, R: Responder<'r, 'r>> Responder<'r, 'r> for Unbuffered<R> {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
+        let mut response: Response<'r> = self.0.respond_to(request)?;
+        response.set_header(Header::new("X-Accel-Buffering", "no"));
+        Ok(response)
+    }
+}
