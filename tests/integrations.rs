@@ -1,5 +1,6 @@
 //! The pages of `docs/integrations`: what they show is what runs here.
 
+use std::any::Any;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -7,9 +8,15 @@ use serde_json::json;
 
 use crate::binary::PATIENCE;
 use crate::proxy::ask;
-use crate::support::Database;
 use crate::support::foreign::{Place, Running, free_port, node, python};
+use crate::support::{ClientSecret, Database};
 
+#[path = "../examples/axum.rs"]
+#[expect(dead_code, reason = "its main is for cargo run")]
+mod axum_example;
+
+const AXUM: &str = include_str!("../docs/integrations/axum.md");
+const ROCKET: &str = include_str!("../docs/integrations/rocket.md");
 const FLASK: &str = include_str!("../docs/integrations/flask.md");
 const DJANGO: &str = include_str!("../docs/integrations/django.md");
 const EXPRESS: &str = include_str!("../docs/integrations/express.md");
@@ -23,25 +30,31 @@ fn code(page: &str, language: &str) -> Vec<String> {
 /// An application that is protected as its page says.
 struct App {
     place: Place,
+    client: ClientSecret,
     port: u16,
     /// Whether it is told of a revocation after that is acknowledged; otherwise no request passes any more.
     is_told_later: bool,
-    _running: Running,
+    /// What runs it.
+    held: Option<Box<dyn Any>>,
 }
 
 const AUDIENCE: &str = "https://api.example";
 
 impl App {
     #[track_caller]
-    fn start(mut command: Command) -> Self {
+    fn new() -> Self {
         let place = Place::start(Database::Sqlite, "EdDSA");
-        let port = free_port();
         let client = place.add_client(&["--scope", "tokens:introspect", "--serves", AUDIENCE]);
-        let own = place.client_token(&client);
+        Self { place, client, port: free_port(), is_told_later: false, held: None }
+    }
+
+    #[track_caller]
+    fn run(mut self, mut command: Command) -> Self {
+        let Self { place, client, port, .. } = &self;
         command.env("COUNTERFOIL", &place.issuer).env("CLIENT_ID", &client.id).env("CLIENT_SECRET", &client.secret);
-        command.env("AUDIENCE", AUDIENCE).env("PORT", port.to_string()).env("FEED_TOKEN", own);
-        let running = Running::listening(command, port);
-        Self { place, port, is_told_later: false, _running: running }
+        command.env("AUDIENCE", AUDIENCE).env("PORT", port.to_string()).env("FEED_TOKEN", place.client_token(client));
+        self.held = Some(Box::new(Running::listening(command, *port)));
+        self
     }
 
     fn ask(&self, token: &str) -> String {
@@ -102,7 +115,7 @@ impl App {
 #[test]
 fn flask() {
     let app = &code(FLASK, "python")[0];
-    App::start(python(&format!("{app}\napp.run(port=int(os.environ['PORT']))\n"))).is_protected();
+    App::new().run(python(&format!("{app}\napp.run(port=int(os.environ['PORT']))\n"))).is_protected();
 }
 
 #[test]
@@ -118,10 +131,59 @@ fn django() {
          urlpatterns = [path('notes', notes)]\n\
          run('127.0.0.1', int(os.environ['PORT']), get_wsgi_application())\n"
     );
-    App { is_told_later: true, ..App::start(python(&project)) }.is_protected();
+    App { is_told_later: true, ..App::new() }.run(python(&project)).is_protected();
 }
 
 #[test]
 fn express() {
-    App::start(node(&code(EXPRESS, "js")[0])).is_protected();
+    App::new().run(node(&code(EXPRESS, "js")[0])).is_protected();
+}
+
+#[test]
+fn axum() {
+    for block in code(AXUM, "rust") {
+        assert!(include_str!("../examples/axum.rs").contains(&block), "not in examples/axum.rs: {block}");
+    }
+    let mut app = App::new();
+    let registry = axum_example::Registry {
+        server: app.place.issuer.clone(),
+        client: (app.client.id.clone(), app.client.secret.clone()),
+        audience: AUDIENCE.to_owned(),
+        http: reqwest::Client::builder().no_proxy().build().unwrap(),
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", app.port))).unwrap();
+    runtime.spawn(async { axum::serve(listener, axum_example::app(registry)).await });
+    app.held = Some(Box::new(runtime));
+    app.is_protected();
+}
+
+/// `tests/quickstart.rs` runs the example.
+#[test]
+fn rocket() {
+    for block in code(ROCKET, "rust") {
+        assert!(include_str!("../examples/quickstart.rs").contains(&block), "not in examples/quickstart.rs: {block}");
+    }
+}
+
+/// Traefik itself is not run: what its configuration must say for nobody to pass himself off as somebody else.
+#[test]
+fn traefik() {
+    let text = include_str!("../docs/proxy/traefik.yml");
+    for needed in [
+        // Every router drops first, and the application's asks then.
+        "middlewares: [drop-auth]\n      service: counterfoil",
+        "middlewares: [drop-auth, check]\n      service: app",
+        "address: \"http://127.0.0.1:8000/auth/check\"",
+        "trustForwardHeader: false",
+    ] {
+        assert!(text.contains(needed), "{needed}");
+    }
+    let (_, told) = text.split_once("authResponseHeaders: [").unwrap();
+    let told = told.split(']').next().unwrap();
+    let (_, dropped) = text.split_once("customRequestHeaders:\n").unwrap();
+    let dropped: Vec<&str> = dropped.lines().map_while(|line| line.trim().strip_suffix(": \"\"")).collect();
+    assert_eq!(dropped.join(", "), told);
+    // All that the check says of somebody.
+    assert_eq!(dropped, ["X-Auth-Subject", "X-Auth-Scope", "X-Auth-Jti", "X-Auth-Session"]);
 }

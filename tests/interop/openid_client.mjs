@@ -30,5 +30,6 @@ for (const show of [client.ClientSecretBasic(CLIENT_SECRET), client.ClientSecret
   await client.tokenRevocation(config, narrow.refresh_token)
   await refused('invalid_grant', client.refreshTokenGrant(config, narrow.refresh_token))
 }
-await refused('invalid_client', client.clientCredentialsGrant(await find(client.ClientSecretBasic('wrong'))))
+const stranger = await find(client.ClientSecretBasic('wrong'))
+await assert.rejects(client.clientCredentialsGrant(stranger), { status: 401, code: 'OAUTH_WWW_AUTHENTICATE_CHALLENGE' })
 console.log('done')
