@@ -17,6 +17,11 @@ on_both! {
         server.post("/logout").bearer(&first.access).send().await.says("Successfully logged out");
         server.login().await;
         login().send().await.error(409, "session_limit");
+        // What a client gets for itself neither.
+        let client = server.add_client("api", &["--scope", "tokens:introspect"]);
+        for _ in 0..3 {
+            server.client_token(&client).await;
+        }
         // Another subject has its own.
         server.issue("alice", "").await;
         assert!(server.registry.issue(counterfoil::Grant::to(ADMIN.parse().unwrap())).await.unwrap_err().is_session_limit());

@@ -3,9 +3,11 @@
 
 -- Of a refresh token: when it was used, and the one that was issued for it.
 alter table cf_tokens add column spent_at integer;
-alter table cf_tokens add column successor blob check (length(successor) = 16);
+alter table cf_tokens add column successor blob
+    check (length(successor) = 16 and (spent_at is null) = (successor is null));
 -- Of a refresh token that nobody had used when the one before it came again: when another took its place.
-alter table cf_tokens add column replaced_at integer;
+alter table cf_tokens add column replaced_at integer
+    check (revoked_at is not null or (spent_at is null and replaced_at is null));
 -- Of an access token: the refresh token that it was issued with, where that was the successor of another.
 alter table cf_tokens add column issued_with blob check (length(issued_with) = 16);
 

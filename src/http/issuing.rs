@@ -21,11 +21,25 @@ pub(super) fn require_within(wanted: &Scopes, held: &Scopes) -> Result<(), Denia
     if missing.is_empty() { Ok(()) } else { Err(Denial::InsufficientScope { missing }) }
 }
 
+/// What began with tokens that were issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Began {
+    /// Their session: by a log-in, or with a personal token.
+    Session,
+    /// Nothing: they joined a session, which goes on without them.
+    Nothing,
+}
+
 /// Looks at the user's scopes again, now that the tokens are on the registry.
 ///
 /// Whoever takes a scope away revokes the access tokens that hold it. One that was being issued just then was not there
 /// to be revoked, and must not be handed out.
-pub(super) async fn confirm(registry: &Registry, accounts: &Accounts, issued: Issued) -> Result<Issued, Error> {
+pub(super) async fn confirm(
+    registry: &Registry,
+    accounts: &Accounts,
+    issued: Issued,
+    began: Began,
+) -> Result<Issued, Error> {
     let claims = issued.access_claims();
     if claims.scope.is_empty() {
         return Ok(issued);
@@ -33,11 +47,9 @@ pub(super) async fn confirm(registry: &Registry, accounts: &Accounts, issued: Is
     match scopes_of(accounts, &claims.sub).await? {
         Some(held) if !claims.scope.is_subset(&held) => {
             let act = Act::by(Actor::system("scope taken away"));
-            // A login or a personal token began the session; a refresh only joined it.
-            let began_session = issued.refresh_token().is_some() || claims.sid == claims.jti.own_session();
-            let undone = match began_session {
-                true => registry.end_session(claims.sid, act).await.map(drop),
-                false => registry.revoke(claims.jti, act).await,
+            let undone = match began {
+                Began::Session => registry.end_session(claims.sid, act).await.map(drop),
+                Began::Nothing => registry.revoke(claims.jti, act).await,
             };
             match undone {
                 // Not recorded (`check = "refresh"`): it is enough not to hand it out.
@@ -54,7 +66,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::Settings;
-    use crate::registry::{Expect, Grant, Personal};
+    use crate::registry::{Expect, Grant, Personal, Refresh};
     use crate::token::Filter;
 
     const PASSWORD: &str = "correct horse battery";
@@ -74,13 +86,23 @@ mod tests {
         let grant = Grant::to(alice.clone()).scope(logged_in.user.scope).as_of(logged_in.as_of);
         let issued = registry.issue(grant).await.unwrap();
         let jti = issued.access_claims().jti;
-        assert!(confirm(&registry, &accounts, issued).await.unwrap_err().is_unavailable());
+        assert!(confirm(&registry, &accounts, issued, Began::Session).await.unwrap_err().is_unavailable());
         assert!(registry.get(jti).await.unwrap().revocation.unwrap().is_final);
+
+        // What joins a session leaves it as it is, so that the refresh can be tried again.
+        let wide = registry.issue(Grant::to(alice.clone()).scope(both)).await.unwrap();
+        let presented = registry.check(wide.refresh_token().unwrap(), Expect::refresh()).await.unwrap();
+        let refreshed = registry.refresh(&presented, Refresh::new()).await.unwrap();
+        assert!(confirm(&registry, &accounts, refreshed, Began::Nothing).await.unwrap_err().is_unavailable());
+        let presented = registry.check(wide.refresh_token().unwrap(), Expect::refresh().even_spent()).await.unwrap();
+        let refreshed = registry.refresh(&presented, Refresh::new().within(one.clone())).await.unwrap();
+        assert!(confirm(&registry, &accounts, refreshed, Began::Nothing).await.is_ok());
+        registry.end_session(presented.session(), operator).await.unwrap();
 
         // Tokens within what the user still has are not touched.
         let presented = registry.check(kept.access_token(), Expect::access()).await.unwrap();
         let personal = registry.issue_personal(&presented, Personal::new("script").unwrap()).await.unwrap();
-        assert!(confirm(&registry, &accounts, personal).await.is_ok());
+        assert!(confirm(&registry, &accounts, personal, Began::Session).await.is_ok());
         let live = Filter::subject(alice).state(crate::token::State::Live);
         assert_eq!(registry.list(&live).await.unwrap().len(), 3);
     }

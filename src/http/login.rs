@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::body::Body;
 use super::error::ApiError;
-use super::issuing::{confirm, require_within, scopes_of};
+use super::issuing::{Began, confirm, require_within, scopes_of};
 use super::openapi::ErrorBody;
 use super::schema::{Done, Tokens};
 use crate::accounts::Accounts;
@@ -70,7 +70,7 @@ async fn login(
         true => ApiError::bad_credentials(),
         false => error.into(),
     })?;
-    Ok(confirm(registry, accounts, issued).await?)
+    Ok(confirm(registry, accounts, issued, Began::Session).await?)
 }
 
 /// A token in the body, for callers that send it there.
@@ -105,7 +105,7 @@ async fn refresh(
         refresh = refresh.within(held);
     }
     let issued = registry.refresh(&token, refresh).await?;
-    Ok(confirm(registry, accounts, issued).await?)
+    Ok(confirm(registry, accounts, issued, Began::Nothing).await?)
 }
 
 /// Logs out: ends the session of an access or refresh token, also of an expired one.

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::body::{Body, OptionalBody};
 use super::error::ApiError;
-use super::issuing::{confirm, require_within, scopes_of};
+use super::issuing::{Began, confirm, require_within, scopes_of};
 use super::list::{Page, Query, RecordsQuery};
 use super::openapi::ErrorBody;
 use super::schema::{Done, Ended, PersonalToken, RecordBody};
@@ -127,7 +127,7 @@ async fn create_token(
         personal = personal.expires(Duration::from_secs(seconds));
     }
     let issued = registry.issue_personal(&token, personal).await?;
-    let issued = confirm(registry, accounts, issued).await?;
+    let issued = confirm(registry, accounts, issued, Began::Session).await?;
     let jti = issued.access_claims().jti.to_string();
     let location = uri!(show_token(&jti)).to_string();
     let mut answer = json!(issued);

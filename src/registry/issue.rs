@@ -292,7 +292,7 @@ impl Registry {
     pub(super) async fn register(&self, drafted: Drafted) -> Result<Issued, Error> {
         let (issued, insert) = self.signed(drafted)?;
         self.permit()?;
-        let inserted = match self.cap_of(&insert) {
+        let inserted = match self.cap_of(&insert, issued.access_claims()) {
             Some(cap) => self.insert_capped(&insert, cap).await?,
             None => self.inner.inserts.call(insert).await?,
         };
@@ -305,17 +305,15 @@ impl Registry {
         Ok(issued)
     }
 
-    /// How many sessions its subject may have with this one; `None` for any number, and for a token that is its own
-    /// session, as a personal token is.
-    pub(super) fn cap_of(&self, insert: &Insert) -> Option<Cap> {
+    /// How many sessions its subject may have with this one; `None` for any number, for a token that is its own session, as
+    /// a personal token is, and for one that a client gets for itself.
+    pub(super) fn cap_of(&self, insert: &Insert, access: &Claims) -> Option<Cap> {
         let sessions = &self.settings().sessions;
         let sessions_max = usize::try_from(sessions.max?).unwrap_or(usize::MAX);
-        let is_login = |session: &NewSession| insert.tokens.iter().all(|token| token.jti.own_session() != session.sid);
+        let is_login = access.sid != access.jti.own_session() && access.sub.as_str() != access.client_id;
         let ends_oldest = sessions.when_full == WhenFull::EndOldest;
         match &insert.within {
-            Within::New(session, _) if is_login(session) => {
-                Some(Cap { sessions_max, ends_oldest, live_at: self.live_at() })
-            }
+            Within::New(..) if is_login => Some(Cap { sessions_max, ends_oldest, live_at: self.live_at() }),
             _ => None,
         }
     }

@@ -58,7 +58,7 @@ impl Registry {
         }
         let (issued, insert) = self.signed(drafted.clone())?;
         // By itself: an id that is there already would fail the others of a batch.
-        let inserted = match self.cap_of(&insert) {
+        let inserted = match self.cap_of(&insert, issued.access_claims()) {
             Some(cap) => Some(self.insert_capped(&insert, cap).await?),
             None => self.store()?.insert(std::slice::from_ref(&insert)).await?.pop(),
         };

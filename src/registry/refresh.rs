@@ -81,8 +81,8 @@ impl Registry {
                     subject = %presented.sub, session = %presented.sid, jti = %presented.jti,
                     "a refresh token was used twice: its session is ended"
                 );
-                self.in_force(done, &[Target::Session(presented.sid)]).await?;
                 self.inner.metrics.reused();
+                self.in_force(done, &[Target::Session(presented.sid)]).await?;
                 return Err(superseded());
             }
             Rotated::Stored { replaced } => {
@@ -92,7 +92,12 @@ impl Registry {
                 }
                 IssuedToken { token: signed_refresh.token, claims: refresh.claims }
             }
-            Rotated::Again { claims } => self.sign_again(claims)?,
+            Rotated::Again { claims } => {
+                let again = self.sign_again(claims)?;
+                // Whoever put it in the place of another may not have come to the end of the wait for that.
+                self.in_force(done, &[]).await?;
+                again
+            }
         };
         self.inner.metrics.issued(&access.claims, true);
         Ok(Issued { access, refresh: Some(refresh), cookies: granted.cookies })

@@ -46,6 +46,7 @@ pub(super) struct Link {
     pub(super) replaced: bool,
     pub(super) kid: String,
     pub(super) claims: String,
+    pub(super) expires_at: i64,
 }
 
 /// What to do.
@@ -75,13 +76,18 @@ impl Rotation {
         match successor {
             Some(successor) if successor.spent_at.is_some() || successor.replaced => Verdict::Theft,
             Some(successor) if successor.revoked => Verdict::Refuse,
-            // It is signed again from its record, so by the key of its record.
-            Some(successor) if self.now - spent_at <= self.grace && successor.kid == self.refresh.kid => {
-                Verdict::GiveAgain
-            }
+            Some(successor) if self.may_come_again(spent_at, successor) => Verdict::GiveAgain,
             Some(_) => Verdict::Replace,
             None => Verdict::Refuse,
         }
+    }
+
+    /// It is signed again from its record, so by the key of its record.
+    fn may_come_again(&self, spent_at: i64, successor: &Link) -> bool {
+        self.grace > 0
+            && self.now - spent_at <= self.grace
+            && successor.kid == self.refresh.kid
+            && successor.expires_at > self.now
     }
 }
 
@@ -114,7 +120,7 @@ mod tests {
 
     fn link(spent_at: Option<i64>) -> Link {
         let revoked = spent_at.is_some();
-        Link { revoked, spent_at, replaced: false, kid: "now".to_owned(), claims: String::new() }
+        Link { revoked, spent_at, replaced: false, kid: "now".to_owned(), claims: String::new(), expires_at: 2_000 }
     }
 
     #[test]
@@ -125,6 +131,10 @@ mod tests {
         assert_eq!(asked.judge(&link(Some(989)), Some(&link(None))), Verdict::Replace);
         let old_key = Link { kid: "before".to_owned(), ..link(None) };
         assert_eq!(asked.judge(&link(Some(1_000)), Some(&old_key)), Verdict::Replace);
+        let expired = Link { expires_at: 1_000, ..link(None) };
+        assert_eq!(asked.judge(&link(Some(1_000)), Some(&expired)), Verdict::Replace);
+        let without_grace = Rotation { grace: 0, ..asked };
+        assert_eq!(without_grace.judge(&link(Some(1_000)), Some(&link(None))), Verdict::Replace);
     }
 
     #[test]

@@ -42,14 +42,14 @@ impl Postgres {
             Some(successor) => lock_link(&mut tx, successor, sid).await?.map(|(next, _)| (successor, next)),
             None => None,
         };
-        let mut mark = None;
+        let mut changes = Vec::new();
         let outcome = match asked.judge(&link, next.as_ref().map(|(_, next)| next)) {
             Verdict::Refuse => {
                 tx.rollback().await?;
                 return Ok(Done { outcome: Rotated::Superseded, mark: None });
             }
             Verdict::Theft => {
-                mark = Some(end_for_reuse(&mut tx, asked).await?);
+                changes.push(end_for_reuse(&mut tx, asked).await?);
                 Rotated::Reused
             }
             Verdict::GiveAgain => {
@@ -60,10 +60,10 @@ impl Postgres {
             verdict => {
                 let mut replaced = Vec::new();
                 if let (Verdict::Replace, Some((successor, _))) = (verdict, &next) {
-                    (replaced, mark) = replace(&mut tx, *successor, asked).await?;
+                    (replaced, changes) = replace(&mut tx, *successor, asked).await?;
                 }
                 sqlx::query!(
-                    "update cf_tokens set spent_at = coalesce(spent_at, $3), successor = $2,
+                    "update cf_tokens set spent_at = $3, successor = $2,
                         revoked_at = coalesce(revoked_at, $3), revoked_by_kind = 'system', revoked_by = 'rotation',
                         revoked_reason = 'spent', revoked_final = true
                     where jti = $1",
@@ -89,6 +89,7 @@ impl Postgres {
         )
         .execute(&mut *tx)
         .await?;
+        let mark = note_any(&mut tx, &changes, asked.now).await?;
         tx.commit().await?;
         Ok(Done { outcome, mark })
     }
@@ -143,10 +144,7 @@ impl Postgres {
             changes.push(Change::session(target, session.expires_at));
             ended.push(Sid::from(sid));
         }
-        let mark = match changes.is_empty() {
-            true => None,
-            false => Some(note_changes(&mut tx, &changes, insert.now).await?),
-        };
+        let mark = note_any(&mut tx, &changes, insert.now).await?;
         tx.commit().await?;
         Ok(Done { outcome: Capped { inserted, ended }, mark })
     }
@@ -159,7 +157,8 @@ async fn lock_link(
     sid: Uuid,
 ) -> Result<Option<(Link, Option<Uuid>)>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"select revoked_at is not null as "revoked!", spent_at, replaced_at is not null as "replaced!", kid, claims, successor
+        r#"select revoked_at is not null as "revoked!", spent_at, replaced_at is not null as "replaced!", kid, claims,
+            expires_at, successor
         from cf_tokens where jti = $1 and sid = $2 and token_type = 'refresh' for no key update"#,
         jti,
         sid
@@ -173,6 +172,7 @@ async fn lock_link(
             replaced: row.replaced,
             kid: row.kid,
             claims: row.claims,
+            expires_at: row.expires_at,
         };
         (link, row.successor)
     }))
@@ -183,7 +183,7 @@ async fn replace(
     connection: &mut PgConnection,
     successor: Uuid,
     asked: &Rotation,
-) -> Result<(Vec<Jti>, Option<Mark>), sqlx::Error> {
+) -> Result<(Vec<Jti>, Vec<Change>), sqlx::Error> {
     sqlx::query!(
         "update cf_tokens set replaced_at = $2, revoked_at = $2, revoked_by_kind = 'system', revoked_by = 'rotation',
             revoked_reason = 'replaced', revoked_final = true
@@ -205,15 +205,11 @@ async fn replace(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let changes: Vec<Change> = gone.iter().map(|row| Change::token(row.jti, Action::Revoked, row.expires_at)).collect();
-    let mark = match changes.is_empty() {
-        true => None,
-        false => Some(note_changes(connection, &changes, asked.now).await?),
-    };
-    Ok((gone.into_iter().map(|row| Jti::from(row.jti)).collect(), mark))
+    let changes = gone.iter().map(|row| Change::token(row.jti, Action::Revoked, row.expires_at)).collect();
+    Ok((gone.into_iter().map(|row| Jti::from(row.jti)).collect(), changes))
 }
 
-async fn end_for_reuse(connection: &mut PgConnection, asked: &Rotation) -> Result<Mark, sqlx::Error> {
+async fn end_for_reuse(connection: &mut PgConnection, asked: &Rotation) -> Result<Change, sqlx::Error> {
     let (act, target) = (rows::reuse_act(), asked.sid.to_string());
     let expires_at = sqlx::query_scalar!(
         "update cf_sessions set ended_at = $2, ended_by_kind = $3, ended_by = $4, ended_reason = $5 where sid = $1
@@ -227,6 +223,14 @@ async fn end_for_reuse(connection: &mut PgConnection, asked: &Rotation) -> Resul
     .fetch_one(&mut *connection)
     .await?;
     let (subject, reason) = (asked.subject.as_str(), act.reason.as_deref());
-    note(&mut *connection, "refresh.reused", subject, Some(&target), &act, reason, asked.now).await?;
-    note_changes(connection, &[Change::session(target, expires_at)], asked.now).await
+    note(connection, "refresh.reused", subject, Some(&target), &act, reason, asked.now).await?;
+    Ok(Change::session(target, expires_at))
+}
+
+/// Notes the changes, if any, as the last thing that a transaction does.
+async fn note_any(connection: &mut PgConnection, changes: &[Change], now: i64) -> Result<Option<Mark>, sqlx::Error> {
+    match changes {
+        [] => Ok(None),
+        changes => note_changes(connection, changes, now).await.map(Some),
+    }
 }

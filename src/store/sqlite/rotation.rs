@@ -59,7 +59,7 @@ impl Sqlite {
                     (replaced, mark) = replace(&mut tx, *successor, asked).await?;
                 }
                 sqlx::query!(
-                    "update cf_tokens set spent_at = coalesce(spent_at, ?3), successor = ?2,
+                    "update cf_tokens set spent_at = ?3, successor = ?2,
                         revoked_at = coalesce(revoked_at, ?3), revoked_by_kind = 'system', revoked_by = 'rotation',
                         revoked_reason = 'spent', revoked_final = true
                     where jti = ?1",
@@ -150,7 +150,7 @@ async fn lock_link(
 ) -> Result<Option<(Link, Option<Uuid>)>, sqlx::Error> {
     let row = sqlx::query!(
         r#"select revoked_at is not null as "revoked!: bool", spent_at, replaced_at is not null as "replaced!: bool", kid, claims,
-            successor as "successor: Uuid"
+            expires_at, successor as "successor: Uuid"
         from cf_tokens where jti = ?1 and sid = ?2 and token_type = 'refresh'"#,
         jti,
         sid
@@ -164,6 +164,7 @@ async fn lock_link(
             replaced: row.replaced,
             kid: row.kid,
             claims: row.claims,
+            expires_at: row.expires_at,
         };
         (link, row.successor)
     }))
