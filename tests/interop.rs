@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use crate::support::foreign::{Place, Running, done, node, python};
+use crate::support::forge::header_of;
 use crate::support::{Database, on_both};
 
 const AUTHLIB: &str = include_str!("interop/authlib_client.py");
@@ -83,4 +84,31 @@ fn services_verify_es256() {
 #[test]
 fn services_verify_rs256() {
     verify("RS256");
+}
+
+/// Who fetched the keys before a rotation has the one that signs after it: jose fetches none again for half a minute.
+#[test]
+fn services_notice_no_rotation_and_every_retirement() {
+    let place = Place::start(Database::Sqlite, "EdDSA");
+    let service = |mut command: Command| {
+        command.env("COUNTERFOIL", &place.issuer).env("ALGORITHM", "EdDSA").env("AUDIENCE", &place.issuer);
+        Running::lines(command)
+    };
+    let mut old = [service(python(PYJWT)), service(node(JOSE))];
+    let (before, _) = place.issue(&[]);
+    for service in &mut old {
+        assert_eq!(service.ask(&before), "accept");
+    }
+    place.home.run(&["keys", "rotate"]).ok();
+    let (after, _) = place.issue(&[]);
+    let kid = |token: &str| header_of(token)["kid"].as_str().unwrap().to_owned();
+    assert_ne!(kid(&before), kid(&after));
+    for service in &mut old {
+        assert_eq!((service.ask(&after).as_str(), service.ask(&before).as_str()), ("accept", "accept"));
+    }
+
+    place.home.run(&["keys", "retire", &kid(&before)]).ok();
+    for mut service in [service(python(PYJWT)), service(node(JOSE))] {
+        assert_eq!((service.ask(&after).as_str(), service.ask(&before).as_str()), ("accept", "key"));
+    }
 }

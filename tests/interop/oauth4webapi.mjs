@@ -50,6 +50,12 @@ for (const show of [oauth.ClientSecretBasic(CLIENT_SECRET), oauth.ClientSecretPo
   const told = await ask(pair.access_token)
   assert.deepEqual([told.active, told.username, told.jti], [true, 'alice', claims.jti])
 
+  // The same, signed for whoever asks for that (RFC 9701).
+  const picky = { ...client, introspection_signed_response_alg: 'EdDSA' }
+  const answer = await oauth.introspectionRequest(server, picky, show, pair.access_token, plain)
+  assert.deepEqual(await oauth.processIntrospectionResponse(server, picky, answer), told)
+  await oauth.validateApplicationLevelSignature(server, answer, plain)
+
   const next = await refresh(pair.refresh_token)
   assert.notEqual(next.refresh_token, pair.refresh_token)
   await revoke(next.refresh_token)

@@ -39,7 +39,9 @@ impl Place {
                 .env("ROCKET_PORT", &port.to_string())
                 .set("ISSUER", &issuer)
                 .set("ALGORITHM", algorithm)
-                .set("KEYS__GENERATED_FILE", "key.pem")
+                .set("MASTER_KEY", &"4d".repeat(32))
+                // A rotation need not be waited for.
+                .set("JWKS_MAX_AGE", "0s")
                 .set("REFRESH__GRACE", "0s");
             match home.try_serve_with(&[]) {
                 Ok(server) => return Self { home, server, issuer },
