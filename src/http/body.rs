@@ -1,8 +1,8 @@
 //! Request bodies: JSON of a bounded size, and an error that names the field.
 
+use rocket::Request;
 use rocket::data::{Data, FromData, Outcome, ToByteUnit};
 use rocket::http::Status;
-use rocket::{Request, State};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -68,8 +68,7 @@ fn outcome<'r, T: FromData<'r, Error = ()>>(request: &Request<'_>, read: Result<
 }
 
 pub(super) async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Vec<u8>, ApiError> {
-    let registry = request.guard::<&State<Registry>>().await.succeeded();
-    let limit = registry.map_or(0, |registry| registry.settings().body_limit);
+    let limit = request.rocket().state::<Registry>().map_or(0, |registry| registry.settings().body_limit);
     let bytes = data.open(limit.bytes()).into_bytes().await;
     let bytes = bytes.map_err(|_| ApiError::invalid(Status::BadRequest, "The body can't be read"))?;
     if !bytes.is_complete() {

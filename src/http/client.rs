@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rocket::Request;
 use rocket::data::{self, Data, FromData};
 use rocket::http::{RawStr, Status};
 use rocket::outcome::Outcome;
 use rocket::request::{self, FromRequest};
-use rocket::{Request, State};
 
 use super::body;
 use super::error::ApiError;
@@ -82,13 +82,13 @@ impl ClientCaller {
     }
 
     async fn by_secret(request: &Request<'_>, id: &str, secret: &str) -> Result<Self, ApiError> {
-        let (registry, clients) = managed(request).await?;
+        let (registry, clients) = managed(request)?;
         let client = clients.authenticate(id, secret, request.client_ip()).await?;
         Ok(Self { client, token: None, registry, clients })
     }
 
     async fn by_token(request: &Request<'_>, token: &str) -> Result<Self, ApiError> {
-        let (registry, clients) = managed(request).await?;
+        let (registry, clients) = managed(request)?;
         let checked = registry.check(token, Expect::access()).await?;
         let client = match clients.of_token(&checked).await {
             // A good token, and nobody's who may call here.
@@ -126,11 +126,10 @@ impl ClientCaller {
     }
 }
 
-async fn managed(request: &Request<'_>) -> Result<(Registry, Clients), ApiError> {
-    let registry = request.guard::<&State<Registry>>().await.succeeded();
-    let clients = request.guard::<&State<Clients>>().await.succeeded();
+fn managed(request: &Request<'_>) -> Result<(Registry, Clients), ApiError> {
+    let (registry, clients) = (request.rocket().state::<Registry>(), request.rocket().state::<Clients>());
     let (Some(registry), Some(clients)) = (registry, clients) else { return Err(Denial::Unavailable.into()) };
-    Ok((Registry::clone(registry), Clients::clone(clients)))
+    Ok((registry.clone(), clients.clone()))
 }
 
 fn two_methods() -> ApiError {
@@ -162,7 +161,6 @@ fn basic(credentials: &str) -> Option<Presented<'_>> {
     let bytes = STANDARD.decode(credentials).ok()?;
     let text = std::str::from_utf8(&bytes).ok()?;
     let (id, secret) = text.split_once(':')?;
-    let decode = |part: &str| RawStr::new(part).url_decode().ok().map(|part| part.into_owned());
     Some(Presented::Basic { id: decode(id)?, secret: decode(secret)? })
 }
 
@@ -186,8 +184,7 @@ impl Fields {
         let mut fields: Vec<(String, String)> = Vec::new();
         for field in text.split('&').filter(|field| !field.is_empty()) {
             let (name, value) = field.split_once('=').unwrap_or((field, ""));
-            let decode = |part: &str| RawStr::new(part).url_decode().map(|part| part.into_owned());
-            let (name, value) = (decode(name).map_err(|_| unreadable())?, decode(value).map_err(|_| unreadable())?);
+            let (name, value) = (decode(name).ok_or_else(unreadable)?, decode(value).ok_or_else(unreadable)?);
             // RFC 6749 §3.2.
             if fields.iter().any(|(other, _)| *other == name) {
                 return Err(ApiError::invalid(Status::BadRequest, "A field stands twice"));
@@ -196,6 +193,14 @@ impl Fields {
         }
         Ok(Self(fields))
     }
+}
+
+/// Undoes the encoding of forms. A token, which is the longest there is, has none.
+fn decode(part: &str) -> Option<String> {
+    if !part.contains(['%', '+']) {
+        return Some(part.to_owned());
+    }
+    RawStr::new(part).url_decode().ok().map(|part| part.into_owned())
 }
 
 fn unreadable() -> ApiError {
