@@ -76,7 +76,7 @@ impl App {
 
     /// It lets live access tokens pass that are for it, and no others.
     #[track_caller]
-    fn is_protected(mut self) {
+    fn protects(mut self) {
         let issue = |audience: &str, scope: &str| self.place.issue(&["--audience", audience, "--scope", scope]);
         let begins =
             |answer: String, status: &str| assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
@@ -115,7 +115,7 @@ impl App {
 #[test]
 fn flask() {
     let app = &code(FLASK, "python")[0];
-    App::new().run(python(&format!("{app}\napp.run(port=int(os.environ['PORT']))\n"))).is_protected();
+    App::new().run(python(&format!("{app}\napp.run(port=int(os.environ['PORT']))\n"))).protects();
 }
 
 #[test]
@@ -131,12 +131,12 @@ fn django() {
          urlpatterns = [path('notes', notes)]\n\
          run('127.0.0.1', int(os.environ['PORT']), get_wsgi_application())\n"
     );
-    App { is_told_later: true, ..App::new() }.run(python(&project)).is_protected();
+    App { is_told_later: true, ..App::new() }.run(python(&project)).protects();
 }
 
 #[test]
 fn express() {
-    App::new().run(node(&code(EXPRESS, "js")[0])).is_protected();
+    App::new().run(node(&code(EXPRESS, "js")[0])).protects();
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn axum() {
     let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", app.port))).unwrap();
     runtime.spawn(async { axum::serve(listener, axum_example::app(registry)).await });
     app.held = Some(Box::new(runtime));
-    app.is_protected();
+    app.protects();
 }
 
 /// `tests/quickstart.rs` runs the example.
