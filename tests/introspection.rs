@@ -80,6 +80,16 @@ on_both! {
         assert_eq!(server.introspect(&limited, &own).await["active"], true);
     }
 
+    async fn what_cant_be_looked_up_is_not_called_inactive(server: Server) {
+        let client = server.add_client("api", &["--scope", "tokens:introspect"]);
+        let pair = server.issue("alice", "").await;
+        server.sql("alter table cf_tokens rename to cf_tokens_away").await;
+        let call = server.post("/oauth/introspect").basic(&client).form(&[("token", &pair.access)]);
+        call.send().await.oauth_error(503, "registry_unavailable");
+        server.sql("alter table cf_tokens_away rename to cf_tokens").await;
+        assert_eq!(server.introspect(&client, &pair.access).await["active"], true);
+    }
+
     async fn it_is_answered_from_memory_where_a_guard_would(server: Server) {
         let client = server.add_client("api", &["--scope", "tokens:introspect"]);
         let pair = server.issue("alice", "").await;

@@ -74,6 +74,14 @@ on_both! {
         server.accepts(&pair.access).await;
     }
 
+    async fn a_token_of_a_user_is_no_credential_of_the_client_that_got_it(server: Server) {
+        let client = server.add_client("shop", &["--scope", "tokens:issue"]);
+        let (pair, other) = (issue(&server, &client).await, issue(&server, &client).await);
+        let call = server.post("/oauth/revoke").bearer(&pair.access).form(&[("token", &other.access)]);
+        call.send().await.oauth_error(401, "invalid_token");
+        server.accepts(&other.access).await;
+    }
+
     async fn what_is_not_on_the_registry_cant_be_revoked(database: Database) {
         let server = Server::start(database, |settings| settings.set("check", "refresh")).await;
         let client = server.add_client("shop", &["--scope", "tokens:issue"]);

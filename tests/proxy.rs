@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::binary::{Home, PATIENCE};
+use crate::support::foreign::free_port;
 
 const CONFIGURATION: &str = include_str!("../docs/proxy/nginx.conf");
 
@@ -28,7 +29,7 @@ impl Proxy {
     #[track_caller]
     fn start(server: u16, app: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let place = dir.path().display();
         let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {place}/{name};"))
@@ -85,14 +86,23 @@ impl Proxy {
         stream
     }
 
-    /// Asks one of the two hosts over a connection of its own, and returns the head and body of the answer.
     fn ask(&self, host: &str, path: &str, headers: &str) -> String {
-        let mut stream = self.connect();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        ask(self.port, host, path, headers)
     }
+}
+
+/// Asks a host behind this port over a connection of its own, and returns the head and body of the answer.
+pub(crate) fn ask(port: u16, host: &str, path: &str, headers: &str) -> String {
+    send(port, "GET", host, path, headers, "")
+}
+
+pub(crate) fn send(port: u16, method: &str, host: &str, path: &str, headers: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 impl Drop for Proxy {
@@ -103,7 +113,7 @@ impl Drop for Proxy {
 }
 
 /// An application behind the check, which remembers what it was asked.
-fn application() -> (u16, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn application() -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -159,16 +169,11 @@ fn the_server_learns_the_callers_address_from_the_proxy_alone() {
     let proxy = Proxy::start(server.port(), 1);
 
     let body = r#"{"username":"alice","password":"alice password"}"#;
-    let mut stream = proxy.connect();
-    write!(
-        stream,
-        "POST /login HTTP/1.1\r\nHost: auth.example.com\r\nConnection: close\r\nX-Real-IP: 203.0.113.9\r\n\
-         X-Forwarded-For: 203.0.113.9\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+    let headers = format!(
+        "X-Real-IP: 203.0.113.9\r\nX-Forwarded-For: 203.0.113.9\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
         body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    );
+    let answer = send(proxy.port, "POST", "auth.example.com", "/login", &headers, body);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let records = home.run(&["token", "list", "--json"]).ok().json();
     assert_eq!(records[0]["ip"], "127.0.0.1");

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod feed;
+pub(crate) mod foreign;
 pub(crate) mod forge;
 pub(crate) mod postgres;
 pub(crate) mod random;
