@@ -330,6 +330,16 @@ on_both! {
         server.refuses(&token, "token_revoked").await;
     }
 
+    async fn it_starts_after_the_current_key_was_taken_out_by_hand(database: Database) {
+        let server = Server::start(database, at_once).await;
+        let retired = "update cf_keys set state = 'retired', sealed = null, retired_at = 1, retired_by_kind = 'system',
+            retired_by = 'test' where state = 'current'";
+        server.sql(retired).await;
+        let again = server.another(at_once).await;
+        again.accepts(&again.issue("alice", "").await.access).await;
+        assert_eq!(again.count("select count(*) from cf_keys where state in ('current', 'next')").await, 2);
+    }
+
     async fn no_private_part_is_in_the_clear(server: Server) {
         let sealed = server.another(at_once).await;
         let _ = sealed.issue("alice", "").await;

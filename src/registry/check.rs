@@ -492,4 +492,18 @@ mod tests {
             assert_eq!(registry.check(&forged, Expect::access()).await, Err(Denial::Invalid), "{name}");
         }
     }
+
+    #[tokio::test]
+    async fn what_a_retired_key_signed_anew_is_refused_though_its_record_names_another() {
+        use crate::token::Act;
+
+        let (registry, attacker) = registries().await;
+        let issued = registry.issue(Grant::to("anna".parse().unwrap())).await.unwrap();
+        let twin = sign(&attacker, &issued.access_claims().to_members());
+        assert!(registry.check(&twin, Expect::access()).await.is_ok());
+        let kid = attacker.ring().current_kid().to_owned();
+        registry.retire_key(&kid, &Act::by(crate::token::Actor::system("test"))).await.unwrap();
+        assert_eq!(registry.check(&twin, Expect::access()).await, Err(Denial::Revoked));
+        assert!(registry.check(issued.access_token(), Expect::access()).await.is_ok());
+    }
 }
