@@ -44,6 +44,10 @@ on_both! {
             let call = call().header("Authorization", header).form(&[("token", "x")]);
             call.send().await.oauth_error(401, "invalid_client");
         }
+        for id in ["a\0b", "", &"x".repeat(10_000), "ä"] {
+            let call = call().form(&[("token", "x"), ("client_id", id), ("client_secret", "\0")]);
+            call.send().await.oauth_error(401, "invalid_client");
+        }
         call().form(&[("token", "x")]).send().await.oauth_error(401, "invalid_client");
         call().form(&[("token", "x"), ("client_id", id)]).send().await.oauth_error(401, "invalid_client");
         // A user's token is a good token, and no client's.

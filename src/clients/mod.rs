@@ -223,6 +223,10 @@ impl Clients {
         if let Some(client) = self.recall(id) {
             return Ok(Some(client));
         }
+        // Whatever else callers send: no client has it, and not every database can be asked about it.
+        if uuid::Uuid::try_parse(id).is_err() {
+            return Ok(None);
+        }
         let reading = self.registry.begin_reading();
         let Some(stored) = self.registry.store()?.client(id).await? else { return Ok(None) };
         let client = Arc::new(Client::of(stored)?);
