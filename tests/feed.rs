@@ -223,6 +223,20 @@ on_both! {
         assert_eq!(place(&server, &limited).await, place(&server, &everybody).await);
     }
 
+    async fn no_claim_of_a_token_stops_the_feed_of_a_limited_client(server: Server) {
+        let limited = limited_service(&server, &["https://api.example"]).await;
+        let start = place(&server, &limited).await;
+        for text in ["\0", "\\u0000", "\\\0\\"] {
+            let change = |grant: counterfoil::Grant| {
+                grant.claim("text", text).unwrap().audience(["https://api.example"]).unwrap()
+            };
+            let pair = server.issue_with("alice", "", change).await;
+            let jti = jti_of(&pair.access).parse().unwrap();
+            server.registry.revoke(jti, application()).await.unwrap();
+        }
+        assert_eq!(events(&server, &limited, start).await.len(), 3);
+    }
+
     async fn who_may_read_it(server: Server) {
         for path in ["/revocations", "/revocations/stream"] {
             server.get(path).send().await.error(401, "invalid_client");

@@ -143,6 +143,8 @@ impl Postgres {
         serves: Option<&[String]>,
     ) -> Result<Option<FeedPage>, sqlx::Error> {
         // One statement, so one snapshot: what it does not see has a larger number than the position that it sees.
+        // Claims may have a NUL in a text, which jsonb refuses; written as another character it leaves all else as it is, an
+        // escaped backslash before it too.
         let found = sqlx::query_as!(
             FeedRow,
             r#"select p.seq as "position!",
@@ -155,13 +157,16 @@ impl Postgres {
                 where c.seq > $1 and c.action is not null
                     and ($3::text[] is null or coalesce(case c.kind
                         when 'token' then (
-                            select bool_or(coalesce(nullif(t.granted::jsonb -> 'audience', '[]'), t.claims::jsonb -> 'aud') ?| $3)
+                            select bool_or(coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
+                                replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3)
                             from cf_tokens t where t.jti = c.target::uuid)
                         when 'session' then (
-                            select bool_or(coalesce(nullif(t.granted::jsonb -> 'audience', '[]'), t.claims::jsonb -> 'aud') ?| $3)
+                            select bool_or(coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
+                                replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3)
                             from cf_tokens t where t.sid = c.target::uuid and t.expires_at > c.at)
                         when 'subject' then (
-                            select bool_or(coalesce(nullif(t.granted::jsonb -> 'audience', '[]'), t.claims::jsonb -> 'aud') ?| $3)
+                            select bool_or(coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
+                                replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3)
                             from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at)
                         end, true))
                 order by c.seq limit $2
