@@ -53,7 +53,7 @@ use crate::config::Settings;
 use crate::error::Error;
 #[cfg(feature = "server")]
 pub(crate) use crate::store::AuditFilter;
-use crate::store::{Done, Insert, Inserted, Revoke, Revoked, Status, Store, SubjectState};
+use crate::store::{Done, Generation, Insert, Inserted, Revoke, Revoked, Status, Store};
 use crate::token::{Jti, Roll, Rules, Subject};
 use batch::Batcher;
 use feed::Hub;
@@ -93,7 +93,7 @@ struct Inner {
     store: Arc<dyn Store>,
     /// What arrives together is asked, issued and revoked together.
     statuses: Batcher<Jti, Option<Status>>,
-    subjects: Batcher<Subject, SubjectState>,
+    generations: Batcher<Subject, Generation>,
     inserts: Batcher<Insert, Inserted>,
     revocations: Batcher<Revoke, Done<Revoked>>,
     looks: Batcher<(), Arc<Roll>>,

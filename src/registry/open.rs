@@ -91,9 +91,9 @@ impl Registry {
                     let store = asked.clone();
                     async move { store.status(&ids).await }
                 }),
-                subjects: Batcher::reading(1, move |asked| {
+                generations: Batcher::reading(1, move |asked| {
                     let store = naming.clone();
-                    async move { store.subjects(&asked).await }
+                    async move { store.generations(&asked).await }
                 }),
                 inserts: Batcher::new(1, move |inserts| {
                     let store = inserting.clone();

@@ -61,13 +61,15 @@ pub(crate) fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Generation(pub(crate) i64);
 
-/// What is known of a subject before tokens are issued to it.
+/// What must be true of a subject where a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SubjectState {
-    /// 0 for one that has no row yet.
-    pub(crate) generation: Generation,
-    /// Whether it is a user of the server, or a client.
-    pub(crate) is_own: bool,
+pub(crate) enum Premise {
+    /// Nothing.
+    None,
+    /// Its generation is still this one.
+    Generation(Generation),
+    /// It is neither a user of the server nor a client.
+    Foreign,
 }
 
 /// A session that begins with an [`Insert`].
@@ -104,8 +106,8 @@ pub(crate) struct NewToken {
 /// Which session new tokens join.
 #[derive(Debug, Clone)]
 pub(crate) enum Within {
-    /// One that begins with them, if the subject's generation is still this one, where one is named.
-    New(NewSession, Option<Generation>),
+    /// One that begins with them.
+    New(NewSession, Premise),
     /// A live one, if the token that was presented for it is still not revoked.
     Existing { sid: Sid, presented: Jti },
 }
@@ -131,6 +133,15 @@ impl Insert {
             Within::Existing { sid, .. } => *sid,
         }
     }
+
+    /// What became of it, once it is known whether it was stored.
+    fn outcome(&self, stored: bool) -> Inserted {
+        match self.within {
+            _ if stored => Inserted::Stored,
+            Within::New(_, Premise::Foreign) => Inserted::Reserved,
+            _ => Inserted::Superseded,
+        }
+    }
 }
 
 /// What became of an [`Insert`].
@@ -140,6 +151,8 @@ pub(crate) enum Inserted {
     Stored,
     /// Nothing was stored: the subject's generation moved on, or the session ended, or the presented token was revoked.
     Superseded,
+    /// Nothing was stored: the subject is a user of the server or a client, and it was not to be.
+    Reserved,
     /// Nothing was stored: a token of one of these ids is on the registry already.
     Duplicate,
     /// Nothing was stored: the subject has as many sessions as it may have.
@@ -341,8 +354,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     // Tokens and sessions.
 
-    /// What is known of each of these, in order.
-    async fn subjects(&self, asked: &[Subject]) -> Result<Vec<SubjectState>, Error>;
+    /// The generation of each of these, in order; 0 for one that has no row yet.
+    async fn generations(&self, asked: &[Subject]) -> Result<Vec<Generation>, Error>;
     /// Puts the tokens of each on the registry, all of one or none; the inserts don't depend on each other, but a
     /// duplicate id fails them all. What became of each, in order.
     async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, Error>;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Repeat, Sha256, Status, StoredClient, StoredUser};
+use super::{Premise, Repeat, Sha256, Status, StoredClient, StoredUser};
 use crate::error::Error;
 use crate::token::{
     Act, Actor, ActorKind, AuditEvent, Cursor, Jti, Position, Record, Renewal, Replica, Revocation, Roll, Session,
@@ -296,6 +296,14 @@ impl TryFrom<RepeatRow> for Repeat {
             asked_at: row.asked_at,
             expires_at: row.expires_at,
         })
+    }
+}
+
+/// The generation that a premise names.
+pub(super) fn generation_of(premise: Premise) -> Option<i64> {
+    match premise {
+        Premise::Generation(generation) => Some(generation.0),
+        Premise::None | Premise::Foreign => None,
     }
 }
 

@@ -10,7 +10,7 @@ macro_rules! implement_store {
             $database;
             ANSWER_LIMIT {
                 fn time() -> DateTime<Utc>;
-                fn subjects(asked: &[Subject]) -> Vec<SubjectState>;
+                fn generations(asked: &[Subject]) -> Vec<Generation>;
                 fn insert(inserts: &[Insert]) -> Vec<Inserted>;
                 fn insert_capped(insert: &Insert, cap: Cap) -> Done<Capped>;
                 fn rotate(asked: &Rotation) -> Done<Rotated>;

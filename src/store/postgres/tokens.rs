@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::Postgres;
 use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
-use crate::store::{Generation, Refreshable, Status, SubjectState};
+use crate::store::{Generation, Refreshable, Status};
 use crate::token::{Filter, Jti, Record, Session, Subject};
 
 /// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end
@@ -54,22 +54,18 @@ macro_rules! select_page {
 }
 
 impl Postgres {
-    pub(super) async fn subjects(&self, asked: &[Subject]) -> Result<Vec<SubjectState>, sqlx::Error> {
+    pub(super) async fn generations(&self, asked: &[Subject]) -> Result<Vec<Generation>, sqlx::Error> {
         let asked: Vec<String> = asked.iter().map(|subject| subject.as_str().to_owned()).collect();
-        let found = sqlx::query!(
-            r#"select coalesce(u.generation, 0) as "generation!",
-                (n.username is not null or c.client_id is not null) as "is_own!"
+        let found = sqlx::query_scalar!(
+            r#"select coalesce(u.generation, 0) as "generation!"
             from unnest($1::text[]) with ordinality as a (subject, place)
             left join cf_subjects u on u.subject = a.subject
-            left join cf_users n on n.username = a.subject
-            left join cf_clients c on c.client_id = a.subject
             order by a.place"#,
             &asked
         )
         .fetch_all(&self.pool)
         .await?;
-        let state = |generation, is_own| SubjectState { generation: Generation(generation), is_own };
-        Ok(found.into_iter().map(|row| state(row.generation, row.is_own)).collect())
+        Ok(found.into_iter().map(Generation).collect())
     }
 
     pub(super) async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, sqlx::Error> {

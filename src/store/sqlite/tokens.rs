@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
-use crate::store::{Generation, Refreshable, Status, SubjectState};
+use crate::store::{Generation, Refreshable, Status};
 use crate::token::{Filter, Jti, Record, Session, Subject};
 
 /// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end
@@ -67,22 +67,18 @@ impl From<StatusTuple> for StatusRow {
 }
 
 impl Sqlite {
-    pub(super) async fn subjects(&self, asked: &[Subject]) -> Result<Vec<SubjectState>, sqlx::Error> {
+    pub(super) async fn generations(&self, asked: &[Subject]) -> Result<Vec<Generation>, sqlx::Error> {
         let asked = rows::json(&asked)?;
-        let found = sqlx::query!(
-            r#"select coalesce(u.generation, 0) as "generation!: i64",
-                (n.username is not null or c.client_id is not null) as "is_own!: bool"
+        let found = sqlx::query_scalar!(
+            r#"select coalesce(u.generation, 0) as "generation!: i64"
             from json_each(?1) as a
             left join cf_subjects u on u.subject = a.value
-            left join cf_users n on n.username = a.value
-            left join cf_clients c on c.client_id = a.value
             order by a.key"#,
             asked
         )
         .fetch_all(&self.readers)
         .await?;
-        let state = |generation, is_own| SubjectState { generation: Generation(generation), is_own };
-        Ok(found.into_iter().map(|row| state(row.generation, row.is_own)).collect())
+        Ok(found.into_iter().map(Generation).collect())
     }
 
     pub(super) async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, sqlx::Error> {
