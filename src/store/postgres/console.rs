@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::Postgres;
+use super::{BROWSE, Postgres};
 use crate::store::rows::{self, AuditRow, ParticularsRow, PurgeRunRow, SessionRecordRow};
 use crate::store::{PURGE_RUNS_KEPT, Particulars};
 use crate::token::{AuditEvent, Jti, PurgeRun, SessionRecord, Sid, Subject};
@@ -100,6 +100,7 @@ impl Postgres {
         before: Option<(i64, Sid)>,
         limit: u16,
     ) -> Result<Vec<SessionRecord>, sqlx::Error> {
+        let mut tx = self.pool.begin_with(BROWSE).await?;
         let (created_at, sid) = before.map_or((i64::MAX, Uuid::max()), |(at, sid)| (at, sid.as_uuid()));
         let found = select_session_records!(
             "where s.subject = $1 and s.created_at <= $2 and (s.created_at, s.sid) < ($2, $3)
@@ -109,8 +110,9 @@ impl Postgres {
             sid,
             i64::from(limit)
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *tx)
         .await?;
+        tx.commit().await?;
         rows::read(found)
     }
 
