@@ -1,0 +1,84 @@
+//! A page by keyboard alone.
+
+use super::page::{Browser, Element};
+use crate::support::{Value, json};
+
+pub(crate) const TAB: &str = "\u{e004}";
+pub(crate) const ENTER: &str = "\u{e007}";
+pub(crate) const SPACE: &str = " ";
+
+/// More than any page has.
+const MANY: usize = 300;
+
+/// How everything looks without the focus.
+const AT_REST: &str = r"
+    const look = element => {
+        const style = getComputedStyle(element);
+        return [style.outlineStyle, style.outlineWidth, style.outlineColor, style.boxShadow, style.borderColor].join();
+    };
+    document.activeElement?.blur();
+    window.atRest = { look, looks: new Map([...document.querySelectorAll('*')].map(one => [one, look(one)])) };";
+
+/// Whether what has the focus looks otherwise than without, and can be seen.
+const RING: &str = r"
+    const element = document.activeElement;
+    const box = element.getBoundingClientRect();
+    const isInSight = box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight;
+    return isInSight && window.atRest.look(element) !== window.atRest.looks.get(element);";
+
+/// Where the focus rests on its way through a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stop {
+    pub(crate) role: String,
+    pub(crate) name: String,
+    /// Whether one sees that it has the focus.
+    pub(crate) is_visible: bool,
+}
+
+/// Tabs through the whole page, from its beginning.
+pub(crate) async fn tab_through(browser: &Browser) -> Vec<Stop> {
+    browser.execute(AT_REST, json!([])).await;
+    let mut stops = Vec::new();
+    let mut first = None;
+    for _ in 0..MANY {
+        browser.press(TAB).await;
+        // Past the last the page itself has it, or the first again.
+        let is_out = "return [null, document.body, document.documentElement].includes(document.activeElement)";
+        if browser.execute(is_out, json!([])).await == true {
+            return stops;
+        }
+        let element = browser.focused().await;
+        if first.as_ref() == Some(&element.id) {
+            return stops;
+        }
+        first.get_or_insert_with(|| element.id.clone());
+        let is_visible = browser.execute(RING, json!([])).await == Value::Bool(true);
+        stops.push(Stop { role: element.role().await, name: element.name().await, is_visible });
+    }
+    panic!("no end of {stops:#?}");
+}
+
+/// Every stop has a name and is seen to have the focus.
+pub(crate) async fn usable_by_keyboard(browser: &Browser) -> Vec<Stop> {
+    let stops = tab_through(browser).await;
+    let bad: Vec<&Stop> = stops.iter().filter(|stop| stop.name.is_empty() || !stop.is_visible).collect();
+    assert!(!stops.is_empty() && bad.is_empty(), "{}: {bad:#?} of {stops:#?}", browser.url().await);
+    stops
+}
+
+/// Tabs on until this has the focus.
+pub(crate) async fn tab_to<'b>(browser: &'b Browser, role: &str, name: &str) -> Element<'b> {
+    let mut passed = Vec::new();
+    while passed.len() < MANY {
+        browser.press(TAB).await;
+        let element = browser.focused().await;
+        let stop = (element.role().await, element.name().await);
+        if stop == (role.to_owned(), name.to_owned()) {
+            return element;
+        }
+        passed.push(stop);
+    }
+    passed.dedup();
+    passed.truncate(40);
+    panic!("the focus comes to no {role} named {name:?}: {passed:?}");
+}
