@@ -30,7 +30,8 @@ async fn fails(check: impl Future<Output = ()>, says: &str) {
 fn a_page_without_faults_passes() {
     run(async {
         let (browser, site) = (Browser::open().await, Site::start().await);
-        well_mannered(&browser, &site.page("good", "", FORM)).await;
+        browser.go(&site.page("good", "", FORM)).await;
+        well_mannered(&browser).await;
         let stops = usable_by_keyboard(&browser).await;
         let names: Vec<(&str, &str)> = stops.iter().map(|stop| (&*stop.role, &*stop.name)).collect();
         let wanted = [("textbox", "Your name"), ("checkbox", "Often"), ("button", "Send it"), ("link", "Thanks")];
@@ -91,11 +92,12 @@ fn what_moves_and_what_does_not_fit_is_noticed() {
         let push = "<p>Some words that are read.</p><script>addEventListener('load', () => requestAnimationFrame(() => \
                     requestAnimationFrame(() => document.querySelector('h1').style.height = '300px')))</script>";
         browser.go(&site.page("moves", "", push)).await;
-        browser.until("the move", async || {
-            let height = "return document.querySelector('h1').style.height";
-            (browser.execute(height, json!([])).await == "300px").then_some(())
-        })
-        .await;
+        browser
+            .until("the move", async || {
+                let height = "return document.querySelector('h1').style.height";
+                (browser.execute(height, json!([])).await == "300px").then_some(())
+            })
+            .await;
         fails(no_layout_shift(&browser), "Some words that are read").await;
 
         let look = async || {};

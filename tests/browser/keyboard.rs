@@ -1,7 +1,7 @@
 //! A page by keyboard alone.
 
 use super::page::{Browser, Element};
-use crate::support::{Value, json};
+use crate::support::json;
 
 pub(crate) const TAB: &str = "\u{e004}";
 pub(crate) const ENTER: &str = "\u{e007}";
@@ -19,12 +19,14 @@ const AT_REST: &str = r"
     document.activeElement?.blur();
     window.atRest = { look, looks: new Map([...document.querySelectorAll('*')].map(one => [one, look(one)])) };";
 
-/// Whether what has the focus looks otherwise than without, and can be seen.
-const RING: &str = r"
+/// What has the focus, and whether that looks otherwise than without and can be seen. Past the last element the page
+/// itself has it, or nothing.
+const FOCUS: &str = r"
     const element = document.activeElement;
+    if ([null, document.body, document.documentElement].includes(element)) return null;
     const box = element.getBoundingClientRect();
     const isInSight = box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight;
-    return isInSight && window.atRest.look(element) !== window.atRest.looks.get(element);";
+    return [element, isInSight && window.atRest.look(element) !== window.atRest.looks.get(element)];";
 
 /// Where the focus rests on its way through a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,17 +44,14 @@ pub(crate) async fn tab_through(browser: &Browser) -> Vec<Stop> {
     let mut first = None;
     for _ in 0..MANY {
         browser.press(TAB).await;
-        // Past the last the page itself has it, or the first again.
-        let is_out = "return [null, document.body, document.documentElement].includes(document.activeElement)";
-        if browser.execute(is_out, json!([])).await == true {
-            return stops;
-        }
-        let element = browser.focused().await;
+        let focus = browser.execute(FOCUS, json!([])).await;
+        // Past the last element comes the page itself, or the first again.
+        let Some(element) = browser.elements(&focus).into_iter().next() else { return stops };
         if first.as_ref() == Some(&element.id) {
             return stops;
         }
         first.get_or_insert_with(|| element.id.clone());
-        let is_visible = browser.execute(RING, json!([])).await == Value::Bool(true);
+        let is_visible = focus[1] == true;
         stops.push(Stop { role: element.role().await, name: element.name().await, is_visible });
     }
     panic!("no end of {stops:#?}");

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::keyboard::usable_by_keyboard;
 use super::page::Browser;
 use crate::support::{Value, json};
 
@@ -46,14 +47,13 @@ const SCHEMES: [(&str, bool, u32, u32); 4] = [
     ("phone and dark", true, 375, 667),
 ];
 
-/// Everything of this file, for the page at this address.
-pub(crate) async fn well_mannered(browser: &Browser, url: &str) {
-    browser.go(url).await;
+/// Everything of this file, and that it can be used by keyboard, for the page that has just been loaded.
+pub(crate) async fn well_mannered(browser: &Browser) {
     no_layout_shift(browser).await;
     on_each_scheme(browser, async || axe(browser).await).await;
     readable_at_twice_the_size(browser).await;
-    let origin: Vec<&str> = url.splitn(4, '/').take(3).collect();
-    no_request_left(browser, &origin.join("/")).await;
+    usable_by_keyboard(browser).await;
+    no_request_left(browser, &browser.origin().await).await;
     no_complaints(browser).await;
 }
 
@@ -72,7 +72,9 @@ pub(crate) async fn on_each_scheme(browser: &Browser, look: impl AsyncFn()) {
 /// axe-core finds no violation on the page as it is.
 pub(crate) async fn axe(browser: &Browser) {
     let found = violations(browser).await;
-    let how = browser.execute("return `${innerWidth} wide, dark: ${matchMedia('(prefers-color-scheme: dark)').matches}`", json!([])).await;
+    let how = browser
+        .execute("return `${innerWidth} wide, dark: ${matchMedia('(prefers-color-scheme: dark)').matches}`", json!([]))
+        .await;
     assert!(found.is_empty(), "{} ({how}): {found:#?}", browser.url().await);
 }
 

@@ -102,6 +102,11 @@ impl Browser {
         rest.find('/').map_or_else(String::new, |slash| rest[slash..].to_owned())
     }
 
+    /// The scheme, host and port of the page's address.
+    pub(crate) async fn origin(&self) -> String {
+        self.url().await.splitn(4, '/').take(3).collect::<Vec<_>>().join("/")
+    }
+
     pub(crate) async fn title(&self) -> String {
         text(self.get("/title").await)
     }
@@ -249,6 +254,11 @@ impl Browser {
         self.get("/cookie").await.as_array().unwrap().clone()
     }
 
+    /// Sets a cookie of the page's address.
+    pub(crate) async fn set_cookie(&self, cookie: Value) {
+        self.post("/cookie", json!({ "cookie": cookie })).await;
+    }
+
     /// The value of this cookie.
     pub(crate) async fn cookie(&self, name: &str) -> Option<String> {
         let cookies = self.cookies().await;
@@ -296,9 +306,10 @@ impl Browser {
         }
     }
 
-    fn elements(&self, found: &Value) -> Vec<Element<'_>> {
-        let ids = found.as_array().unwrap().iter().map(|element| text(element[ELEMENT].clone()));
-        ids.map(|id| Element { browser: self, id }).collect()
+    /// The elements of what a script or the driver gave.
+    pub(super) fn elements(&self, found: &Value) -> Vec<Element<'_>> {
+        let ids = found.as_array().into_iter().flatten().filter_map(|element| element[ELEMENT].as_str());
+        ids.map(|id| Element { browser: self, id: id.to_owned() }).collect()
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -340,10 +351,22 @@ impl Element<'_> {
         self.browser.turn(self.click()).await;
     }
 
+    /// Types this after what is there.
+    pub(crate) async fn type_in(&self, text: &str) {
+        self.post("value", json!({ "text": text })).await;
+    }
+
     /// Types this in place of what is there.
     pub(crate) async fn fill(&self, text: &str) {
         self.post("clear", json!({})).await;
-        self.post("value", json!({ "text": text })).await;
+        self.type_in(text).await;
+    }
+
+    /// All elements in it that fit now.
+    pub(crate) async fn all(&self, css: &str) -> Vec<Self> {
+        let wanted = json!({ "using": "css selector", "value": css });
+        let found = self.browser.post(&format!("/element/{}/elements", self.id), wanted).await;
+        self.browser.elements(&found)
     }
 
     /// What can be read of it.
