@@ -175,7 +175,7 @@ fn pages_of_other_origins_do_nothing_for_who_is_signed_in() {
                         .await;
                     // Refused; or, where the cookie did not even come along, taken for a stranger's.
                     let text = browser.text().await;
-                    let words = ["Nothing was done", "nothing was done", "Sign in"];
+                    let words = ["Nothing was done", "nothing was done", "Cookies are needed here", "Sign in"];
                     assert!(words.iter().any(|words| text.contains(words)), "{page}: {text}");
                     assert!(!text.contains("Your new token") && !text.contains("mallory"), "{page}: {text}");
                 }

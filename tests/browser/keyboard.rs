@@ -40,19 +40,23 @@ pub(crate) struct Stop {
 /// Tabs through the whole page, from its beginning.
 pub(crate) async fn tab_through(browser: &Browser) -> Vec<Stop> {
     browser.execute(AT_REST, json!([])).await;
-    let mut stops = Vec::new();
-    let mut first = None;
+    let mut stops: Vec<Stop> = Vec::new();
+    let mut at = Vec::new();
     for _ in 0..MANY {
         browser.press(TAB).await;
         let focus = browser.execute(FOCUS, json!([])).await;
         // Past the last element comes the page itself, or the first again.
         let Some(element) = browser.elements(&focus).into_iter().next() else { return stops };
-        if first.as_ref() == Some(&element.id) {
-            return stops;
-        }
-        first.get_or_insert_with(|| element.id.clone());
         let is_visible = focus[1] == true;
-        stops.push(Stop { role: element.role().await, name: element.name().await, is_visible });
+        match (at.first() == Some(&element.id), at.last() == Some(&element.id)) {
+            // A field of several parts, such as a date, of which one at least is seen to have it.
+            (_, true) => stops.last_mut().unwrap().is_visible |= is_visible,
+            (true, false) => return stops,
+            (false, false) => {
+                stops.push(Stop { role: element.role().await, name: element.name().await, is_visible });
+                at.push(element.id);
+            }
+        }
     }
     panic!("no end of {stops:#?}");
 }

@@ -20,9 +20,9 @@ const NAMED: &str = r"
     const [selector, name] = arguments;
     const plain = text => (text ?? '').replace(/\s+/g, ' ').trim();
     const words = element => [
-        element.innerText, element.value, element.title, element.alt, element.ariaLabel,
-        ...[...(element.labels ?? [])].map(label => label.innerText),
-        ...(element.getAttribute('aria-labelledby') ?? '').split(' ').map(id => document.getElementById(id)?.innerText),
+        element.textContent, element.value, element.title, element.alt, element.ariaLabel,
+        ...[...(element.labels ?? [])].map(label => label.textContent),
+        ...(element.getAttribute('aria-labelledby') ?? '').split(' ').map(id => document.getElementById(id)?.textContent),
         ...[...element.querySelectorAll('[alt], [aria-label]')].map(inner => inner.alt ?? inner.ariaLabel),
     ].map(plain).join(' ');
     return [...document.querySelectorAll(selector)]
@@ -34,7 +34,7 @@ static IDLE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// How many may run at once, whatever the number of the machine's cores.
 static SEATS: Semaphore = Semaphore::const_new(4);
 
-/// A Chromium without a past: no cookies, an empty page, 1280 by 800, light.
+/// A Chromium without a past: no cookies, an empty page, 1280 by 800, light, in British English.
 pub(crate) struct Browser {
     session: Session,
     _seat: SemaphorePermit<'static>,
@@ -75,6 +75,7 @@ impl Browser {
         }
         browser.scheme(false).await;
         browser.size(1280, 800).await;
+        browser.cdp("Emulation.setLocaleOverride", json!({ "locale": "en-GB" })).await;
         browser
     }
 
