@@ -45,6 +45,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tracing_log", &["cli/"]),
     ("tracing_subscriber", &["cli/"]),
     ("argon2", &["accounts/"]),
+    ("askama", &["http/console/"]),
     ("prometheus", &["registry/metrics.rs"]),
     ("quick_cache", &["registry/memory.rs"]),
     ("siphasher", &["registry/memory.rs"]),

@@ -63,6 +63,7 @@ pub struct Settings {
     pub(crate) login: LoginSettings,
     pub(crate) first_admin: FirstAdmin,
     pub(crate) first_admin_password: Option<Secret>,
+    pub(crate) console: ConsoleSettings,
     pub(crate) operations: OperationsSettings,
     pub(crate) log: LogFormat,
     /// Bytes a request body may have.
@@ -85,6 +86,9 @@ impl std::fmt::Debug for Secret {
         f.write_str("Secret(…)")
     }
 }
+
+/// The cookie that the console keeps its token in.
+pub(crate) const CONSOLE_COOKIE: &str = "counterfoil_console";
 
 /// How long a master key is, in bytes.
 pub(crate) const MASTER_KEY_BYTES: usize = 32;
@@ -296,6 +300,14 @@ pub(crate) struct LoginSettings {
 pub(crate) enum FirstAdmin {
     Print,
     Off,
+}
+
+/// The pages for users and administrators.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConsoleSettings {
+    pub(crate) enabled: bool,
+    /// How long one stays signed in.
+    pub(crate) expires: Duration,
 }
 
 #[derive(Debug, Clone)]

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::source::Reader;
 use super::{
-    AcceptedKey, Algorithm, Check, Consistency, CookieSettings, CorsSettings, CsrfSettings, FeedSettings, FirstAdmin,
-    HeaderSettings, JsonSettings, KeySettings, Location, LogFormat, LoginSettings, OperationsSettings,
-    PasswordSettings, PurgeSettings, RefreshSettings, SameSite, Secret, SessionSettings, Settings, WhenFull, validate,
+    AcceptedKey, Algorithm, Check, Consistency, ConsoleSettings, CookieSettings, CorsSettings, CsrfSettings,
+    FeedSettings, FirstAdmin, HeaderSettings, JsonSettings, KeySettings, Location, LogFormat, LoginSettings,
+    OperationsSettings, PasswordSettings, PurgeSettings, RefreshSettings, SameSite, Secret, SessionSettings, Settings,
+    WhenFull, validate,
 };
 use crate::error::Error;
 
@@ -40,6 +41,7 @@ const METHODS: &[(&str, &str)] = &[
 const MEBIBYTE: u32 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// No duration is longer: beyond ten years a setting is a slip.
 const LONGEST: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
@@ -139,6 +141,10 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
             &[("print", FirstAdmin::Print), ("off", FirstAdmin::Off)],
         )?,
         first_admin_password: r.secret(None, "first_admin_password_file", None, mask)?,
+        console: ConsoleSettings {
+            enabled: r.flag("console.enabled", true)?,
+            expires: r.duration("console.expires", 12 * HOUR, MINUTE..=30 * DAY)?,
+        },
         operations: OperationsSettings {
             metrics: r.flag("operations.metrics", true)?,
             openapi: r.flag("operations.openapi", true)?,

@@ -1,9 +1,9 @@
 //! What makes no sense, alone or together. Every refusal names the setting as it was written and says what to do.
 
 use super::source::Reader;
-use super::{Algorithm, Location, MASTER_KEY_BYTES, SECRET_BYTES_MIN, SameSite, Secret, Settings};
+use super::{Algorithm, CONSOLE_COOKIE, Location, MASTER_KEY_BYTES, SECRET_BYTES_MIN, SameSite, Secret, Settings};
 use crate::error::Error;
-use crate::token::RESERVED;
+use crate::token::{RESERVED, is_console_audience};
 
 /// The longest issuer or audience, in bytes.
 const NAME_BYTES_MAX: usize = 255;
@@ -75,6 +75,9 @@ fn names(r: &Reader, settings: &Settings) -> Result<(), Error> {
     }
     if !settings.audience.iter().all(|audience| is_string_or_uri(audience)) {
         return Err(r.refuse("audience", must));
+    }
+    if settings.audience.iter().any(|audience| is_console_audience(audience, &settings.issuer)) {
+        return Err(r.refuse("audience", "must not be that of the console, whose tokens open nothing else"));
     }
     if settings.audience.iter().enumerate().any(|(i, audience)| settings.audience[..i].contains(audience)) {
         return Err(r.refuse("audience", "must not name one audience twice"));
@@ -200,6 +203,9 @@ fn cookies(r: &Reader, settings: &Settings) -> Result<(), Error> {
     for (i, (key, name, path_key, path)) in cookies.into_iter().enumerate() {
         if !is_token(name) {
             return Err(r.refuse(key, "must be the name of a cookie: letters, digits, - and _"));
+        }
+        if name == CONSOLE_COOKIE {
+            return Err(r.refuse(key, "must not be the name of the console's own cookie"));
         }
         if let Some((other, ..)) = cookies[..i].iter().find(|(_, other, ..)| *other == name) {
             return Err(r.refuse(key, format!("must differ from {}", r.name(other))));

@@ -127,7 +127,7 @@ pub(super) fn check_csrf(request: &Request<'_>, settings: &Settings, claims: &Cl
 }
 
 /// Compares in a time that does not tell where the first difference is.
-fn equal(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn equal(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
 

@@ -18,6 +18,8 @@ pub use claims::WithClaims;
 pub(crate) use denial::DenialCatcher;
 pub use denial::denial;
 pub use device::Device;
+#[cfg(feature = "server")]
+pub(crate) use extract::equal;
 pub use forwarded::ForwardedToken;
 pub use issued::Cleared;
 pub use locations::{Configured, ConfiguredOrJson, CookieOnly, HeaderOnly, JsonOnly, Locations, QueryOnly};

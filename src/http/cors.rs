@@ -8,6 +8,7 @@ use rocket::http::{Header, Method, Status};
 use rocket::{Request, Response};
 
 use super::catchers::allowed;
+use super::console::is_within;
 use crate::config::{Location, Settings};
 use crate::registry::Registry;
 
@@ -26,6 +27,10 @@ impl Fairing for Cors {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(registry) = request.rocket().state::<Registry>() else { return };
+        // The console is for nobody's scripts but its own.
+        if is_within(request) {
+            return;
+        }
         let settings = registry.settings();
         if settings.cors.origins.is_empty() {
             return;

@@ -5,6 +5,7 @@ mod body;
 mod catchers;
 mod check;
 mod client;
+mod console;
 mod cors;
 mod discovery;
 mod error;
@@ -64,6 +65,7 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
         .attach(fairing)
         .attach(first_admin::Users::default())
         .attach(operations::Operations::default())
+        .attach(console::Console)
         .attach(headers::Headers)
         .mount("/", health::routes())
         .mount("/", login::routes())

@@ -24,6 +24,7 @@ pub struct Expect<'a> {
     audience: AudienceRule<'a>,
     even_expired: bool,
     even_spent: bool,
+    console: bool,
 }
 
 impl<'a> Expect<'a> {
@@ -34,6 +35,7 @@ impl<'a> Expect<'a> {
             audience: AudienceRule::Own,
             even_expired: false,
             even_spent: false,
+            console: false,
         }
     }
 
@@ -45,6 +47,12 @@ impl<'a> Expect<'a> {
     /// A token of either type.
     pub fn either() -> Self {
         Self { token_type: None, ..Self::access() }
+    }
+
+    /// A token of the console, which nothing else accepts.
+    #[cfg(feature = "server")]
+    pub(super) fn console() -> Self {
+        Self { audience: AudienceRule::Any, console: true, ..Self::access() }
     }
 
     /// Another audience than the issuer or a configured one.
@@ -264,6 +272,8 @@ impl Registry {
     fn judge(&self, known: &Known, expect: Expect<'_>) -> Result<(), Denial> {
         let rules = self.rules(expect.audience);
         let origin = || match expect.audience {
+            // Whatever audience was asked for: a token of the console opens nothing else, and no other opens the console.
+            _ if known.is_console != expect.console => Err(Denial::Invalid),
             // Settled when it was remembered: the claims lie further away.
             AudienceRule::Own if known.is_own => Ok(()),
             _ => known.claims.check_origin(&rules),

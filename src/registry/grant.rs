@@ -63,7 +63,7 @@ pub(super) struct Device {
 }
 
 impl Device {
-    fn new(ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
+    pub(super) fn new(ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
         let user_agent =
             user_agent.map(|agent| agent.chars().filter(|c| !c.is_control()).take(USER_AGENT_CHARS_MAX).collect());
         Self { ip: ip.map(|ip| ip.to_string()), user_agent }

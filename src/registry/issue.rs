@@ -11,7 +11,7 @@ use crate::config::{Location, WhenFull};
 use crate::error::{Error, Kind};
 use crate::keys::{KeyRing, Signed};
 use crate::store::{Cap, Insert, Inserted, NewSession, NewToken, Repeat, SubjectState, Within};
-use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, Target, TokenType};
+use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, Target, TokenType, is_console_audience};
 
 /// The `client_id` of tokens that no client asked for.
 pub(crate) const OWN_CLIENT: &str = "counterfoil";
@@ -126,6 +126,12 @@ impl Registry {
             None => None,
         };
         let settings = self.settings();
+        if grant.audience.iter().any(|aud| is_console_audience(aud, &settings.issuer)) {
+            return Err(Error::invalid(
+                "audience",
+                "audience must not be that of the console, which has its own log-in",
+            ));
+        }
         Claims::check_extra(&grant.claims, settings.identity_claim.as_deref())?;
         let sid = Sid::new(self.now());
         let cookies = grant.cookies.unwrap_or_else(|| settings.locations.contains(&Location::Cookie));
@@ -199,7 +205,10 @@ impl Registry {
         let mut claims =
             self.draft_claims(&by.sub, jti.own_session(), TokenType::Access, lifetime(expires, "expires_in")?, false);
         claims.jti = jti;
-        claims.aud.clone_from(&by.aud);
+        // What is made in the console is for everything but the console.
+        if !by.is_console() {
+            claims.aud.clone_from(&by.aud);
+        }
         claims.scope = scope.clone();
         let (label, device) = (Some(personal.label), personal.device);
         let draft = Draft { claims, granted: None, label, device, client: None, scope };
@@ -398,7 +407,7 @@ pub(super) fn new_token(draft: &Draft, claims: String, kid: String) -> NewToken 
 }
 
 /// A lifetime in whole seconds, at least one and at most a hundred years.
-fn lifetime(lifetime: Duration, field: &'static str) -> Result<i64, Error> {
+pub(super) fn lifetime(lifetime: Duration, field: &'static str) -> Result<i64, Error> {
     let seconds = whole_seconds(lifetime);
     if !(1..=LIFETIME_SECONDS_MAX).contains(&seconds) {
         return Err(Error::invalid(field, format!("{field} must be 1 second to 100 years")));

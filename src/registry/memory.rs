@@ -47,6 +47,8 @@ pub(super) struct Known {
     places: [u32; 4],
     /// Whether its issuer and its audience are this registry's own, by the settings.
     pub(super) is_own: bool,
+    /// Whether it opens the console, and nothing else.
+    pub(super) is_console: bool,
     /// Whether it was issued elsewhere, so that its record speaks first.
     pub(super) imported: bool,
     /// Whether it has a record that decides; otherwise its signature and its times alone do.
@@ -191,6 +193,7 @@ impl Memory {
         Known {
             places,
             is_own,
+            is_console: claims.is_console(),
             imported,
             recorded,
             token_type,

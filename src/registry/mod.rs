@@ -3,6 +3,8 @@
 mod batch;
 mod check;
 mod confirm;
+#[cfg(feature = "server")]
+mod console;
 mod feed;
 mod follow;
 mod grant;

@@ -39,6 +39,9 @@ const EXTRA_BYTES_MAX: usize = 2_048;
 const AUDIENCE_CHARS_MAX: usize = 255;
 const AUDIENCE_COUNT_MAX: usize = 16;
 
+/// What the console's audience has after the issuer.
+const CONSOLE_SUFFIX: &str = "/console";
+
 /// Refuses audiences that no token may have.
 pub(crate) fn checked_audiences(audiences: &[String]) -> Result<(), Error> {
     let is_bad =
@@ -47,6 +50,16 @@ pub(crate) fn checked_audiences(audiences: &[String]) -> Result<(), Error> {
         return Err(Error::invalid("audience", "audience must name at most 16 audiences of 1 to 255 characters"));
     }
     Ok(())
+}
+
+/// The audience of the console's own tokens.
+pub(crate) fn console_audience(issuer: &str) -> String {
+    format!("{issuer}{CONSOLE_SUFFIX}")
+}
+
+/// Whether this is that audience.
+pub(crate) fn is_console_audience(audience: &str, issuer: &str) -> bool {
+    audience.strip_suffix(CONSOLE_SUFFIX) == Some(issuer)
 }
 
 /// The claims of a token of this registry (RFC 7519 §4, RFC 9068 §2.2).
@@ -196,6 +209,11 @@ impl Claims {
             AudienceRule::Exactly(expected) => aud == expected,
         };
         if self.iss == rules.issuer && self.aud.iter().any(accepted) { Ok(()) } else { Err(Denial::Invalid) }
+    }
+
+    /// Whether it is for the console, which no other token opens and which opens nothing else.
+    pub(crate) fn is_console(&self) -> bool {
+        self.aud.iter().any(|aud| is_console_audience(aud, &self.iss))
     }
 
     /// Compares `exp` and `nbf` with the time now.

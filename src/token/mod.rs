@@ -13,8 +13,10 @@ mod subject;
 
 pub use act::{Act, Actor, ActorKind};
 pub(crate) use change::{Action, FeedEvent, FeedPage, Mark, Position, Renewal, Replica, Roll, Target};
+#[cfg(feature = "server")]
+pub(crate) use claims::console_audience;
 pub use claims::{AudienceRule, Claims, Rules};
-pub(crate) use claims::{RESERVED, checked_audiences};
+pub(crate) use claims::{RESERVED, checked_audiences, is_console_audience};
 pub use denial::Denial;
 pub use id::{Jti, Sid};
 pub(crate) use key::{KeyInfo, KeyState, NewKey, StoredKey};

@@ -8,6 +8,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+#[cfg(feature = "server")]
+use super::claims::is_console_audience;
 use super::{Actor, Jti, Scopes, Sid, Subject, TokenType};
 use crate::error::Error;
 
@@ -45,6 +47,15 @@ pub struct Record {
     pub ip: Option<String>,
     /// The user agent it was asked for with.
     pub user_agent: Option<String>,
+}
+
+#[cfg(feature = "server")]
+impl Record {
+    /// Whether the token was issued for the console.
+    pub(crate) fn is_console(&self) -> bool {
+        let text = |name: &str| self.token.get(name).and_then(Value::as_str);
+        matches!((text("aud"), text("iss")), (Some(aud), Some(iss)) if is_console_audience(aud, iss))
+    }
 }
 
 /// How a token or session came to be revoked.

@@ -1,0 +1,109 @@
+//! The console: pages for users and administrators, drawn by the server. They know what the other routes know, and have no
+//! way to tokens of their own.
+
+mod assets;
+mod device;
+mod error;
+mod form;
+mod frame;
+mod page;
+mod password;
+mod personal;
+mod sessions;
+mod sign_in;
+mod signed_in;
+mod time;
+
+use rocket::fairing::{Fairing, Info, Kind};
+use rocket::http::Header;
+use rocket::{Build, Request, Response, Rocket, Route, catch, catchers, get, routes};
+
+use error::ConsoleError;
+use frame::ADMIN_PAGES;
+use page::SeeOther;
+use signed_in::SignedIn;
+
+use crate::registry::Registry;
+
+/// Where it is.
+pub(super) const BASE: &str = "/console";
+
+/// What a page may load and do: what this server has, and nothing that stands in the page itself.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Mounts the console where it is switched on. Attach it after the registry's fairing.
+pub(super) struct Console;
+
+#[rocket::async_trait]
+impl Fairing for Console {
+    fn info(&self) -> Info {
+        Info { name: "console", kind: Kind::Ignite | Kind::Response | Kind::Singleton }
+    }
+
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> rocket::fairing::Result {
+        let Some(registry) = rocket.state::<Registry>() else {
+            tracing::error!("the registry's fairing must be attached before that of the console");
+            return Err(rocket);
+        };
+        Ok(match registry.settings().console.enabled {
+            true => rocket.mount(BASE, all_routes()).register(BASE, catchers![any]),
+            false => rocket,
+        })
+    }
+
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        if !is_within(request) {
+            return;
+        }
+        response.set_header(Header::new("Content-Security-Policy", POLICY));
+        response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
+        response.set_header(Header::new("X-Frame-Options", "DENY"));
+        // Not `no-referrer`: with it, forms would come from the origin `null`.
+        response.set_header(Header::new("Referrer-Policy", "same-origin"));
+        response.set_header(Header::new("Cross-Origin-Opener-Policy", "same-origin"));
+        response.set_header(Header::new("Cross-Origin-Resource-Policy", "same-origin"));
+    }
+}
+
+fn all_routes() -> Vec<Route> {
+    [routes![home], assets::routes(), sign_in::routes(), sessions::routes(), personal::routes(), password::routes()]
+        .concat()
+}
+
+/// Whether a request is for the console: for one of its pages or for nothing below its path.
+pub(super) fn is_within(request: &Request<'_>) -> bool {
+    is_below(request.uri().path().as_str())
+}
+
+fn is_below(path: &str) -> bool {
+    path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// To where one begins.
+#[get("/")]
+fn home(person: SignedIn<'_>) -> SeeOther {
+    let first = ADMIN_PAGES.first().filter(|_| person.is_admin());
+    SeeOther::to(first.map_or(sessions::HERE, |page| page.path))
+}
+
+/// Every error below the console's path, in words.
+#[catch(default)]
+fn any(status: rocket::http::Status, request: &Request<'_>) -> ConsoleError {
+    ConsoleError::take(request).unwrap_or_else(|| ConsoleError::of_status(status, request))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_below;
+
+    #[test]
+    fn what_only_begins_alike_is_not_the_console() {
+        for path in ["/console", "/console/", "/console/sessions"] {
+            assert!(is_below(path), "{path}");
+        }
+        for path in ["/", "/consoles", "/consolex/a", "/auth/console"] {
+            assert!(!is_below(path), "{path}");
+        }
+    }
+}
