@@ -5,12 +5,14 @@ use std::panic::AssertUnwindSafe;
 
 use rocket::futures::FutureExt;
 
+use super::attacks::{HOSTILE, nothing_ran};
 use super::keyboard::{ENTER, SPACE, tab_through, tab_to, usable_by_keyboard};
 use super::manners::{
     asked, axe, complaints, no_complaints, no_layout_shift, no_request_left, on_each_scheme,
     readable_at_twice_the_size, violations, well_mannered,
 };
 use super::page::Browser;
+use super::person::no_token_in_sight;
 use super::site::Site;
 use crate::support::{json, run};
 
@@ -180,5 +182,54 @@ fn a_browser_begins_without_a_past_and_can_be_without_script() {
             browser.go(&page).await;
             browser.shows("changed").await;
         }
+    });
+}
+
+#[test]
+fn text_that_became_markup_is_noticed() {
+    run(async {
+        let (browser, site) = (Browser::open().await, Site::start().await);
+        let script = "<script>window.quiet = true</script>";
+        browser.go(&site.page("good", "", script)).await;
+        nothing_ran(&browser).await;
+        for (number, text) in HOSTILE.iter().enumerate() {
+            let careless = [
+                text.to_string(),
+                format!("<p title=\"{text}\">Words</p>"),
+                format!("<p title='{text}'>Words</p>"),
+                format!("<a href=\"{text}\">Words</a>"),
+                format!("<textarea aria-label='Words'>{text}</textarea>"),
+                format!("<!-- {text} -->"),
+                // Taken for markup once it has been unescaped.
+                format!(
+                    "<script>const text = new DOMParser().parseFromString('{text}', 'text/html');\
+                         document.body.insertAdjacentHTML('beforeend', text.body.textContent)</script>"
+                ),
+            ];
+            let mut noticed = 0;
+            for (way, main) in careless.iter().enumerate() {
+                browser.go(&site.page(&format!("bad{number}-{way}"), "", &format!("{script}{main}"))).await;
+                noticed += usize::from(AssertUnwindSafe(nothing_ran(&browser)).catch_unwind().await.is_err());
+            }
+            assert!(noticed > 0, "{text} is harmless everywhere");
+        }
+    });
+}
+
+#[test]
+fn a_token_in_sight_is_noticed() {
+    run(async {
+        let (browser, site) = (Browser::open().await, Site::start().await);
+        browser.go(&site.page("good", "", "<p>Words</p>")).await;
+        no_token_in_sight(&browser).await;
+        browser.go(&format!("{}?token=eyJhbGciOiJFZERTQSJ9", site.page("address", "", ""))).await;
+        fails(no_token_in_sight(&browser), "eyJ").await;
+        browser.go(&site.page("source", "", "<p hidden>eyJhbGciOiJFZERTQSJ9</p>")).await;
+        fails(no_token_in_sight(&browser), "eyJ").await;
+        browser.go(&site.page("storage", "", "<script>sessionStorage.token = 'x'</script>")).await;
+        fails(no_token_in_sight(&browser), "\"01\"").await;
+        browser.execute("sessionStorage.clear()", json!([])).await;
+        browser.go(&site.page("cookie", "", "<script>document.cookie = 'token=x'</script>")).await;
+        fails(no_token_in_sight(&browser), "httpOnly").await;
     });
 }

@@ -9,7 +9,7 @@ pub(super) const FIREFOX: (&str, &str) =
 pub(super) const SAFARI: (&str, &str) = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 \
      Mobile/15E148 Safari/604.1",
-    "Safari on iPhone",
+    "Safari on iOS",
 );
 
 /// A user of every test, with scopes that it can give away.

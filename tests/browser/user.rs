@@ -38,7 +38,7 @@ async fn personal_token(browser: &Browser, server: &Server) {
     browser.shows("The token has been revoked. It is not accepted any more.").await;
     server.refuses(&token, "token_revoked").await;
 
-    browser.button("Accept it again: Backups").await.follow().await;
+    browser.button("Accept it again Backups").await.follow().await;
     browser.shows("The token is accepted again.").await;
     server.accepts(&token).await;
     no_token_in_sight(browser).await;
@@ -259,7 +259,7 @@ fn everything_goes_by_keyboard_alone() {
         press("link", "Revoke Keys").await;
         press("button", "Revoke it").await;
         server.refuses(&token, "token_revoked").await;
-        press("button", "Accept it again: Keys").await;
+        press("button", "Accept it again Keys").await;
         server.accepts(&token).await;
         press("button", "Sign out").await;
         browser.shows("You have signed out.").await;
