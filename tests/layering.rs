@@ -52,6 +52,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rustix", &["clock.rs", "registry/open.rs"]),
     ("mimalloc", &["main.rs"]),
     ("stateright", &["registry/model/"]),
+    ("ua_parser", &["http/console/"]),
     ("utoipa", &["http/"]),
     ("utoipa_swagger_ui", &["http/"]),
     ("serde_path_to_error", &["http/"]),

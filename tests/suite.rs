@@ -16,6 +16,7 @@ mod check_refresh_mode;
 mod cli;
 mod clients;
 mod coherence;
+mod console;
 mod contract_errors;
 mod cookies;
 mod cors;

@@ -4,6 +4,7 @@ use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::Header;
 use rocket::{Request, Response};
 
+use super::console::is_file;
 use crate::config::{Check, Location};
 use crate::registry::Registry;
 
@@ -25,7 +26,8 @@ impl Fairing for Headers {
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(registry) = request.rocket().state::<Registry>() else { return };
         // Whatever says nothing else of itself is about somebody's tokens, or an error.
-        if !response.headers().contains("Cache-Control") || carries_credential(request, registry) {
+        if !response.headers().contains("Cache-Control") || (carries_credential(request, registry) && !is_file(request))
+        {
             response.set_header(Header::new("Cache-Control", "no-store"));
         }
         let path = request.uri().path().as_str();

@@ -68,7 +68,7 @@ struct Label {
     label: Option<String>,
 }
 
-/// Names one of the caller's tokens.
+/// Names one of the caller's tokens, and the session that it belongs to.
 #[utoipa::path(tag = "Tokens", params(("jti" = String, Path, description = "The token's id")), request_body = Label, responses(
     (status = 200, description = "The record", body = RecordBody),
     (status = 401, description = "Why the token was refused", body = ErrorBody),

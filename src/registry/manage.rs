@@ -41,7 +41,8 @@ impl Registry {
         self.store()?.list(filter, self.live_at()).await
     }
 
-    /// Sets the label of a record of this subject, 1 to 100 characters, or clears it.
+    /// Sets the label of a record of this subject, 1 to 100 characters, or clears it; and with it that of its session, so
+    /// that a device has one name.
     ///
     /// # Errors
     ///

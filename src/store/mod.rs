@@ -357,7 +357,7 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn record(&self, jti: Jti) -> Result<Option<Record>, Error>;
     /// Newest first. `live_at` is the time that [`State`](crate::token::State) is judged by, leeway already taken off.
     async fn list(&self, filter: &Filter, live_at: i64) -> Result<Vec<Record>, Error>;
-    /// Sets or clears the label of a record of this subject; whether there is one.
+    /// Sets or clears the label of a record of this subject, and of the session that it belongs to; whether there is one.
     async fn set_label(&self, jti: Jti, subject: &Subject, label: Option<&str>) -> Result<bool, Error>;
     /// Live sessions, newest first; `current` is always `false`.
     async fn sessions(&self, subject: &Subject, live_at: i64) -> Result<Vec<Session>, Error>;

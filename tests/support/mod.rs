@@ -1,6 +1,7 @@
 //! What the tests share: a server on a real socket, a client that checks the form of every answer, a key to forge with.
 
 pub(crate) mod client;
+pub(crate) mod console;
 pub(crate) mod feed;
 pub(crate) mod foreign;
 pub(crate) mod forge;

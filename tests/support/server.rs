@@ -129,7 +129,12 @@ impl Server {
             Err(_) => panic!("the server does not start: {:?}", running.await.map(|launch| launch.err())),
         };
         // No proxy of the environment: it would be asked for this host too.
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(30))
+            .build()
+            .expect("a client");
         Self { clock, key, registry, port, http, database_url, shutdown, home }
     }
 

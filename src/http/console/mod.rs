@@ -76,6 +76,11 @@ pub(super) fn is_within(request: &Request<'_>) -> bool {
     is_below(request.uri().path().as_str())
 }
 
+/// Whether a request is for one of the files that pages load, which are the same for everybody.
+pub(super) fn is_file(request: &Request<'_>) -> bool {
+    request.uri().path().as_str().strip_prefix(BASE).is_some_and(|rest| rest.starts_with("/static/"))
+}
+
 fn is_below(path: &str) -> bool {
     path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -228,8 +228,9 @@ fn lifetime(last_day: &str, registry: &Registry) -> Result<Duration, &'static st
         return Err("Tokens can't live as long as that. Choose an earlier day.");
     }
     let end = day.succ_opt().and_then(|next| next.and_hms_opt(0, 0, 0)).ok_or("Choose an earlier day.")?;
-    let left = (end.and_utc() - now).to_std().map_err(|_| "This day is over. Choose a later one.")?;
-    Ok(Duration::from_secs(left.as_secs().max(1)).min(registry.settings().personal_max_expires))
+    // Whole seconds, as tokens have them.
+    let left = u64::try_from(end.and_utc().timestamp() - now.timestamp()).map_err(|_| "This day is over.")?;
+    Ok(Duration::from_secs(left.max(1)).min(registry.settings().personal_max_expires))
 }
 
 #[get("/personal/<jti>/revoke")]

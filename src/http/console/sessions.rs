@@ -113,6 +113,7 @@ struct Mine {
 
 impl Mine {
     async fn of(registry: &Registry, person: &SignedIn<'_>) -> Result<Self, Error> {
+        device::prepare().await;
         let mut sessions = registry.sessions(person.subject()).await?;
         for session in &mut sessions {
             session.current = session.sid == person.session();

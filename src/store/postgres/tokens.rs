@@ -144,6 +144,15 @@ impl Postgres {
         label: Option<&str>,
     ) -> Result<bool, sqlx::Error> {
         let mut tx = self.begin().await?;
+        sqlx::query!(
+            "update cf_sessions set label = $3
+            where sid = (select sid from cf_tokens where jti = $1 and subject = $2)",
+            jti.as_uuid(),
+            subject.as_str(),
+            label
+        )
+        .execute(&mut *tx)
+        .await?;
         let done = sqlx::query!(
             "update cf_tokens set label = $3 where jti = $1 and subject = $2",
             jti.as_uuid(),
