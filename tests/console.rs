@@ -369,6 +369,18 @@ on_both! {
         is_signed_out(&visitor.get(&server, "/console").send().await);
     }
 
+    async fn what_outlives_a_session_is_said(database: Database) {
+        for check in ["all", "refresh"] {
+            let server = Server::start(database, |settings| settings.set("check", check)).await;
+            let (visitor, pair) = (Visitor::admin(&server).await, server.login().await);
+            let end = format!("/console/sessions/{}/end", sid_of(&pair.access));
+            for path in [end.as_str(), "/console/sessions/end-others"] {
+                let page = visitor.page(&server, path).await;
+                assert_eq!(page.contains("may stay good for as long as 15 minutes"), check == "refresh", "{page}");
+            }
+        }
+    }
+
     async fn what_is_not_ones_own_is_not_there(server: Server) {
         server.add_user("ada", PASSWORD, &[]);
         let (visitor, theirs) = (Visitor::of(&server, "ada", PASSWORD).await, server.login().await);

@@ -113,7 +113,8 @@ impl Grant {
         self
     }
 
-    /// For these audiences instead of the issuer: at most 16, each with 1 to 255 characters.
+    /// For these audiences instead of the issuer: at most 16, each with 1 to 255 characters. That of the server's console,
+    /// `<issuer>/console`, is none that can be issued for.
     ///
     /// # Errors
     ///

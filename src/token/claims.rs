@@ -104,7 +104,7 @@ pub struct Claims {
 pub enum AudienceRule<'a> {
     /// The issuer, or one of the configured audiences.
     Own,
-    /// Any audience issued here.
+    /// Any audience issued here, but that of the server's console.
     Any,
     /// This one.
     Exactly(&'a str),

@@ -59,7 +59,7 @@ fn plain(name: &str) -> String {
     match name {
         "Mac OS X" => "macOS".to_owned(),
         "Mobile Safari" | "Mobile Safari UI/WKWebView" => "Safari".to_owned(),
-        "HeadlessChrome" => "Chrome without a window".to_owned(),
+        "HeadlessChrome" => "Headless Chrome".to_owned(),
         "Go-http-client" => "A Go program".to_owned(),
         name => name.trim_end_matches(" Mobile").to_owned(),
     }

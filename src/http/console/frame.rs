@@ -25,7 +25,7 @@ pub(super) const ADMIN_PAGES: &[Entry] = &[];
 const NOTICES: &[(&str, &str)] = &[
     ("signed-out", "You have signed out."),
     ("expired", "Your session is over. Sign in to go on."),
-    ("session-ended", "The session has ended. Nothing that belongs to it is accepted any more."),
+    ("session-ended", "The session has ended."),
     ("others-ended", "All your other sessions have ended."),
     ("label-changed", "The label has been changed."),
     ("token-revoked", "The token has been revoked. It is not accepted any more."),

@@ -13,7 +13,8 @@ use super::frame::Frame;
 use super::page::{Answer, Page, SeeOther};
 use super::sign_in;
 use super::signed_in::SignedIn;
-use super::time::When;
+use super::time::{When, in_words};
+use crate::config::Check;
 use crate::error::Error;
 use crate::guard::Device;
 use crate::registry::Registry;
@@ -78,6 +79,7 @@ struct SessionPage<'r> {
 struct EndPage<'r> {
     frame: Frame<'r>,
     session: SessionView,
+    outlives: Option<String>,
 }
 
 #[derive(Template)]
@@ -86,6 +88,7 @@ struct EndOthersPage<'r> {
     frame: Frame<'r>,
     others: usize,
     personal: usize,
+    outlives: Option<String>,
 }
 
 #[derive(Template)]
@@ -236,6 +239,12 @@ pub(super) fn is_console(record: &Record) -> bool {
     is_own_session(record) && record.is_console()
 }
 
+/// For how long access tokens outlive their session, where they are not looked up.
+fn outlives(registry: &Registry) -> Option<String> {
+    let settings = registry.settings();
+    (settings.check == Check::Refresh).then(|| in_words(settings.access_expires.as_secs()))
+}
+
 fn no_session() -> ConsoleError {
     ConsoleError::not_found("This session is over", "It has ended or expired, or was never yours.")
 }
@@ -280,7 +289,7 @@ async fn ask_end<'r>(
     registry: &State<Registry>,
 ) -> Result<Page<EndPage<'r>>, ConsoleError> {
     let session = Mine::of(registry, &person).await?.find(sid)?;
-    Ok(Page(EndPage { frame: person.frame(), session }))
+    Ok(Page(EndPage { frame: person.frame(), session, outlives: outlives(registry) }))
 }
 
 #[post("/sessions/<sid>/end", data = "<_form>")]
@@ -311,7 +320,7 @@ async fn ask_end_others<'r>(
     let mine = Mine::of(registry, &person).await?;
     let personal = mine.personal();
     let others = mine.sessions.iter().filter(|session| !session.current).count() - personal;
-    Ok(Page(EndOthersPage { frame: person.frame(), others, personal }))
+    Ok(Page(EndOthersPage { frame: person.frame(), others, personal, outlives: outlives(registry) }))
 }
 
 #[post("/sessions/end-others", data = "<_form>")]
