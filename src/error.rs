@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     Superseded,
     /// The subject has as many sessions as it may have.
     Full,
+    /// The subject is a user of the server or a client, and gets its tokens itself.
+    Reserved,
     /// The database can't be asked, or can't confirm a change.
     Unavailable,
     /// A change is made, but whether every replica knows can't be told.

@@ -27,7 +27,13 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// }
 /// ```
 pub fn fairing() -> Fairing {
-    Fairing { settings: None, clock: Arc::new(SystemClock), registry: None, tasks: std::sync::Mutex::new(None) }
+    Fairing {
+        settings: None,
+        clock: Arc::new(SystemClock),
+        registry: None,
+        keeps_samples: false,
+        tasks: std::sync::Mutex::new(None),
+    }
 }
 
 /// What [`fairing()`] returns.
@@ -67,6 +73,7 @@ pub struct Fairing {
     settings: Option<Settings>,
     clock: Arc<dyn Clock>,
     registry: Option<Registry>,
+    keeps_samples: bool,
     /// Between liftoff and shutdown.
     tasks: std::sync::Mutex<Option<Tasks>>,
 }
@@ -87,6 +94,13 @@ impl Fairing {
     /// With a registry that is open already, its settings and clock included.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
+        self
+    }
+
+    /// With samples of what is counted, for a console.
+    #[cfg(feature = "server")]
+    pub(crate) fn with_samples(mut self) -> Self {
+        self.keeps_samples = true;
         self
     }
 
@@ -130,6 +144,9 @@ impl rocket::fairing::Fairing for Fairing {
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         if let Some(registry) = rocket.state::<Registry>() {
+            if self.keeps_samples {
+                registry.keep_samples();
+            }
             *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = Some(Tasks::start(registry));
         }
     }

@@ -141,10 +141,11 @@ pub use guard::{
 };
 #[cfg(feature = "server")]
 pub use http::{server, server_with_clock};
-pub use registry::{AsOf, Checked, Expect, Grant, Issued, Personal, Purged, Readiness, Refresh, Registry};
+pub use registry::{AsOf, Checked, Expect, Grant, Issued, Personal, PurgeStatus, Purged, Readiness, Refresh, Registry};
 pub use token::{
-    Act, Actor, ActorKind, AudienceRule, AuditEvent, Claims, Cursor, Denial, Filter, Jti, Record, Revocation, Rules,
-    Scope, Scopes, Session, Sid, State, Subject, TokenType,
+    Act, Actor, ActorKind, AudienceRule, AuditEvent, Claims, Cursor, Denial, Filter, Happening, Jti, PurgeRun, Reason,
+    Record, RecordPage, Revocation, Rules, Scope, Scopes, Session, SessionRecord, Sid, State, Subject, TokenType,
+    Verdict,
 };
 
 /// The programs of the README, which are tested with the others.

@@ -142,4 +142,22 @@ on_both! {
                 .error(422, "invalid_request");
         }
     }
+
+    async fn an_overview_says_what_the_metrics_say(server: Server) {
+        let admin = server.login().await;
+        let pair = server.issue("alice", "").await;
+        server.get("/admin/overview").bearer(&pair.access).send().await.error(403, "insufficient_scope");
+        server.protected("x").await;
+        server.put(&format!("/admin/tokens/revoke/{}", jti_of(&pair.access))).bearer(&admin.access).send().await.ok(200);
+        let overview = server.get("/admin/overview").bearer(&admin.access).send().await.ok(200);
+        assert_eq!((&overview["issued"], &overview["revoked"], &overview["records"]), (&json!(4), &json!(1), &json!(4)));
+        assert_eq!(overview["waits_for"], json!([]));
+        assert!(overview["last_hour"].is_array(), "{overview}");
+        let text = server.registry.metrics_text().await.unwrap();
+        for (outcome, count) in overview["checks"].as_object().unwrap() {
+            let line = format!("counterfoil_checks_total{{outcome=\"{outcome}\"}} {count}");
+            assert!(text.lines().any(|written| written == line), "{line} is not in:\n{text}");
+        }
+        assert_eq!(overview["checks"]["token_malformed"], json!(1));
+    }
 }

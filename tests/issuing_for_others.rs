@@ -1,5 +1,10 @@
 //! `POST /tokens`: an application that authenticates its own users gets them tokens.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::JoinSet;
+
 use crate::support::forge::{claims_of, jti_of};
 use crate::support::{ADMIN, Answer, ClientSecret, ISSUER, Pair, Server, Value, json, on_both};
 
@@ -163,6 +168,42 @@ on_both! {
         server.add_user("carol", "a password of carol's", &[]);
         server.refuses(&pair.access, "token_revoked").await;
         ask(&server, &client, json!({ "subject": "carol" })).await.error(403, "subject_reserved");
+    }
+
+    async fn no_token_slips_through_while_a_name_becomes_a_users(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        // One that is known already, and one that is not.
+        ask(&server, &client, json!({ "subject": "carol" })).await.ok(201);
+        for subject in ["carol", "dave"] {
+            let over = Arc::new(AtomicBool::new(false));
+            let mut crowd = JoinSet::new();
+            for _ in 0..8 {
+                let call = || server.post("/tokens").basic(&client).json(&json!({ "subject": subject }));
+                let (over, calls) = (over.clone(), (0..200).map(|_| call()).collect::<Vec<_>>());
+                crowd.spawn(async move {
+                    let mut answers = Vec::new();
+                    for call in calls {
+                        let is_last = over.load(Ordering::Acquire);
+                        answers.push(call.send().await);
+                        if is_last {
+                            break;
+                        }
+                    }
+                    answers
+                });
+            }
+            server.add_user(subject, "a password of one's own", &[]);
+            over.store(true, Ordering::Release);
+            let answers: Vec<Answer> = crowd.join_all().await.into_iter().flatten().collect();
+            let (issued, refused): (Vec<&Answer>, Vec<&Answer>) = answers.iter().partition(|answer| answer.status == 201);
+            assert!(!issued.is_empty() && !refused.is_empty(), "{} were issued, {} not", issued.len(), refused.len());
+            for answer in refused {
+                answer.error(403, "subject_reserved");
+            }
+            for answer in issued {
+                server.refuses(answer.ok(201)["access_token"].as_str().unwrap(), "token_revoked").await;
+            }
+        }
     }
 
     async fn only_a_first_partys_tokens_are_refreshed_without_its_secret(server: Server) {

@@ -359,6 +359,38 @@ on_both! {
         assert!(!registry.accepts(personal.access_token()).await);
     }
 
+    async fn a_verdict_minds_what_a_check_minds_first(database: Database) {
+        let secret = "another secret of more than thirty-two bytes";
+        let registry = open_with(database, &format!("keys.accept = [{{ secret = '{secret}' }}]")).await;
+        let is_denied = async |record: &Record, token: &str, denial: Denial| {
+            let verdict = registry.verdict_on(record).await.unwrap();
+            let checked = registry.check(token, Expect::access()).await.err();
+            assert_eq!((verdict.denial.as_ref(), checked), (Some(&denial), Some(denial.clone())), "{verdict:?}");
+        };
+        // Issued by a process whose clock is ahead.
+        let ahead = ManualClock::at(registry.clock.now_seconds() + 3_600);
+        let ahead = Registry::open(Settings::for_tests_with(&registry.settings).unwrap(), ahead).await.unwrap();
+        let early = ahead.issue(Grant::to(name("alice"))).await.unwrap();
+        let record = registry.get(jti(&early)).await.unwrap();
+        is_denied(&record, early.access_token(), Denial::NotYetValid).await;
+
+        // The record of an imported token is asked before its times, and of any other after them.
+        let id = Jti::new(registry.now());
+        let exp = registry.clock.now_seconds() + 600;
+        let claims = json!({ "sub": "alice", "jti": id.to_string(), "exp": exp, "iat": exp - 900 });
+        let imported = forge::sign_hs256(secret.as_bytes(), &json!({ "alg": "HS256", "typ": "JWT" }), &claims);
+        registry.import(&imported).await.unwrap();
+        let own = registry.pair("alice").await;
+        for id in [id, jti(&own)] {
+            registry.revoke(id, admin()).await.unwrap();
+        }
+        registry.pass(3_600);
+        let record = registry.get(id).await.unwrap();
+        is_denied(&record, &imported, Denial::Revoked).await;
+        assert_eq!(registry.verdict_on(&record).await.unwrap().reasons.len(), 2);
+        is_denied(&registry.get(jti(&own)).await.unwrap(), own.access_token(), Denial::Expired).await;
+    }
+
     async fn a_token_from_elsewhere_is_imported_once(database: Database) {
         let secret = "another secret of more than thirty-two bytes";
         let registry = open_with(database, &format!("keys.accept = [{{ secret = '{secret}' }}]")).await;

@@ -13,13 +13,16 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::http;
 use crate::registry::{AuditFilter, Registry};
-use crate::token::{Replica, rfc3339};
+use crate::token::rfc3339;
 
 #[derive(Debug, Args)]
 pub(super) struct Purge {
     /// Say how many records would go, and leave them.
     #[arg(long)]
     dry_run: bool,
+    /// Show the last runs, whether one goes on just now, and how many records would go.
+    #[arg(long, conflicts_with = "dry_run")]
+    status: bool,
 }
 
 #[derive(Debug, Args)]
@@ -34,6 +37,9 @@ pub(super) struct Audit {
     /// Acts of this kind alone, such as token.revoked.
     #[arg(long)]
     action: Option<String>,
+    /// What was done to this alone: the id of a token or session, the name of a user or client, the id of a key.
+    #[arg(long)]
+    target: Option<String>,
     /// The next page: entries from before this one.
     #[arg(long, value_name = "ID")]
     before: Option<i64>,
@@ -52,7 +58,11 @@ pub(super) async fn migrate(output: &Output) -> Result<(), Failure> {
 
 pub(super) async fn purge(command: Purge, output: &Output) -> Result<(), Failure> {
     let registry = open().await?;
-    let done = if command.dry_run { would_purge(&registry, output).await } else { purge_now(&registry, output).await };
+    let done = match command {
+        Purge { status: true, .. } => purge_status(&registry, output).await,
+        Purge { dry_run: true, .. } => would_purge(&registry, output).await,
+        Purge { .. } => purge_now(&registry, output).await,
+    };
     registry.close().await;
     done
 }
@@ -60,6 +70,33 @@ pub(super) async fn purge(command: Purge, output: &Output) -> Result<(), Failure
 async fn would_purge(registry: &Registry, output: &Output) -> Result<(), Failure> {
     let records = registry.purgeable().await?;
     output.answer(&json!({ "would_purge": records }), || format!("Would purge {}.\n", count(records, "record")))
+}
+
+async fn purge_status(registry: &Registry, output: &Output) -> Result<(), Failure> {
+    let status = registry.purge_status().await?;
+    // When this process purges next means nothing: it ends here.
+    let answer = json!({ "running": status.running, "backlog": status.backlog, "runs": status.runs });
+    output.answer(&answer, || {
+        let mut table = Table::new(["STARTED", "TOOK", "RECORDS", "OUTCOME", "PROCESS"]);
+        for run in &status.runs {
+            let is_running = status.running.as_ref() == Some(run);
+            table.row([
+                rfc3339(run.started_at),
+                or_dash(run.ended_at.map(|ended| format!("{} s", (ended - run.started_at).num_seconds()))),
+                run.records.to_string(),
+                match (&run.error, run.ended_at) {
+                    (Some(error), _) => format!("failed: {error}"),
+                    (None, Some(_)) if run.complete => "complete".to_owned(),
+                    (None, Some(_)) => "some are left".to_owned(),
+                    (None, None) if is_running => "running".to_owned(),
+                    (None, None) => "killed".to_owned(),
+                },
+                run.process.clone(),
+            ]);
+        }
+        let runs = table.render("No run is known.");
+        format!("{} would go now.\n\n{runs}", count(status.backlog, "record"))
+    })
 }
 
 async fn purge_now(registry: &Registry, output: &Output) -> Result<(), Failure> {
@@ -97,6 +134,7 @@ pub(super) async fn audit(command: Audit, output: &Output) -> Result<(), Failure
         subject: command.subject,
         actor: command.actor,
         action: command.action,
+        target: command.target,
         before: command.before,
         limit,
     };
@@ -130,7 +168,6 @@ pub(super) async fn replicas(output: &Output) -> Result<(), Failure> {
     let now = registry.now().timestamp();
     registry.close().await;
     let roll = roll?;
-    let behind = |replica: &Replica| roll.position.seq - replica.applied;
     let at = |seconds| DateTime::from_timestamp(seconds, 0).map(rfc3339);
     let replicas: Vec<Value> = roll
         .replicas
@@ -138,7 +175,7 @@ pub(super) async fn replicas(output: &Output) -> Result<(), Failure> {
         .map(|replica| {
             json!({
                 "id": replica.id, "name": replica.name, "lease_ms": replica.lease_ms, "applied": replica.applied,
-                "behind": behind(replica), "joined_at": at(replica.joined_at), "seen_at": at(replica.seen_at),
+                "behind": roll.behind(replica), "joined_at": at(replica.joined_at), "seen_at": at(replica.seen_at),
             })
         })
         .collect();
@@ -149,7 +186,7 @@ pub(super) async fn replicas(output: &Output) -> Result<(), Failure> {
                 replica.name.clone(),
                 format!("{} s ago", (now - replica.seen_at).max(0)),
                 replica.applied.to_string(),
-                behind(replica).to_string(),
+                roll.behind(replica).to_string(),
                 format!("{} ms", replica.lease_ms),
                 or_dash(at(replica.joined_at).as_deref()),
                 replica.id.to_string(),

@@ -104,6 +104,7 @@ pub(super) fn error_code(error: &Error) -> &'static str {
         Kind::Final => "revocation_final",
         Kind::Superseded => "superseded",
         Kind::Full => "session_limit",
+        Kind::Reserved => "subject_reserved",
         Kind::Unavailable => "registry_unavailable",
         Kind::Unconfirmed => "unconfirmed",
         Kind::Schema => "schema",

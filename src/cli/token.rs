@@ -1,5 +1,6 @@
 //! `counterfoil token`: issuing, looking at and revoking tokens.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -10,7 +11,7 @@ use super::user::{Why, union};
 use super::{act, input, note_unrecorded, open};
 use crate::error::Error;
 use crate::registry::{Grant, Inspected, Registry};
-use crate::token::{Cursor, Denial, Filter, Jti, Record, Scopes, State, Subject, TokenType, rfc3339};
+use crate::token::{Cursor, Denial, Filter, Jti, Record, Scopes, Sid, State, Subject, TokenType, rfc3339};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -95,6 +96,15 @@ pub(super) struct List {
     /// In this state alone: live, revoked or expired.
     #[arg(long)]
     state: Option<State>,
+    /// Of this session alone.
+    #[arg(long, value_name = "SID")]
+    session: Option<Sid>,
+    /// Asked for by this client alone, by its id or its recorded name.
+    #[arg(long)]
+    client: Option<String>,
+    /// Asked for from this address alone.
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
     /// How many to show, 1 to 1000.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
@@ -193,12 +203,22 @@ async fn list(list: List, registry: &Registry, output: &Output) -> Result<(), Fa
     if let Some(state) = list.state {
         filter = filter.state(state);
     }
+    if let Some(session) = list.session {
+        filter = filter.session(session);
+    }
+    if let Some(client) = list.client {
+        filter = filter.client(client)?;
+    }
+    if let Some(address) = list.address {
+        filter = filter.address(address);
+    }
     if let Some(cursor) = list.cursor {
         filter = filter.after(cursor);
     }
-    let records = registry.list(&filter).await?;
-    if let Some(last) = records.last().filter(|_| records.len() == usize::from(list.limit)) {
-        output.note(&format!("there may be more: --cursor {}", Cursor::of(last)));
+    let page = registry.search(&filter).await?;
+    let records = page.records;
+    if let Some(next) = page.next {
+        output.note(&format!("there may be more: --cursor {next}"));
     }
     output.answer(&records, || {
         let mut table = Table::new(["JTI", "TYPE", "STATE", "SUBJECT", "ISSUED", "EXPIRES", "LABEL"]);

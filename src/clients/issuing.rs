@@ -46,8 +46,6 @@ pub(crate) enum IssueFailure {
     Audience(String),
     /// It is no client any more.
     NoClient,
-    /// The subject is a user of the server or a client, for which nobody else may ask.
-    SubjectTaken,
     /// It used the key before, for something else.
     OtherBody,
     /// What it got for this key the first time has been revoked.
@@ -103,12 +101,6 @@ impl Clients {
         }
         capped(wanted.access_expires, settings.issue_max_access_expires, "access_expires_in")?;
         capped(wanted.refresh_expires, settings.issue_max_refresh_expires, "refresh_expires_in")?;
-        // Before the subject is looked at: one that becomes a user's from here on supersedes this.
-        let as_of = self.registry.as_of(&wanted.subject).await?;
-        if as_of.is_own() {
-            return Err(IssueFailure::SubjectTaken);
-        }
-
         let mut grant = Grant::to(wanted.subject)
             .by_client(client.id(), client.name())
             .scope(wanted.scope)
@@ -117,7 +109,7 @@ impl Clients {
             .device(device.0, device.1)
             .cookies(false)
             .claims(wanted.claims)
-            .as_of(as_of);
+            .foreign_only();
         if !wanted.refresh {
             grant = grant.without_refresh();
         }

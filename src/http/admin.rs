@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::body::OptionalBody;
 use super::error::ApiError;
-use super::list::{AuditQuery, Page, Query, RecordsQuery, SubjectQuery};
+use super::list::{AuditQuery, OriginQuery, Page, Query, RecordsQuery, SubjectQuery};
 use super::openapi::ErrorBody;
 use super::schema::{AuditBody, Done, Ended, RecordBody};
 use super::{sessions, tokens};
@@ -45,8 +45,9 @@ struct Because {
     reason: Option<String>,
 }
 
-/// Lists the records of all subjects, newest first.
-#[utoipa::path(tag = "Administration", params(RecordsQuery, SubjectQuery), responses(
+/// Lists the records of all subjects, newest first. A page looks at 5,000 records at most, so that it may have few, or
+/// none, and a link to the next all the same.
+#[utoipa::path(tag = "Administration", params(RecordsQuery, SubjectQuery, OriginQuery), responses(
     (status = 200, description = "One page; the next one in `Link`", body = Vec<RecordBody>),
     (status = 401, description = "Why the token was refused", body = ErrorBody),
     (status = 403, description = "`insufficient_scope`", body = ErrorBody),
@@ -60,7 +61,7 @@ async fn list_all_tokens(
     registry: &State<Registry>,
 ) -> Result<Page<Record>, ApiError> {
     let filter = query.records_of_any()?;
-    Ok(query.page_of_records(&filter, registry.list(&filter).await?))
+    Ok(query.page_of_records(registry.search(&filter).await?))
 }
 
 /// Revokes anybody's token. Its subject can't undo that.

@@ -141,6 +141,7 @@ impl From<Error> for ApiError {
             Kind::NotFound => Self::new(Status::NotFound, "not_found", error.to_string()),
             Kind::Final => Self::new(Status::Conflict, "revocation_final", error.to_string()),
             Kind::Full => Self::new(Status::Conflict, "session_limit", error.to_string()),
+            Kind::Reserved => Self::new(Status::Forbidden, "subject_reserved", error.to_string()),
             Kind::Superseded => Self::Denied(Denial::Revoked),
             Kind::Unavailable | Kind::Unconfirmed => {
                 tracing::warn!(error = %error, cause = ?error.source(), "a request can't be answered");

@@ -145,10 +145,6 @@ impl From<IssueFailure> for ApiError {
                 Self::new(Status::Forbidden, "insufficient_scope", msg)
             }
             IssueFailure::NoClient => Self::invalid_client(),
-            IssueFailure::SubjectTaken => {
-                let msg = "The subject is a user of this server or a client, and gets its tokens itself";
-                Self::new(Status::Forbidden, "subject_reserved", msg)
-            }
             IssueFailure::OtherBody => {
                 Self::invalid(Status::UnprocessableEntity, "The Idempotency-Key was used with another body")
             }

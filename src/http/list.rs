@@ -1,6 +1,6 @@
 //! Lists in pages: what a caller asks for, and the link to the next page (RFC 8288).
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use rocket::Request;
 use rocket::http::{Header, RawStr, Status};
@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 use super::error::ApiError;
 use crate::error::Error;
 use crate::registry::AuditFilter;
-use crate::token::{AuditEvent, Cursor, Filter, Record, Subject};
+use crate::token::{AuditEvent, Filter, Record, RecordPage, Subject};
 
 /// How many entries a page has where the caller doesn't say.
 const LIMIT_DEFAULT: u16 = 100;
@@ -32,6 +32,19 @@ pub(super) struct RecordsQuery {
     r#type: Option<String>,
     /// `live`, `revoked` or `expired`.
     state: Option<String>,
+    /// The id of a session.
+    session: Option<String>,
+}
+
+/// What narrows the records of all subjects further.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the document alone reads it")]
+pub(super) struct OriginQuery {
+    /// The id or the recorded name of the client that asked for the token.
+    client: Option<String>,
+    /// The address that the token was asked for from.
+    address: Option<String>,
 }
 
 /// What narrows the audit.
@@ -48,6 +61,8 @@ pub(super) struct AuditQuery {
     actor: Option<String>,
     /// What was done.
     action: Option<String>,
+    /// The id of the token or session, or the name of the user, client or key, that it was done to.
+    target: Option<String>,
 }
 
 /// What narrows a list to one subject.
@@ -67,7 +82,8 @@ pub(super) struct Query<'r> {
 }
 
 /// The names that lists know. No other parameter may get into a link: it may be a token.
-const NAMES: [&str; 7] = ["limit", "type", "state", "subject", "actor", "action", "cursor"];
+const NAMES: [&str; 11] =
+    ["limit", "type", "state", "subject", "session", "client", "address", "actor", "action", "target", "cursor"];
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for Query<'r> {
@@ -98,10 +114,18 @@ impl Query<'_> {
 
     /// The records of all, or of whom the caller names.
     pub(super) fn records_of_any(&self) -> Result<Filter, Error> {
-        self.narrow(match self.get("subject") {
+        let mut filter = match self.get("subject") {
             Some(subject) => Filter::subject(subject.parse()?),
             None => Filter::all(),
-        })
+        };
+        if let Some(client) = self.get("client") {
+            filter = filter.client(client)?;
+        }
+        if let Some(address) = self.get("address") {
+            let invalid = |_| Error::invalid("address", "address must be an IPv4 or IPv6 address");
+            filter = filter.address(address.parse().map_err(invalid)?);
+        }
+        self.narrow(filter)
     }
 
     pub(super) fn audit(&self) -> Result<AuditFilter, Error> {
@@ -124,19 +148,24 @@ impl Query<'_> {
             subject: own("subject")?,
             actor: own("actor")?,
             action: own("action")?,
+            target: own("target")?,
             before,
             limit: self.limit()? + 1,
         })
     }
 
-    /// One page of records, with a link to the next where there is one: filters ask for one record more than a page holds.
-    pub(super) fn page_of_records(&self, filter: &Filter, mut records: Vec<Record>) -> Page<Record> {
-        let next = self.next(filter.limit, &mut records, |record| Cursor::of(record).to_string());
-        Page { items: records, next }
+    /// One page of records, with a link to the next where there is one.
+    pub(super) fn page_of_records(&self, page: RecordPage) -> Page<Record> {
+        Page { items: page.records, next: page.next.map(|cursor| self.link(&cursor)) }
     }
 
+    /// The same of the audit, whose filter asks for one entry more than a page holds.
     pub(super) fn page_of_audit(&self, filter: &AuditFilter, mut events: Vec<AuditEvent>) -> Page<AuditEvent> {
-        let next = self.next(filter.limit, &mut events, |event| event.id.to_string());
+        let is_full = events.len() >= usize::from(filter.limit);
+        if is_full {
+            events.pop();
+        }
+        let next = events.last().filter(|_| is_full).map(|event| self.link(&event.id));
         Page { items: events, next }
     }
 
@@ -147,11 +176,14 @@ impl Query<'_> {
         if let Some(state) = self.get("state") {
             filter = filter.state(state.parse()?);
         }
+        if let Some(session) = self.get("session") {
+            let invalid = |_| Error::invalid("session", "session must be the id of a session");
+            filter = filter.session(session.parse().map_err(invalid)?);
+        }
         if let Some(cursor) = self.get("cursor") {
             filter = filter.after(cursor.parse()?);
         }
-        filter.limit = self.limit()? + 1;
-        Ok(filter)
+        filter.limit(self.limit()?)
     }
 
     fn limit(&self) -> Result<u16, Error> {
@@ -166,20 +198,15 @@ impl Query<'_> {
         self.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
-    /// Takes the item beyond the page off again, and gives the link that its being there calls for.
-    fn next<T>(&self, limit: u16, items: &mut Vec<T>, cursor: impl Fn(&T) -> String) -> Option<String> {
-        if items.len() < usize::from(limit) {
-            return None;
-        }
-        items.pop();
-        let last = items.last()?;
+    /// The link to the page that begins at a place.
+    fn link(&self, cursor: &impl Display) -> String {
         let mut link = format!("<{}?", self.path);
         for (name, value) in self.fields.iter().filter(|(name, _)| *name != "cursor") {
             // Writing to a string can't fail.
             let _ = write!(link, "{name}={}&", RawStr::new(*value).percent_encode());
         }
-        let _ = write!(link, "cursor={}>; rel=\"next\"", cursor(last));
-        Some(link)
+        let _ = write!(link, "cursor={cursor}>; rel=\"next\"");
+        link
     }
 }
 

@@ -22,6 +22,7 @@ mod login;
 mod oauth;
 mod openapi;
 mod operations;
+mod overview;
 mod password;
 mod revoke;
 mod schema;
@@ -62,7 +63,7 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
     rocket::custom(without_default_ip_header(figment))
         .attach(cors::Cors)
         .attach(log::RequestLog)
-        .attach(fairing)
+        .attach(fairing.with_samples())
         .attach(first_admin::Users::default())
         .attach(operations::Operations::default())
         .attach(console::Console)
@@ -73,6 +74,7 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
         .mount("/", sessions::routes())
         .mount("/", password::routes())
         .mount("/", admin::routes())
+        .mount("/", overview::routes())
         .mount("/", check::routes())
         .mount("/", issue::routes())
         .mount("/", oauth::routes())

@@ -83,6 +83,7 @@ pub(super) fn json() -> &'static str {
         document.merge(super::check::Api::openapi());
         document.merge(super::feed::Api::openapi());
         document.merge(super::admin::Api::openapi());
+        document.merge(super::overview::Api::openapi());
         document.merge(super::health::Api::openapi());
         document.merge(super::operations::Api::openapi());
         // Serialising a document that has only string keys can't fail.

@@ -107,4 +107,57 @@ documented! {
         reason: Option<String>,
         ip: Option<String>,
     }
+    /// How a process and its registry are.
+    #[schema(as = Overview)]
+    struct OverviewBody {
+        /// `ready`, `database`, `migrations` or `lease`.
+        readiness: String,
+        /// Records held, an estimate on large tables; null where the database can't be asked.
+        records: Option<u64>,
+        /// Whether this process answers from memory.
+        leased: bool,
+        remembered_tokens: u64,
+        remembered_bytes: u64,
+        /// The processes that answer from memory; null where the database can't be asked.
+        replicas: Option<Vec<ReplicaBody>>,
+        /// Of each change that has waited for more than half a lease here: whom it waits for.
+        waits_for: Vec<Vec<String>>,
+        /// Checks by outcome, as this process counts them.
+        checks: std::collections::BTreeMap<String, u64>,
+        /// Checks by where the answer came from.
+        answers: std::collections::BTreeMap<String, u64>,
+        issued: u64,
+        revoked: u64,
+        purged: u64,
+        /// Changes that were in force everywhere.
+        acknowledged: u64,
+        /// What happened a second, each ten seconds, the oldest first.
+        last_hour: Vec<RatesBody>,
+    }
+    /// A process that answers from memory.
+    #[schema(as = Replica)]
+    struct ReplicaBody {
+        name: String,
+        /// How many changes it has not applied yet.
+        behind: u64,
+    }
+    /// What happened a second.
+    #[schema(as = Rates)]
+    struct RatesBody {
+        /// Seconds since the epoch.
+        at: i64,
+        /// Whether samples are missing before this.
+        after_gap: bool,
+        checks: std::collections::BTreeMap<String, f64>,
+        answers: std::collections::BTreeMap<String, f64>,
+        issued: f64,
+        revoked: f64,
+        purged: f64,
+        /// Seconds; null where no change was acknowledged.
+        acknowledge_mean: Option<f64>,
+        /// An estimate.
+        acknowledge_p99: Option<f64>,
+        leased: bool,
+        remembered_tokens: u64,
+    }
 }

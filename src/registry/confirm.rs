@@ -51,7 +51,7 @@ impl Registry {
 
     async fn wait(&self, mut wait: Wait) -> Result<(), Error> {
         let mut pause = PAUSE_MIN;
-        let mut said = false;
+        let mut said = None;
         loop {
             // All who wait share one look, which began after each of them asked. One that has no answer must not make the wait
             // longer than it need be.
@@ -74,8 +74,9 @@ impl Registry {
                             return Ok(());
                         }
                         Look::Pending(behind) => {
-                            if !said && wait.is_long(now) {
-                                said = true;
+                            if said.is_none() && wait.is_long(now) {
+                                let since = now.saturating_sub(wait.lasted(now));
+                                said = Some(self.inner.waits.begin(since, &behind));
                                 say_who(&behind, wait.lasted(now));
                             }
                         }

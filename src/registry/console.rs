@@ -6,7 +6,7 @@ use super::grant::Device;
 use super::issue::{Draft, Drafted, lifetime};
 use super::{AsOf, Checked, Expect, Issued, Registry};
 use crate::error::Error;
-use crate::store::{NewSession, Within};
+use crate::store::{NewSession, Premise, Within};
 use crate::token::{Denial, Jti, Scopes, TokenType, console_audience};
 
 impl Registry {
@@ -21,7 +21,7 @@ impl Registry {
         scope: Scopes,
         (ip, user_agent): (Option<IpAddr>, Option<&str>),
     ) -> Result<Issued, Error> {
-        let AsOf { subject, generation, .. } = as_of;
+        let AsOf { subject, generation } = as_of;
         let expires = lifetime(self.settings().console.expires, "console.expires")?;
         let jti = Jti::new(self.now());
         let mut claims = self.draft_claims(&subject, jti.own_session(), TokenType::Access, expires, false);
@@ -40,7 +40,7 @@ impl Registry {
             user_agent: device.user_agent.clone(),
         };
         let access = Draft { claims, granted: None, label: None, device, client: None, scope };
-        let within = Within::New(session, Some(generation));
+        let within = Within::New(session, Premise::Generation(generation));
         self.register(Drafted { subject, within, access, refresh: None, cookies: false }).await
     }
 

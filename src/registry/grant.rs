@@ -46,6 +46,7 @@ pub struct Grant {
     pub(super) cookies: Option<bool>,
     pub(super) as_of: Option<AsOf>,
     pub(super) client: Option<ClientRef>,
+    pub(super) is_foreign: bool,
 }
 
 /// The client that asks for tokens.
@@ -76,15 +77,6 @@ impl Device {
 pub struct AsOf {
     pub(super) subject: Subject,
     pub(super) generation: Generation,
-    pub(super) is_own: bool,
-}
-
-#[cfg(feature = "server")]
-impl AsOf {
-    /// Whether the subject is a user of the server, or a client: then nobody else may ask for its tokens.
-    pub(crate) fn is_own(&self) -> bool {
-        self.is_own
-    }
 }
 
 impl Grant {
@@ -104,6 +96,7 @@ impl Grant {
             cookies: None,
             as_of: None,
             client: None,
+            is_foreign: false,
         }
     }
 
@@ -194,6 +187,13 @@ impl Grant {
     #[cfg(feature = "server")]
     pub(crate) fn by_client(mut self, id: &str, name: &str) -> Self {
         self.client = Some(ClientRef { id: id.to_owned(), name: name.to_owned() });
+        self
+    }
+
+    /// Only if the subject is neither a user of the server nor a client.
+    #[cfg(feature = "server")]
+    pub(crate) fn foreign_only(mut self) -> Self {
+        self.is_foreign = true;
         self
     }
 

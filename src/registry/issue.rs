@@ -10,7 +10,7 @@ use super::{AsOf, Checked, Grant, Issued, IssuedToken, Personal, Registry, whole
 use crate::config::{Location, WhenFull};
 use crate::error::{Error, Kind};
 use crate::keys::{KeyRing, Signed};
-use crate::store::{Cap, Insert, Inserted, NewSession, NewToken, Repeat, SubjectState, Within};
+use crate::store::{Cap, Insert, Inserted, NewSession, NewToken, Premise, Repeat, Within};
 use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, Target, TokenType, is_console_audience};
 
 /// The `client_id` of tokens that no client asked for.
@@ -103,8 +103,8 @@ impl Registry {
     /// log-in that is under way when all of the subject's tokens are ended can't leave a live one behind.
     pub async fn as_of(&self, subject: &Subject) -> Result<AsOf, Error> {
         self.permit()?;
-        let SubjectState { generation, is_own } = self.inner.subjects.call(subject.clone()).await?;
-        Ok(AsOf { subject: subject.clone(), generation, is_own })
+        let generation = self.inner.generations.call(subject.clone()).await?;
+        Ok(AsOf { subject: subject.clone(), generation })
     }
 
     /// Issues tokens, in a session of their own. They are on the registry when this returns.
@@ -120,10 +120,11 @@ impl Registry {
 
     /// What a grant comes to, before it is signed.
     pub(super) fn draft(&self, grant: Grant) -> Result<Drafted, Error> {
-        let generation = match &grant.as_of {
-            Some(as_of) if as_of.subject == grant.subject => Some(as_of.generation),
+        let premise = match &grant.as_of {
+            None if grant.is_foreign => Premise::Foreign,
+            Some(as_of) if as_of.subject == grant.subject => Premise::Generation(as_of.generation),
             Some(_) => return Err(Error::invalid("as_of", "the grant is as of a moment of another subject")),
-            None => None,
+            None => Premise::None,
         };
         let settings = self.settings();
         if grant.audience.iter().any(|aud| is_console_audience(aud, &settings.issuer)) {
@@ -169,7 +170,7 @@ impl Registry {
             ip: grant.device.ip,
             user_agent: grant.device.user_agent,
         };
-        let within = Within::New(session, generation);
+        let within = Within::New(session, premise);
         let mut drafted = Drafted { subject: grant.subject, within, access, refresh, cookies };
         if let Some(client) = grant.client {
             drafted.be_of(&client);
@@ -219,7 +220,7 @@ impl Registry {
             ip: draft.device.ip.clone(),
             user_agent: draft.device.user_agent.clone(),
         };
-        let (subject, within) = (by.sub.clone(), Within::New(session, Some(generation)));
+        let (subject, within) = (by.sub.clone(), Within::New(session, Premise::Generation(generation)));
         self.register_for(presented, Drafted { subject, within, access: draft, refresh: None, cookies: false }).await
     }
 
@@ -369,7 +370,7 @@ impl Registry {
         let session = NewSession { sid, client: None, label: token.label.clone(), ip: None, user_agent: None };
         let insert = Insert {
             subject,
-            within: Within::New(session, None),
+            within: Within::New(session, Premise::None),
             session_expires_at: token.expires_at,
             now: self.seconds(),
             tokens: vec![token],
@@ -421,6 +422,10 @@ pub(super) fn stored(inserted: Inserted) -> Result<(), Error> {
         Inserted::Stored => Ok(()),
         Inserted::Superseded => Err(superseded()),
         Inserted::Full => Err(Error::new(Kind::Full, "The subject has as many sessions as it may have: end one first")),
+        Inserted::Reserved => {
+            let message = "The subject is a user of this server or a client, and gets its tokens itself";
+            Err(Error::new(Kind::Reserved, message))
+        }
         Inserted::Duplicate => Err(Error::internal("a token's id is on the registry already")),
     }
 }
@@ -453,7 +458,7 @@ mod tests {
             let (device, scope) = (Device::default(), Scopes::default());
             let session = NewSession { sid, client: None, label: None, ip: None, user_agent: None };
             let access = Draft { claims: claims.clone(), granted: None, label: None, device, client: None, scope };
-            let (subject, within) = (alice.clone(), Within::New(session, None));
+            let (subject, within) = (alice.clone(), Within::New(session, Premise::None));
             registry.register(Drafted { subject, within, access, refresh: None, cookies: false }).await
         };
         let first = issue().await.unwrap();

@@ -4,7 +4,10 @@ use super::Registry;
 use super::grant::checked_label;
 use crate::error::{Error, Kind};
 use crate::store::{AuditFilter, Revoke, Revoked, Unrevoked};
-use crate::token::{Act, AuditEvent, Filter, Jti, Record, Session, Sid, Subject, Target};
+use crate::token::{Act, AuditEvent, Filter, Jti, Record, RecordPage, Session, Sid, Subject, Target};
+
+/// How many records a page of a list looks at.
+const WALK_MAX: u32 = 5_000;
 
 impl Registry {
     /// The record of a token.
@@ -16,7 +19,8 @@ impl Registry {
         self.store()?.record(jti).await?.ok_or_else(token_not_found)
     }
 
-    /// One page of records, newest first. With `check = "refresh"` access tokens have none, but for personal ones.
+    /// The first records that a filter asks for, newest first, as many as its limit. With `check = "refresh"` access tokens
+    /// have none, but for personal ones.
     ///
     /// ```
     /// use counterfoil::{Cursor, Error, Filter, Record, Registry};
@@ -34,11 +38,43 @@ impl Registry {
     /// }
     /// ```
     ///
+    /// Where few of very many records are asked for it may take long: [`search`](Self::search) does not.
+    ///
     /// # Errors
     ///
     /// [`is_unavailable`](Error::is_unavailable) where the database can't be asked.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<Record>, Error> {
-        self.store()?.list(filter, self.live_at()).await
+        let mut filter = filter.clone();
+        let mut records = Vec::new();
+        loop {
+            let page = self.search(&filter).await?;
+            let found = u16::try_from(page.records.len()).unwrap_or(u16::MAX);
+            records.extend(page.records);
+            filter.limit = filter.limit.saturating_sub(found);
+            match page.next {
+                Some(next) if filter.limit > 0 => filter.after = Some(next),
+                _ => return Ok(records),
+            }
+        }
+    }
+
+    /// One page of records, newest first, which takes about as long whatever is asked for: it looks at 5,000 records at most,
+    /// and then says where to go on. So a page may have fewer records than the limit, or none, and a
+    /// [`next`](RecordPage::next) all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable) where the database can't be asked.
+    pub async fn search(&self, filter: &Filter) -> Result<RecordPage, Error> {
+        let store = self.store()?;
+        let mut filter = filter.clone();
+        // Records have the name that a client had, and people its id.
+        if let Some(asked) = &filter.client
+            && let Some(client) = store.find_client(asked).await?
+        {
+            filter.client = Some(client.name);
+        }
+        store.list(&filter, self.live_at(), WALK_MAX).await
     }
 
     /// Sets the label of a record of this subject, 1 to 100 characters, or clears it; and with it that of its session, so

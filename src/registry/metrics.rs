@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use prometheus::core::Metric;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, TextEncoder};
 
+use super::samples::{ACKNOWLEDGE_BOUNDS, ANSWERS, Counters, OUTCOMES};
 use crate::error::Error;
 use crate::store::PoolUse;
 use crate::token::{Claims, Denial};
@@ -12,7 +14,8 @@ pub(crate) struct Metrics {
     registry: prometheus::Registry,
     issued: IntCounterVec,
     checks: IntCounterVec,
-    accepted: IntCounter,
+    /// Of each outcome that a check may have.
+    outcomes: [IntCounter; OUTCOMES.len()],
     check_seconds: Histogram,
     answers: [IntCounter; 3],
     acknowledge_seconds: Histogram,
@@ -38,8 +41,8 @@ impl Metrics {
     }
 
     fn build() -> Result<Self, prometheus::Error> {
-        let buckets =
-            vec![0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
+        // All but the last two: a check takes no longer.
+        let buckets = ACKNOWLEDGE_BOUNDS[..12].to_vec();
         let counters = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
         let checks = counters("counterfoil_checks_total", "Tokens checked, by outcome.", "outcome")?;
@@ -52,19 +55,19 @@ impl Metrics {
             registry: prometheus::Registry::new(),
             issued: counters("counterfoil_issued_total", "Tokens issued, by type.", "type")?,
             // Looked up once: this is on the way of every request.
-            accepted: checks.with_label_values(&["accepted"]),
+            outcomes: OUTCOMES.map(|outcome| checks.with_label_values(&[outcome])),
             checks,
             check_seconds: Histogram::with_opts(
                 HistogramOpts::new("counterfoil_check_seconds", "How long checks took that asked the database.")
-                    .buckets(buckets.clone()),
+                    .buckets(buckets),
             )?,
-            answers: ["memory", "database", "no_lease"].map(|from| answers.with_label_values(&[from])),
+            answers: ANSWERS.map(|from| answers.with_label_values(&[from])),
             acknowledge_seconds: Histogram::with_opts(
                 HistogramOpts::new(
                     "counterfoil_acknowledge_seconds",
                     "How long changes waited after their commit until they were in force everywhere.",
                 )
-                .buckets(buckets.into_iter().chain([2.0, 5.0]).collect()),
+                .buckets(ACKNOWLEDGE_BOUNDS.to_vec()),
             )?,
             leased: gauge("counterfoil_leased", "1 while checks may be answered from memory.")?,
             lag: gauge("counterfoil_changes_behind", "Changes that this process has not applied yet.")?,
@@ -127,7 +130,7 @@ impl Metrics {
 
     pub(super) fn checked(&self, denial: Option<&Denial>) {
         match denial {
-            None => self.accepted.inc(),
+            None => self.outcomes[0].inc(),
             Some(denial) => self.checks.with_label_values(&[denial.code()]).inc(),
         }
     }
@@ -180,6 +183,29 @@ impl Metrics {
         self.login_failures.inc();
     }
 
+    /// What the counters have come to.
+    pub(super) fn counters(&self) -> Counters {
+        let sum = |counters: &IntCounterVec, labels: &[&str]| -> u64 {
+            labels.iter().map(|label| counters.with_label_values(&[*label]).get()).sum()
+        };
+        let acknowledged = self.acknowledge_seconds.metric();
+        let histogram = acknowledged.get_histogram();
+        let mut acknowledge_buckets = [0; ACKNOWLEDGE_BOUNDS.len()];
+        for (count, bucket) in acknowledge_buckets.iter_mut().zip(histogram.get_bucket()) {
+            *count = bucket.cumulative_count();
+        }
+        Counters {
+            checks: std::array::from_fn(|i| self.outcomes[i].get()),
+            answers: std::array::from_fn(|i| self.answers[i].get()),
+            issued: sum(&self.issued, &["access", "refresh"]),
+            revoked: sum(&self.revocations, &["token", "session", "subject"]),
+            purged: self.purged.get(),
+            acknowledged: histogram.get_sample_count(),
+            acknowledge_seconds: histogram.get_sample_sum(),
+            acknowledge_buckets,
+        }
+    }
+
     /// The text of a scrape.
     pub(super) fn render(&self, now: &Snapshot) -> Result<String, Error> {
         let Snapshot { pool, .. } = now;
@@ -205,17 +231,17 @@ impl Metrics {
 }
 
 /// What is read at the moment of a scrape. What the database can't be asked for keeps its last value.
-pub(super) struct Snapshot {
-    pub(super) records: Option<u64>,
-    pub(super) pool: PoolUse,
+pub(crate) struct Snapshot {
+    pub(crate) records: Option<u64>,
+    pub(crate) pool: PoolUse,
     /// How many there are, and the number of the last change.
-    pub(super) replicas: Option<(usize, i64)>,
-    pub(super) is_replica: bool,
-    pub(super) is_leased: bool,
-    pub(super) applied: i64,
-    pub(super) silence: Duration,
+    pub(crate) replicas: Option<(usize, i64)>,
+    pub(crate) is_replica: bool,
+    pub(crate) is_leased: bool,
+    pub(crate) applied: i64,
+    pub(crate) silence: Duration,
     /// Tokens and bytes.
-    pub(super) remembered: (usize, u64),
+    pub(crate) remembered: (usize, u64),
 }
 
 fn gauged(count: u64) -> i64 {

@@ -5,6 +5,7 @@ mod check;
 mod confirm;
 #[cfg(feature = "server")]
 mod console;
+mod examine;
 mod feed;
 mod follow;
 mod grant;
@@ -22,13 +23,16 @@ mod model;
 #[cfg(feature = "server")]
 mod once;
 mod open;
+mod overview;
 mod purge;
 mod refresh;
 mod ring;
 mod rotate;
+mod samples;
 mod tasks;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -47,7 +51,11 @@ pub(crate) use memory::Reading;
 #[cfg(feature = "server")]
 pub(crate) use once::{Once, Repeated};
 pub use open::Readiness;
-pub use purge::Purged;
+#[cfg(feature = "server")]
+pub(crate) use overview::Overview;
+pub use purge::{PurgeStatus, Purged};
+#[cfg(feature = "server")]
+pub(crate) use samples::{ANSWERS, OUTCOMES, Rates};
 pub(crate) use tasks::Tasks;
 
 use crate::clock::Clock;
@@ -55,7 +63,7 @@ use crate::config::Settings;
 use crate::error::Error;
 #[cfg(feature = "server")]
 pub(crate) use crate::store::AuditFilter;
-use crate::store::{Done, Insert, Inserted, Revoke, Revoked, Status, Store, SubjectState};
+use crate::store::{Done, Generation, Insert, Inserted, Revoke, Revoked, Status, Store};
 use crate::token::{Jti, Roll, Rules, Subject};
 use batch::Batcher;
 use feed::Hub;
@@ -65,7 +73,9 @@ use last_used::LastUsed;
 use memory::Memory;
 use metrics::{Metrics, Snapshot};
 use open::Opening;
+use overview::Waits;
 use ring::Ring;
+use samples::Samples;
 
 /// The registry of issued tokens.
 ///
@@ -95,7 +105,7 @@ struct Inner {
     store: Arc<dyn Store>,
     /// What arrives together is asked, issued and revoked together.
     statuses: Batcher<Jti, Option<Status>>,
-    subjects: Batcher<Subject, SubjectState>,
+    generations: Batcher<Subject, Generation>,
     inserts: Batcher<Insert, Inserted>,
     revocations: Batcher<Revoke, Done<Revoked>>,
     looks: Batcher<(), Arc<Roll>>,
@@ -109,6 +119,13 @@ struct Inner {
     opening: Opening,
     metrics: Metrics,
     last_used: LastUsed,
+    /// What this process waits for.
+    waits: Waits,
+    /// Whether the counters are sampled, and what came of it.
+    keeps_samples: AtomicBool,
+    samples: Mutex<Samples>,
+    /// When this process purges next, in seconds; 0 where it does not.
+    next_purge: AtomicI64,
 }
 
 impl Registry {
@@ -129,22 +146,28 @@ impl Registry {
     ///
     /// None that a caller could mend: the text can't be written.
     pub async fn metrics_text(&self) -> Result<String, Error> {
-        let (mut records, mut replicas) = (None, None);
+        self.inner.metrics.render(&self.snapshot().await.0)
+    }
+
+    /// What is read at the moment of a scrape, and the roll that it read.
+    async fn snapshot(&self) -> (Snapshot, Option<Roll>) {
+        let (mut records, mut roll) = (None, None);
         if let Ok(store) = self.store() {
             records = store.records_held().await.ok();
-            replicas = store.roll().await.ok().map(|roll| (roll.replicas.len(), roll.position.seq));
+            roll = store.roll().await.ok();
         }
         let now = self.clock().steady();
-        self.inner.metrics.render(&Snapshot {
+        let snapshot = Snapshot {
             records,
             pool: self.inner.store.pool_use(),
-            replicas,
+            replicas: roll.as_ref().map(|roll| (roll.replicas.len(), roll.position.seq)),
             is_replica: self.wants_lease(),
             is_leased: self.inner.memory.is_leased(now),
             applied: self.inner.follower.applied(),
             silence: self.inner.follower.silence(now),
             remembered: self.inner.memory.size(),
-        })
+        };
+        (snapshot, roll)
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -1,8 +1,8 @@
 //! Opening the registry: database, schema, keys, and waiting for a database that is down.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::batch::Batcher;
@@ -11,6 +11,7 @@ use super::follow::Follower;
 use super::last_used::LastUsed;
 use super::memory::Memory;
 use super::metrics::Metrics;
+use super::overview::Waits;
 use super::ring::Ring;
 use super::{Inner, Registry};
 use crate::clock::Clock;
@@ -91,9 +92,9 @@ impl Registry {
                     let store = asked.clone();
                     async move { store.status(&ids).await }
                 }),
-                subjects: Batcher::reading(1, move |asked| {
+                generations: Batcher::reading(1, move |asked| {
                     let store = naming.clone();
-                    async move { store.subjects(&asked).await }
+                    async move { store.generations(&asked).await }
                 }),
                 inserts: Batcher::new(1, move |inserts| {
                     let store = inserting.clone();
@@ -132,6 +133,10 @@ impl Registry {
                 settings,
                 ring,
                 store,
+                waits: Waits::default(),
+                keeps_samples: AtomicBool::new(false),
+                samples: Mutex::default(),
+                next_purge: AtomicI64::new(0),
             }),
         };
         match registry.try_open().await {

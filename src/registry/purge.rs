@@ -2,13 +2,17 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::tasks::Stop;
 use super::{Registry, whole_seconds};
 use crate::error::Error;
+use crate::token::PurgeRun;
 
 /// How long the lease on the purge lasts beyond the batch that renews it.
 const LEASE: Duration = Duration::from_secs(60);
@@ -25,6 +29,20 @@ pub struct Purged {
     /// Whether it removed all there was: `false` where its time budget ran out, it was told to stop, or another process
     /// purges just now.
     pub complete: bool,
+}
+
+/// How the purge stands, in all processes and in this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PurgeStatus {
+    /// The run that goes on just now, in whichever process.
+    pub running: Option<PurgeRun>,
+    /// When this process purges next; `None` where it doesn't by itself.
+    pub next_run: Option<DateTime<Utc>>,
+    /// How many records a run would remove now.
+    pub backlog: u64,
+    /// The last 20 runs, the last first. One that neither has ended nor is running was killed.
+    pub runs: Vec<PurgeRun>,
 }
 
 impl Registry {
@@ -56,8 +74,16 @@ impl Registry {
             return Ok(Purged::default());
         }
         let mut purged = Purged::default();
-        let outcome = self.purge_holding(holder, stop, &mut purged, progress).await;
+        let mut run = self.begin_run(holder, now);
+        self.note_run(&run).await;
+        let outcome = self.purge_holding(&mut run, stop, &mut purged, progress).await;
         self.inner.metrics.purged(purged.tokens);
+        run.records = purged.tokens;
+        run.complete = purged.complete;
+        run.error = outcome.as_ref().err().map(ToString::to_string);
+        run.seen_at = self.now();
+        run.ended_at = Some(run.seen_at);
+        self.note_run(&run).await;
         let released = store.release_purge(holder, self.database_seconds().await?, purged.tokens).await;
         outcome.and(released)?;
         tracing::info!(tokens = purged.tokens, complete = purged.complete, "purged");
@@ -70,14 +96,56 @@ impl Registry {
         self.store()?.purgeable(cutoff).await
     }
 
+    /// How the purge stands: the last runs, the next one of this process, and what it would find.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable) where the database can't be asked, or its time differs from this
+    /// process's by more than the leeway and 5 seconds.
+    pub async fn purge_status(&self) -> Result<PurgeStatus, Error> {
+        let now = self.database_seconds().await?;
+        let (runs, holder) = self.store()?.purge_runs(now).await?;
+        let running = runs.iter().find(|run| Some(run.holder) == holder && run.ended_at.is_none()).cloned();
+        let next_run = match self.inner.next_purge.load(Ordering::Relaxed) {
+            0 => None,
+            at => DateTime::from_timestamp(at, 0),
+        };
+        Ok(PurgeStatus { running, next_run, backlog: self.purgeable().await?, runs })
+    }
+
+    fn begin_run(&self, holder: Uuid, now: i64) -> PurgeRun {
+        let started_at = DateTime::from_timestamp(now, 0).unwrap_or_else(|| self.now());
+        PurgeRun {
+            holder,
+            process: self.inner.name.clone(),
+            started_at,
+            seen_at: started_at,
+            ended_at: None,
+            records: 0,
+            complete: false,
+            error: None,
+        }
+    }
+
+    /// Notes how far a run is, for people: a purge goes on without.
+    async fn note_run(&self, run: &PurgeRun) {
+        let noted = match self.store() {
+            Ok(store) => store.note_purge_run(run).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(error = %error, "a run of the purge can't be noted");
+        }
+    }
+
     async fn purge_holding(
         &self,
-        holder: Uuid,
+        run: &mut PurgeRun,
         stop: impl Future<Output = ()>,
         purged: &mut Purged,
         mut progress: impl FnMut(u64),
     ) -> Result<(), Error> {
-        let settings = self.settings().purge.clone();
+        let (settings, holder) = (self.settings().purge.clone(), run.holder);
         let store = self.store()?;
         let began = Instant::now();
         let mut stop = pin!(stop);
@@ -110,6 +178,10 @@ impl Registry {
                 return Ok(());
             }
             from = batch.up_to.unwrap_or(from);
+            // Should it be killed, it is known how far it came.
+            run.records = purged.tokens;
+            run.seen_at = self.now();
+            self.note_run(run).await;
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
@@ -123,10 +195,15 @@ impl Registry {
     pub(super) async fn keep_purging(&self, mut stop: Stop) {
         let Some(every) = self.settings().purge.every else { return };
         loop {
+            let pause = jittered(every);
+            self.inner.next_purge.store(self.seconds() + whole_seconds(pause), Ordering::Relaxed);
             tokio::select! {
                 biased;
-                () = stop.asked() => return,
-                () = tokio::time::sleep(jittered(every)) => {}
+                () = stop.asked() => {
+                    self.inner.next_purge.store(0, Ordering::Relaxed);
+                    return;
+                }
+                () = tokio::time::sleep(pause) => {}
             }
             if let Err(error) = self.purge_until(stop.asked(), |_| {}).await {
                 tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "the purge failed");

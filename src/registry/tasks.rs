@@ -68,6 +68,15 @@ impl Tasks {
         tasks.keep_up("keys", stop.clone(), registry, |registry, stop| async move {
             registry.keep_keys(stop).await;
         });
+        if registry.keeps_samples() {
+            tasks.keep_up("samples", stop.clone(), registry, |registry, mut stop| async move {
+                tokio::select! {
+                    biased;
+                    () = stop.asked() => {}
+                    () = registry.keep_sampling() => {}
+                }
+            });
+        }
         tasks.keep_up("last use", stop, registry, |registry, mut stop| async move {
             tokio::select! {
                 biased;

@@ -25,8 +25,8 @@ pub(crate) use self::clients::{ClientChange, ClientChanged, Repeat, Sha256, Stor
 pub(crate) use self::rotation::{Rotated, Rotation};
 use crate::error::Error;
 use crate::token::{
-    Act, AuditEvent, FeedPage, Filter, Jti, Mark, NewKey, Position, Record, Renewal, Roll, Scopes, Session, Sid,
-    StoredKey, Subject, TokenType,
+    Act, AuditEvent, FeedPage, Filter, Jti, Mark, NewKey, Position, PurgeRun, Record, RecordPage, Renewal, Revocation,
+    Roll, Scopes, Session, SessionRecord, Sid, StoredKey, Subject, TokenType,
 };
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
@@ -61,13 +61,15 @@ pub(crate) fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Generation(pub(crate) i64);
 
-/// What is known of a subject before tokens are issued to it.
+/// What must be true of a subject where a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SubjectState {
-    /// 0 for one that has no row yet.
-    pub(crate) generation: Generation,
-    /// Whether it is a user of the server, or a client.
-    pub(crate) is_own: bool,
+pub(crate) enum Premise {
+    /// Nothing.
+    None,
+    /// Its generation is still this one.
+    Generation(Generation),
+    /// It is neither a user of the server nor a client.
+    Foreign,
 }
 
 /// A session that begins with an [`Insert`].
@@ -104,8 +106,8 @@ pub(crate) struct NewToken {
 /// Which session new tokens join.
 #[derive(Debug, Clone)]
 pub(crate) enum Within {
-    /// One that begins with them, if the subject's generation is still this one, where one is named.
-    New(NewSession, Option<Generation>),
+    /// One that begins with them.
+    New(NewSession, Premise),
     /// A live one, if the token that was presented for it is still not revoked.
     Existing { sid: Sid, presented: Jti },
 }
@@ -131,6 +133,15 @@ impl Insert {
             Within::Existing { sid, .. } => *sid,
         }
     }
+
+    /// What became of it, once it is known whether it was stored.
+    fn outcome(&self, stored: bool) -> Inserted {
+        match self.within {
+            _ if stored => Inserted::Stored,
+            Within::New(_, Premise::Foreign) => Inserted::Reserved,
+            _ => Inserted::Superseded,
+        }
+    }
 }
 
 /// What became of an [`Insert`].
@@ -140,6 +151,8 @@ pub(crate) enum Inserted {
     Stored,
     /// Nothing was stored: the subject's generation moved on, or the session ended, or the presented token was revoked.
     Superseded,
+    /// Nothing was stored: the subject is a user of the server or a client, and it was not to be.
+    Reserved,
     /// Nothing was stored: a token of one of these ids is on the registry already.
     Duplicate,
     /// Nothing was stored: the subject has as many sessions as it may have.
@@ -295,12 +308,35 @@ pub(crate) struct Resealed {
     pub(crate) sealed: Vec<u8>,
 }
 
+/// How many runs of the purge are kept.
+pub(crate) const PURGE_RUNS_KEPT: u32 = 20;
+
+/// What is behind the state of a record.
+#[derive(Debug, Clone)]
+pub(crate) struct Particulars {
+    /// Its own revocation.
+    pub(crate) revoked: Option<Revocation>,
+    /// When it was used for another, and which.
+    pub(crate) spent: Option<(DateTime<Utc>, Option<Jti>)>,
+    /// When another took its place.
+    pub(crate) replaced_at: Option<DateTime<Utc>>,
+    /// The refresh token that it was issued for.
+    pub(crate) predecessor: Option<Jti>,
+    pub(crate) session_ended: Option<Revocation>,
+    pub(crate) subject_ended: Option<Revocation>,
+    pub(crate) key_retired: Option<Revocation>,
+    pub(crate) user_disabled: bool,
+    pub(crate) client_disabled: bool,
+}
+
 /// Which audit entries a list shows, newest first.
 #[derive(Debug, Clone)]
 pub(crate) struct AuditFilter {
     pub(crate) subject: Option<String>,
     pub(crate) actor: Option<String>,
     pub(crate) action: Option<String>,
+    /// What it was done to.
+    pub(crate) target: Option<String>,
     /// Entries with smaller ids alone.
     pub(crate) before: Option<i64>,
     pub(crate) limit: u16,
@@ -341,8 +377,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     // Tokens and sessions.
 
-    /// What is known of each of these, in order.
-    async fn subjects(&self, asked: &[Subject]) -> Result<Vec<SubjectState>, Error>;
+    /// The generation of each of these, in order; 0 for one that has no row yet.
+    async fn generations(&self, asked: &[Subject]) -> Result<Vec<Generation>, Error>;
     /// Puts the tokens of each on the registry, all of one or none; the inserts don't depend on each other, but a
     /// duplicate id fails them all. What became of each, in order.
     async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, Error>;
@@ -355,8 +391,9 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// What a refresh with this token grants; `None` where there is no such refresh token.
     async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, Error>;
     async fn record(&self, jti: Jti) -> Result<Option<Record>, Error>;
-    /// Newest first. `live_at` is the time that [`State`](crate::token::State) is judged by, leeway already taken off.
-    async fn list(&self, filter: &Filter, live_at: i64) -> Result<Vec<Record>, Error>;
+    /// One page, newest first. `live_at` is the time that [`State`](crate::token::State) is judged by, leeway already taken
+    /// off. It looks at no more than `walk_max` records beyond the cursor, however few of them are asked for.
+    async fn list(&self, filter: &Filter, live_at: i64, walk_max: u32) -> Result<RecordPage, Error>;
     /// Sets or clears the label of a record of this subject, and of the session that it belongs to; whether there is one.
     async fn set_label(&self, jti: Jti, subject: &Subject, label: Option<&str>) -> Result<bool, Error>;
     /// Live sessions, newest first; `current` is always `false`.
@@ -434,6 +471,32 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     // Audit.
 
     async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, Error>;
+
+    // Looking closely, for administrators.
+
+    /// What is behind the state of a record; `None` where there is no such record.
+    async fn particulars(&self, jti: Jti) -> Result<Option<Particulars>, Error>;
+    /// The last `limit` audit entries since `since` that name one of these targets, or all of this subject; newest first.
+    async fn history(
+        &self,
+        targets: &[String],
+        subject: &Subject,
+        since: i64,
+        limit: u16,
+    ) -> Result<Vec<AuditEvent>, Error>;
+    /// A session, ended or not.
+    async fn session(&self, sid: Sid) -> Result<Option<SessionRecord>, Error>;
+    /// Sessions of a subject, ended or not, newest first, from before this one on.
+    async fn all_sessions(
+        &self,
+        subject: &Subject,
+        before: Option<(i64, Sid)>,
+        limit: u16,
+    ) -> Result<Vec<SessionRecord>, Error>;
+    /// Notes how far a run of the purge has come, and forgets all runs but the last [`PURGE_RUNS_KEPT`].
+    async fn note_purge_run(&self, run: &PurgeRun) -> Result<(), Error>;
+    /// The runs of the purge that are kept, the last first, and who holds the lease on it after `now`.
+    async fn purge_runs(&self, now: i64) -> Result<(Vec<PurgeRun>, Option<Uuid>), Error>;
 
     // Users of the server.
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Repeat, Sha256, Status, StoredClient, StoredUser};
+use super::{Particulars, Premise, Repeat, Sha256, Status, StoredClient, StoredUser};
 use crate::error::Error;
 use crate::token::{
-    Act, Actor, ActorKind, AuditEvent, Cursor, Jti, Position, Record, Renewal, Replica, Revocation, Roll, Session,
-    StoredKey, Subject, Target,
+    Act, Actor, ActorKind, AuditEvent, Cursor, Jti, Position, PurgeRun, Record, RecordPage, Renewal, Replica,
+    Revocation, Roll, Session, SessionRecord, StoredKey, Subject, Target,
 };
 
 /// A token's row with what its session and its subject's generation say of it.
@@ -166,6 +166,140 @@ impl TryFrom<SessionRow> for Session {
     }
 }
 
+/// A session with how it ended.
+#[derive(Debug)]
+pub(super) struct SessionRecordRow {
+    pub(super) sid: Uuid,
+    pub(super) subject: String,
+    pub(super) label: Option<String>,
+    pub(super) client: Option<String>,
+    pub(super) ip: Option<String>,
+    pub(super) user_agent: Option<String>,
+    pub(super) created_at: i64,
+    pub(super) last_seen_at: i64,
+    pub(super) expires_at: i64,
+    /// Whether it ended with all of its subject and not before.
+    pub(super) with_subject: bool,
+    pub(super) ended_at: Option<i64>,
+    pub(super) ended_by_kind: Option<String>,
+    pub(super) ended_by: Option<String>,
+    pub(super) ended_reason: Option<String>,
+}
+
+impl TryFrom<SessionRecordRow> for SessionRecord {
+    type Error = Error;
+
+    fn try_from(row: SessionRecordRow) -> Result<Self, Error> {
+        let SessionRecordRow { sid, label, client, ip, user_agent, created_at, last_seen_at, expires_at, .. } = row;
+        Ok(Self {
+            session: SessionRow { sid, label, client, ip, user_agent, created_at, last_seen_at, expires_at }
+                .try_into()?,
+            subject: row.subject.try_into()?,
+            ended: revocation(row.ended_at, row.ended_by_kind, row.ended_by, row.ended_reason, true)?,
+            with_subject: row.with_subject,
+        })
+    }
+}
+
+/// What is behind the state of a record.
+pub(super) struct ParticularsRow {
+    pub(super) revoked_at: Option<i64>,
+    pub(super) revoked_by_kind: Option<String>,
+    pub(super) revoked_by: Option<String>,
+    pub(super) revoked_reason: Option<String>,
+    pub(super) revoked_final: bool,
+    pub(super) spent_at: Option<i64>,
+    pub(super) successor: Option<Uuid>,
+    pub(super) replaced_at: Option<i64>,
+    pub(super) predecessor: Option<Uuid>,
+    pub(super) session_ended_at: Option<i64>,
+    pub(super) session_ended_by_kind: Option<String>,
+    pub(super) session_ended_by: Option<String>,
+    pub(super) session_ended_reason: Option<String>,
+    pub(super) subject_ended_at: Option<i64>,
+    pub(super) subject_ended_by_kind: Option<String>,
+    pub(super) subject_ended_by: Option<String>,
+    pub(super) subject_ended_reason: Option<String>,
+    pub(super) retired_at: Option<i64>,
+    pub(super) retired_by_kind: Option<String>,
+    pub(super) retired_by: Option<String>,
+    pub(super) retired_reason: Option<String>,
+    pub(super) user_disabled: bool,
+    pub(super) client_disabled: bool,
+}
+
+impl TryFrom<ParticularsRow> for Particulars {
+    type Error = Error;
+
+    fn try_from(row: ParticularsRow) -> Result<Self, Error> {
+        let of = revocation;
+        Ok(Self {
+            revoked: of(row.revoked_at, row.revoked_by_kind, row.revoked_by, row.revoked_reason, row.revoked_final)?,
+            spent: row.spent_at.map(time).transpose()?.map(|at| (at, row.successor.map(Jti::from))),
+            replaced_at: row.replaced_at.map(time).transpose()?,
+            predecessor: row.predecessor.map(Jti::from),
+            session_ended: of(
+                row.session_ended_at,
+                row.session_ended_by_kind,
+                row.session_ended_by,
+                row.session_ended_reason,
+                true,
+            )?,
+            subject_ended: of(
+                row.subject_ended_at,
+                row.subject_ended_by_kind,
+                row.subject_ended_by,
+                row.subject_ended_reason,
+                true,
+            )?,
+            key_retired: of(row.retired_at, row.retired_by_kind, row.retired_by, row.retired_reason, true)?,
+            user_disabled: row.user_disabled,
+            client_disabled: row.client_disabled,
+        })
+    }
+}
+
+/// How something ended, where it did.
+fn revocation(
+    at: Option<i64>,
+    kind: Option<String>,
+    name: Option<String>,
+    reason: Option<String>,
+    is_final: bool,
+) -> Result<Option<Revocation>, Error> {
+    let Some(((at, kind), name)) = at.zip(kind).zip(name) else { return Ok(None) };
+    Ok(Some(Revocation { at: time(at)?, by: Actor { kind: kind.parse()?, name }, reason, is_final }))
+}
+
+/// A run of the purge.
+pub(super) struct PurgeRunRow {
+    pub(super) holder: Uuid,
+    pub(super) process: String,
+    pub(super) started_at: i64,
+    pub(super) seen_at: i64,
+    pub(super) ended_at: Option<i64>,
+    pub(super) records: i64,
+    pub(super) complete: bool,
+    pub(super) error: Option<String>,
+}
+
+impl TryFrom<PurgeRunRow> for PurgeRun {
+    type Error = Error;
+
+    fn try_from(row: PurgeRunRow) -> Result<Self, Error> {
+        Ok(Self {
+            holder: row.holder,
+            process: row.process,
+            started_at: time(row.started_at)?,
+            seen_at: time(row.seen_at)?,
+            ended_at: row.ended_at.map(time).transpose()?,
+            records: count(row.records),
+            complete: row.complete,
+            error: row.error,
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct AuditRow {
     pub(super) id: i64,
@@ -296,6 +430,14 @@ impl TryFrom<RepeatRow> for Repeat {
             asked_at: row.asked_at,
             expires_at: row.expires_at,
         })
+    }
+}
+
+/// The generation that a premise names.
+pub(super) fn generation_of(premise: Premise) -> Option<i64> {
+    match premise {
+        Premise::Generation(generation) => Some(generation.0),
+        Premise::None | Premise::Foreign => None,
     }
 }
 
@@ -499,6 +641,19 @@ pub(super) const TOUCHED_AT_ONCE: usize = 500;
 /// The place before which a page starts; without a cursor it is one that no record has.
 pub(super) fn before(cursor: Option<Cursor>) -> (i64, Uuid) {
     cursor.map_or((i64::MAX, Uuid::max()), |cursor| (cursor.issued_at, cursor.jti.as_uuid()))
+}
+
+/// The place that a page goes down to; without one, past every record.
+pub(super) fn down_to(end: Option<Cursor>) -> (i64, Uuid) {
+    end.map_or((i64::MIN, Uuid::nil()), |cursor| (cursor.issued_at, cursor.jti.as_uuid()))
+}
+
+/// A page of what was found up to `end`, one record beyond the limit included.
+pub(super) fn page(mut records: Vec<Record>, limit: u16, end: Option<Cursor>) -> RecordPage {
+    let is_full = records.len() > usize::from(limit);
+    records.truncate(limit.into());
+    let next = if is_full { records.last().map(Cursor::of) } else { end };
+    RecordPage { records, next }
 }
 
 /// How long the end of a generation is kept at least: longer than any log-in is under way, so that a generation which

@@ -10,14 +10,14 @@ macro_rules! implement_store {
             $database;
             ANSWER_LIMIT {
                 fn time() -> DateTime<Utc>;
-                fn subjects(asked: &[Subject]) -> Vec<SubjectState>;
+                fn generations(asked: &[Subject]) -> Vec<Generation>;
                 fn insert(inserts: &[Insert]) -> Vec<Inserted>;
                 fn insert_capped(insert: &Insert, cap: Cap) -> Done<Capped>;
                 fn rotate(asked: &Rotation) -> Done<Rotated>;
                 fn status(ids: &[Jti]) -> Vec<Option<Status>>;
                 fn refreshable(jti: Jti) -> Option<Refreshable>;
                 fn record(jti: Jti) -> Option<Record>;
-                fn list(filter: &Filter, live_at: i64) -> Vec<Record>;
+                fn list(filter: &Filter, live_at: i64, walk_max: u32) -> RecordPage;
                 fn set_label(jti: Jti, subject: &Subject, label: Option<&str>) -> bool;
                 fn sessions(subject: &Subject, live_at: i64) -> Vec<Session>;
                 fn revoke(asked: &[Revoke]) -> Vec<Done<Revoked>>;
@@ -31,6 +31,13 @@ macro_rules! implement_store {
                 fn release_purge(holder: Uuid, now: i64, purged: u64) -> ();
                 fn feed(after: Option<i64>, limit: u16, serves: Option<&[String]>) -> Option<FeedPage>;
                 fn audit(filter: &AuditFilter) -> Vec<AuditEvent>;
+                // Looking closely.
+                fn particulars(jti: Jti) -> Option<Particulars>;
+                fn history(targets: &[String], subject: &Subject, since: i64, limit: u16) -> Vec<AuditEvent>;
+                fn session(sid: Sid) -> Option<SessionRecord>;
+                fn all_sessions(subject: &Subject, before: Option<(i64, Sid)>, limit: u16) -> Vec<SessionRecord>;
+                fn note_purge_run(run: &PurgeRun) -> ();
+                fn purge_runs(now: i64) -> (Vec<PurgeRun>, Option<Uuid>);
                 fn user(username: &Subject) -> Option<StoredUser>;
                 fn users(after: Option<&str>, limit: u16) -> Vec<StoredUser>;
                 fn add_user(user: &StoredUser, act: &Act, now: i64) -> Done<bool>;

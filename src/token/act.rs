@@ -39,6 +39,18 @@ impl ActorKind {
             Self::System => "system",
         }
     }
+
+    /// The kind in words, before the name of one.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::Subject => "the subject",
+            Self::Administrator => "the administrator",
+            Self::Client => "the client",
+            Self::Application => "the application",
+            Self::CommandLine => "the command line of",
+            Self::System => "the registry's rule",
+        }
+    }
 }
 
 impl fmt::Display for ActorKind {

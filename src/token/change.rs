@@ -70,6 +70,13 @@ pub(crate) struct Roll {
     pub(crate) replicas: Vec<Replica>,
 }
 
+impl Roll {
+    /// How many changes a replica has not applied yet: whoever made one of them may be waiting for it.
+    pub(crate) fn behind(&self, replica: &Replica) -> i64 {
+        (self.position.seq - replica.applied).max(0)
+    }
+}
+
 /// Whether tokens became less than live, or live again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {

@@ -7,9 +7,11 @@ mod claims;
 mod denial;
 mod id;
 mod key;
+mod past;
 mod record;
 mod scope;
 mod subject;
+mod verdict;
 
 pub use act::{Act, Actor, ActorKind};
 pub(crate) use change::{Action, FeedEvent, FeedPage, Mark, Position, Renewal, Replica, Roll, Target};
@@ -20,11 +22,15 @@ pub(crate) use claims::{RESERVED, checked_audiences, is_console_audience};
 pub use denial::Denial;
 pub use id::{Jti, Sid};
 pub(crate) use key::{KeyInfo, KeyState, NewKey, StoredKey};
+pub use past::{Happening, PurgeRun, SessionRecord};
+pub(crate) use record::Along;
 #[cfg(feature = "server")]
 pub(crate) use record::rfc3339;
-pub use record::{AuditEvent, Cursor, Filter, Record, Revocation, Session, State};
+pub use record::{AuditEvent, Cursor, Filter, Record, RecordPage, Revocation, Session, State};
 pub use scope::{Scope, Scopes};
 pub use subject::Subject;
+pub(crate) use verdict::Facts;
+pub use verdict::{Reason, Verdict};
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,7 @@
 //! What the registry keeps about tokens, sessions and changes, and how lists of them are asked for.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -183,6 +184,9 @@ impl FromStr for State {
 #[derive(Debug, Clone)]
 pub struct Filter {
     pub(crate) subject: Option<Subject>,
+    pub(crate) session: Option<Sid>,
+    pub(crate) client: Option<String>,
+    pub(crate) address: Option<String>,
     pub(crate) token_type: Option<TokenType>,
     pub(crate) state: Option<State>,
     pub(crate) after: Option<Cursor>,
@@ -195,12 +199,44 @@ impl Filter {
 
     /// The records of all subjects, newest first, 100 at a time.
     pub fn all() -> Self {
-        Self { subject: None, token_type: None, state: None, after: None, limit: 100 }
+        Self {
+            subject: None,
+            session: None,
+            client: None,
+            address: None,
+            token_type: None,
+            state: None,
+            after: None,
+            limit: 100,
+        }
     }
 
     /// The records of one subject.
     pub fn subject(subject: Subject) -> Self {
         Self { subject: Some(subject), ..Self::all() }
+    }
+
+    /// Tokens of one session alone.
+    pub fn session(mut self, session: Sid) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// Tokens alone that this client asked for: its name as recorded, or the id of one that is there.
+    pub fn client(mut self, client: impl Into<String>) -> Result<Self, Error> {
+        let client = client.into();
+        // PostgreSQL refuses the control character 0 in text, and no client has any other.
+        if client.contains(char::is_control) {
+            return Err(Error::invalid("client", "client must not contain control characters"));
+        }
+        self.client = Some(client);
+        Ok(self)
+    }
+
+    /// Tokens alone that were asked for from this address.
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address.to_string());
+        self
     }
 
     /// Tokens of one type alone.
@@ -229,6 +265,50 @@ impl Filter {
         self.limit = limit;
         Ok(self)
     }
+}
+
+/// What leads to the records that a filter asks for, in the order of their list. The rest of the filter is compared with
+/// each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Along {
+    Session,
+    Subject,
+    Address,
+    Client,
+    All,
+}
+
+impl Filter {
+    /// The first of these that it names: the more it says, the fewer there are to look through.
+    pub(crate) fn along(&self) -> Along {
+        if self.session.is_some() {
+            Along::Session
+        } else if self.subject.is_some() {
+            Along::Subject
+        } else if self.address.is_some() {
+            Along::Address
+        } else if self.client.is_some() {
+            Along::Client
+        } else {
+            Along::All
+        }
+    }
+
+    /// Whether some of those that it leads along may not be asked for.
+    pub(crate) fn leaves_out(&self) -> bool {
+        let named = [self.session.is_some(), self.subject.is_some(), self.address.is_some(), self.client.is_some()];
+        self.token_type.is_some() || self.state.is_some() || named.into_iter().filter(|named| *named).count() > 1
+    }
+}
+
+/// One page of records, newest first.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RecordPage {
+    /// The records; there may be fewer than the limit, and none at all, though others follow.
+    pub records: Vec<Record>,
+    /// Where the next page begins; `None` where nothing follows.
+    pub next: Option<Cursor>,
 }
 
 /// A place in a list of records, newest first.

@@ -91,14 +91,22 @@ impl Fleet {
         self.obtain(call, &answer, user.into(), None)
     }
 
-    /// What a refresh token gets; it is not to be used again, whatever the answer, unless it is among that.
+    /// What a refresh token gets.
     pub(super) async fn refresh(&self, seat: Seat, token: &Token) -> Vec<Token> {
         let Some(answer) = self.ask(seat, Method::POST, "/refresh", Some(token), None).await else { return Vec::new() };
         let call = self.call("refresh", seat, &answer, Some(token));
-        // It may be good for one use: a call of its own, since one call has one effect.
-        let spend = Some((Effect::Spend(token.jti.clone()), Outcome::Perhaps));
-        self.record(Call { what: "spend", effect: spend, presented: None, wrong: None, ..call.clone() });
-        self.obtain(call, &answer, token.subject.clone(), None)
+        // That it was used is a call of its own, since one call has one effect.
+        let mut spend = Call { what: "spend", presented: None, wrong: None, ..call.clone() };
+        let tokens = self.obtain(call, &answer, token.subject.clone(), None);
+        let successor = tokens.iter().find(|token| token.is_refresh).map(|token| token.jti.clone());
+        let outcome = match answer.status {
+            Some(200) => Outcome::Done,
+            Some(401) => Outcome::Not,
+            _ => Outcome::Perhaps,
+        };
+        spend.effect = Some((Effect::Spend(token.jti.clone(), successor), outcome));
+        self.record(spend);
+        tokens
     }
 
     /// A personal token.
@@ -146,7 +154,7 @@ impl Fleet {
                 let body = json!({ "except_current": keep.is_some() });
                 (Method::POST, "/auth/tokens/revoke-all".to_owned(), Some(body))
             }
-            Effect::Issue(..) | Effect::Spend(_) => unreachable!("they have functions of their own"),
+            Effect::Issue(..) | Effect::Spend(..) => unreachable!("they have functions of their own"),
         };
         let answer = self.ask(seat, method, &path, Some(token), body.as_ref()).await;
         let Some(answer) = answer else { return Outcome::Not };
@@ -171,7 +179,7 @@ impl Fleet {
             Effect::Unrevoke(jti) => ["token", "unrevoke", jti],
             Effect::EndSession(sid) => ["session", "end", sid],
             Effect::EndAll { subject, .. } => ["subject", "revoke-all", subject],
-            Effect::Issue(..) | Effect::Spend(_) => unreachable!("there is another function for it"),
+            Effect::Issue(..) | Effect::Spend(..) => unreachable!("there is another function for it"),
         };
         let (mut call, code, text) = self.run(&args, name(effect), tamper).await;
         let error: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
@@ -337,7 +345,7 @@ fn name(effect: &Effect) -> &'static str {
         Effect::EndSession(_) => "end session",
         Effect::EndAll { .. } => "revoke-all",
         Effect::Issue(..) => "issue",
-        Effect::Spend(_) => "spend",
+        Effect::Spend(..) => "spend",
     }
 }
 

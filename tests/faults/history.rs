@@ -68,8 +68,8 @@ pub(super) enum Effect {
         subject: Id,
         keep: Option<Id>,
     },
-    /// Of a refresh token, which may be good for one use.
-    Spend(Id),
+    /// Of a refresh token, which may be good for one use, for another one where it was.
+    Spend(Id, Option<Id>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,9 @@
 //! A change takes effect at one moment between its beginning and its acknowledgement; without an acknowledgement,
 //! perhaps, and at any time until nobody is left who could still do it. A log-in and a revoke-all that overlap may have
 //! come in either order, whichever was sent first: a request may lie unread in a stopped server's socket.
+//!
+//! A refresh token that is presented again may end its session, and does where its successor had been used and nothing else can
+//! have ended it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -48,6 +51,14 @@ struct End {
     possible: Time,
 }
 
+/// A refresh token presented.
+#[derive(Debug, Clone, Copy)]
+struct Spend<'a> {
+    call: &'a Call,
+    outcome: Outcome,
+    successor: Option<&'a Id>,
+}
+
 /// The history, by what its calls are about.
 struct Index<'a> {
     history: &'a History,
@@ -57,7 +68,8 @@ struct Index<'a> {
     lost: HashSet<&'a str>,
     revokes: HashMap<&'a str, Vec<Change>>,
     unrevokes: HashMap<&'a str, Vec<Change>>,
-    spent: HashMap<&'a str, Time>,
+    /// What each refresh token was presented for, in order.
+    spends: HashMap<&'a str, Vec<Spend<'a>>>,
     session_ends: HashMap<&'a str, Vec<Change>>,
     endings: HashMap<&'a str, Vec<(Change, Option<&'a Id>)>>,
     ends: HashMap<&'a str, End>,
@@ -121,13 +133,17 @@ impl<'a> Index<'a> {
             lost: HashSet::new(),
             revokes: HashMap::new(),
             unrevokes: HashMap::new(),
-            spent: HashMap::new(),
+            spends: HashMap::new(),
             session_ends: HashMap::new(),
             endings: HashMap::new(),
             ends: HashMap::new(),
         };
         for call in &history.calls {
             let Some((effect, outcome)) = &call.effect else { continue };
+            if let Effect::Spend(token, successor) = effect {
+                let spend = Spend { call, outcome: *outcome, successor: successor.as_ref() };
+                index.spends.entry(token).or_default().push(spend);
+            }
             let Some(change) = history.change(call, *outcome) else { continue };
             match effect {
                 Effect::Revoke(token) => index.revokes.entry(token).or_default().push(change),
@@ -136,12 +152,13 @@ impl<'a> Index<'a> {
                 Effect::EndAll { subject, keep } => {
                     index.endings.entry(subject).or_default().push((change, keep.as_ref()));
                 }
-                Effect::Spend(token) => {
-                    let first = index.spent.entry(token).or_insert(NEVER);
-                    *first = (*first).min(call.begun);
-                }
+                Effect::Spend(..) => {}
                 Effect::Issue(subject, tokens) => tokens.iter().for_each(|token| index.issued(call, subject, token)),
             }
+        }
+        index.spends.values_mut().for_each(|spends| spends.sort_by_key(|spend| spend.call.begun));
+        for (sid, change) in index.reuses() {
+            index.session_ends.entry(sid).or_default().push(change);
         }
         index.ends = index.sessions.keys().map(|sid| (*sid, index.end(sid))).collect();
         index
@@ -159,6 +176,45 @@ impl<'a> Index<'a> {
             answered: call.ended,
             parent: token.parent.clone(),
         });
+    }
+
+    /// The sessions of refresh tokens that were presented again, which may have ended them. One whose place another took is
+    /// presented again at its first time.
+    fn reuses(&self) -> Vec<(&'a str, Change)> {
+        let again = self.spends.values().filter_map(|spends| Some((spends, spends.get(1)?.call.begun)));
+        let replaced: HashMap<&str, Time> = again
+            .flat_map(|(spends, from)| spends.iter().filter_map(move |spend| Some((&**spend.successor?, from))))
+            .collect();
+        let mut reuses: HashMap<&str, Vec<(Spend<'_>, bool)>> = HashMap::new();
+        for (token, spends) in &self.spends {
+            let Some(sid) = self.tokens.get(token) else { continue };
+            let is_first = |place, spend: &Spend<'_>| {
+                place == 0 && replaced.get(token).is_none_or(|from| spend.call.ended < *from)
+            };
+            let again = spends.iter().enumerate().filter(|(place, spend)| !is_first(*place, spend));
+            let again = again.map(|(_, spend)| (*spend, self.is_theft(spend, spends)));
+            reuses.entry(sid).or_default().extend(again);
+        }
+        let mut ends = Vec::new();
+        for (sid, reuses) in reuses {
+            for (spend, is_theft) in &reuses {
+                // Where the session may have ended otherwise, that may be why it was refused, and not be in force yet.
+                let is_other = |other: &Spend<'_>| !std::ptr::eq(other.call, spend.call);
+                let mut others = reuses.iter().filter(|(other, _)| is_other(other)).map(|(other, _)| other.call.begun);
+                let ended = spend.call.ended;
+                let is_certain = *is_theft && others.all(|from| from > ended) && self.end(sid).possible > ended;
+                let outcome = if is_certain { Outcome::Done } else { Outcome::Perhaps };
+                ends.extend(self.history.change(spend.call, outcome).map(|change| (sid, change)));
+            }
+        }
+        ends
+    }
+
+    /// Whether a use of a token was refused after an earlier use of it had been answered, and a use of what that gave.
+    fn is_theft(&self, refused: &Spend<'_>, uses: &[Spend<'_>]) -> bool {
+        let is_before = |spend: &&Spend<'_>| spend.outcome == Outcome::Done && spend.call.ended < refused.call.begun;
+        let successors = uses.iter().filter(is_before).filter_map(|spend| self.spends.get(&**spend.successor?));
+        refused.outcome == Outcome::Not && successors.flatten().any(|spend| is_before(&spend))
     }
 
     /// When a session ended, of itself or with all of its subject's.
@@ -205,7 +261,7 @@ impl<'a> Index<'a> {
         };
         let mut revokes = self.revokes.get(token).into_iter().flatten();
         self.session_end(token).possible < call.ended
-            || self.spent.get(token).is_some_and(|from| *from < call.ended)
+            || self.spends.get(token).is_some_and(|spends| spends[0].call.begun < call.ended)
             || revokes.any(|revoke| revoke.begun < call.ended && !is_undone(revoke))
     }
 
@@ -259,7 +315,8 @@ impl<'a> Index<'a> {
         let subject = self.sessions.get(sid).map_or("", |session| &session.subject);
         let matters = |effect: &Effect| match effect {
             Effect::Issue(_, tokens) => tokens.iter().any(|issued| &*issued.jti == token || &*issued.sid == sid),
-            Effect::Revoke(id) | Effect::Unrevoke(id) | Effect::Spend(id) => &**id == token,
+            Effect::Revoke(id) | Effect::Unrevoke(id) => &**id == token,
+            Effect::Spend(id, _) => self.tokens.get(&**id).is_some_and(|of| &***of == sid),
             Effect::EndSession(id) => &**id == sid,
             Effect::EndAll { subject: id, .. } => &**id == subject,
         };

@@ -58,6 +58,11 @@ impl Story {
         self.effect(begun, ended, effect, Outcome::Done)
     }
 
+    /// For a second.
+    fn spend(self, begun: Time, token: &str, successor: Option<&str>, outcome: Outcome) -> Self {
+        self.effect(begun, begun + 1, Effect::Spend(token.into(), successor.map(Into::into)), outcome)
+    }
+
     fn check(self, begun: Time, ended: Time, token: &str, verdict: Verdict) -> Self {
         self.call(begun, ended, |call| call.presented = Some((token.into(), verdict)))
     }
@@ -191,7 +196,30 @@ fn a_log_in_is_refused_only_where_a_revoke_all_overtook_it() {
 #[test]
 fn a_used_refresh_token_may_be_refused() {
     Story::new().refused(5, 6).breaks(&[Rule::RefusedWithoutCause]);
-    Story::new().effect(3, 4, Effect::Spend(TOKEN.into()), Outcome::Done).refused(5, 6).holds();
+    Story::new().spend(3, TOKEN, None, Outcome::Done).refused(5, 6).holds();
+}
+
+#[test]
+fn a_refresh_token_that_comes_again_after_its_successor_ends_the_session() {
+    let refreshed = || {
+        let story = Story::new().issue(1, 2, "first", SESSION, None);
+        story.spend(3, "first", Some("second"), Outcome::Done).issue(3, 4, "second", SESSION, None)
+    };
+    let theft = || refreshed().spend(5, "second", None, Outcome::Done).spend(7, "first", None, Outcome::Not);
+    theft().accepted(6, 7).refused(7, 8).refused(9, 10).holds();
+    theft().accepted(9, 10).breaks(&[Rule::AcceptedAfterRevocation]);
+    theft().refused(5, 6).breaks(&[Rule::RefusedWithoutCause]);
+    // Its successor was not used, or nobody answered: either may be.
+    let again = || refreshed().spend(7, "first", Some("second"), Outcome::Done);
+    again().accepted(9, 10).refused(9, 10).holds();
+    // Somebody else may have ended the session, and wait for that to be in force.
+    let effect = Effect::EndSession(SESSION.into());
+    theft().effect(7, 8, effect, Outcome::Perhaps).accepted(9, 10).refused(9, 10).holds();
+    let unanswered = || refreshed().spend(5, "second", None, Outcome::Done).spend(7, "first", None, Outcome::Perhaps);
+    unanswered().accepted(9, 10).refused(9, 10).holds();
+    // The successor may have been replaced, and then it is the one that comes again.
+    again().spend(11, "second", None, Outcome::Not).refused(13, 14).holds();
+    refreshed().spend(11, "second", None, Outcome::Not).refused(13, 14).breaks(&[Rule::RefusedWithoutCause]);
 }
 
 #[test]

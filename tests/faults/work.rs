@@ -153,6 +153,21 @@ impl Client {
         };
         let tokens = self.fleet.refresh(seat, &token).await;
         self.pool.add(&tokens);
+        if self.random.one_in(4) {
+            self.thieve(seat, &token, &tokens).await;
+        }
+    }
+
+    /// Uses a refresh token once more, after the one that was got for it: somebody else must have it.
+    async fn thieve(&mut self, seat: Seat, spent: &Token, got: &[Token]) {
+        let Some(successor) = got.iter().find(|token| token.is_refresh) else { return };
+        let tokens = self.fleet.refresh(seat, successor).await;
+        self.pool.add(&tokens);
+        let Some(access) = tokens.iter().find(|token| !token.is_refresh) else { return };
+        let over = Arc::new(AtomicBool::new(false));
+        self.check_until(&over, access);
+        self.fleet.refresh(seat, spent).await;
+        over.store(true, Ordering::Release);
     }
 
     async fn personal(&mut self, seat: Seat) {

@@ -5,12 +5,26 @@ use std::collections::HashMap;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::Postgres;
 use super::coherence::note_changes;
+use super::{BROWSE, Postgres};
 use crate::store::notice::{Change, LEEWAY_SECONDS_MAX, Told};
 use crate::store::rows::{self, AuditRow, Standing, Step};
 use crate::store::{AuditFilter, Done, Revoke, Revoked, Unrevoked};
 use crate::token::{Act, Action, AuditEvent, Jti, Mark, Position, Sid, Subject};
+
+/// Entries of the audit, newest first, along one index.
+macro_rules! select_audit {
+    ($which:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            AuditRow,
+            "select id, at, actor_kind, actor, action, subject, target, reason, ip from cf_audit
+            where " + $which + "id < $1 and ($2::text is null or subject = $2) and ($3::text is null or actor = $3)
+                and ($4::text is null or action = $4) and ($5::text is null or target = $5)
+            order by id desc limit $6"
+            $(, $argument)*
+        )
+    };
+}
 
 impl Postgres {
     pub(super) async fn revoke(&self, asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, sqlx::Error> {
@@ -207,20 +221,22 @@ impl Postgres {
     }
 
     pub(super) async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, sqlx::Error> {
-        let found = sqlx::query_as!(
-            AuditRow,
-            "select id, at, actor_kind, actor, action, subject, target, reason, ip from cf_audit
-            where id < $1 and ($2::text is null or subject = $2) and ($3::text is null or actor = $3)
-                and ($4::text is null or action = $4)
-            order by id desc limit $5",
-            filter.before.unwrap_or(i64::MAX),
-            filter.subject,
-            filter.actor,
-            filter.action,
-            i64::from(filter.limit)
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        let (before, limit) = (filter.before.unwrap_or(i64::MAX), i64::from(filter.limit));
+        let AuditFilter { subject, actor, action, target, .. } = filter;
+        let mut tx = self.pool.begin_with(BROWSE).await?;
+        macro_rules! entries {
+            ($which:literal) => {
+                select_audit!($which, before, subject.as_ref(), actor.as_ref(), action.as_ref(), target.as_ref(), limit)
+                    .fetch_all(&mut *tx)
+                    .await?
+            };
+        }
+        let found = match (target, subject) {
+            (Some(_), _) => entries!("target = $5 and "),
+            (None, Some(_)) => entries!("subject = $2 and "),
+            (None, None) => entries!(""),
+        };
+        tx.commit().await?;
         rows::read(found)
     }
 }

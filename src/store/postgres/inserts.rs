@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::Postgres;
 use crate::store::rows;
-use crate::store::{Insert, Inserted, NewToken, Within};
+use crate::store::{Insert, Inserted, NewToken, Premise, Within};
 use crate::token::{Sid, Subject};
 
 impl Postgres {
@@ -20,8 +20,8 @@ impl Postgres {
             let Some(found) = rows::not_twice(insert_new(&self.pool, &of).await)? else {
                 return Ok(vec![Inserted::Duplicate; inserts.len()]);
             };
-            for place in found.iter().filter(|found| found.is_stored) {
-                outcomes[place.place()] = Inserted::Stored;
+            for found in found.iter().filter(|found| found.is_known) {
+                outcomes[found.place()] = inserts[found.place()].outcome(found.is_stored);
             }
             // One whose subject somebody else adds just now is to be tried again, when it can be seen.
             new = found.iter().filter(|found| !found.is_known).map(Found::place).collect();
@@ -47,7 +47,7 @@ const ADDING_TRIES: u32 = 4;
 struct Found {
     place: i32,
     is_stored: bool,
-    /// Whether the subject's row could be seen.
+    /// Whether the subject could be seen as it is now.
     is_known: bool,
 }
 
@@ -57,8 +57,10 @@ impl Found {
     }
 }
 
-/// Begins sessions, each if its subject's generation is still the one it was. One statement that commits by itself, with
-/// the subjects locked in order.
+/// Begins sessions, each if its premise is true. One statement that commits by itself, with the subjects locked in order.
+///
+/// Where a lock was waited for, the subject's row is as it is now, but the users and clients are as they were before: whoever
+/// adds one to a subject that is there moves its generation on, by which that is seen.
 async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as!(
         Found,
@@ -68,8 +70,8 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<V
                     then set_config('synchronous_commit', 'on', true) end
         ), asked as materialized (
             select a.* from limits cross join unnest($1::int[], $2::text[], $3::uuid[], $4::bigint[], $5::bigint[],
-                $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[])
-                as a (place, subject, sid, generation, now, expires_at, client, label, ip, user_agent)
+                $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[], $26::bool[])
+                as a (place, subject, sid, generation, now, expires_at, client, label, ip, user_agent, is_foreign)
         ), held as materialized (
             select u.subject, u.generation from cf_subjects u where u.subject in (select subject from asked)
             order by u.subject for share
@@ -80,12 +82,18 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<V
             on conflict do nothing returning subject, generation
         ), known as (
             select subject, generation from held union all select subject, generation from added
+        ), foreign_ones as materialized (
+            select a.place, coalesce(s.generation, 0) as generation,
+                exists (select from cf_users n where n.username = a.subject)
+                    or exists (select from cf_clients c where c.client_id = a.subject) as is_own
+            from asked a left join cf_subjects s on s.subject = a.subject where a.is_foreign
         ), begun as (
             insert into cf_sessions
                 (sid, subject, generation, client, label, ip, user_agent, created_at, last_seen_at, expires_at)
             select a.sid, a.subject, k.generation, a.client, a.label, a.ip, a.user_agent, a.now, a.now, a.expires_at
-            from asked a join known k on k.subject = a.subject
-            where a.generation is null or a.generation = k.generation
+            from asked a join known k on k.subject = a.subject left join foreign_ones f on f.place = a.place
+            where (a.generation is null or a.generation = k.generation)
+                and (not a.is_foreign or (f.generation = k.generation and not f.is_own))
             returning sid
         ), stored as (
             insert into cf_tokens (sid, subject, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted,
@@ -98,8 +106,10 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<V
                     ip, user_agent, imported)
             join asked a on a.place = t.place join begun b on b.sid = a.sid
         )
-        select a.place as "place!", b.sid is not null as "is_stored!", k.subject is not null as "is_known!"
-        from asked a left join known k on k.subject = a.subject left join begun b on b.sid = a.sid"#,
+        select a.place as "place!", b.sid is not null as "is_stored!",
+            k.subject is not null and (not a.is_foreign or f.generation = k.generation) as "is_known!"
+        from asked a left join known k on k.subject = a.subject left join begun b on b.sid = a.sid
+            left join foreign_ones f on f.place = a.place"#,
         &of.place,
         &of.subject as &[&str],
         &of.sid,
@@ -124,7 +134,8 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<V
         &of.tokens.label as &[Option<&str>],
         &of.tokens.ip as &[Option<&str>],
         &of.tokens.user_agent as &[Option<&str>],
-        &of.tokens.imported
+        &of.tokens.imported,
+        &of.is_foreign
     )
     .fetch_all(executor)
     .await
@@ -134,7 +145,7 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<V
 pub(super) async fn insert_new_on(connection: &mut PgConnection, insert: &Insert) -> Result<Inserted, sqlx::Error> {
     let of = Columns::of(std::slice::from_ref(insert), &[0]);
     let Some(found) = rows::not_twice(insert_new(connection, &of).await)? else { return Ok(Inserted::Duplicate) };
-    Ok(if found.iter().any(|found| found.is_stored) { Inserted::Stored } else { Inserted::Superseded })
+    Ok(insert.outcome(found.iter().any(|found| found.is_stored)))
 }
 
 /// Puts tokens into a session that is locked, as issued with a refresh token where one is named.
@@ -254,6 +265,7 @@ struct Columns<'a> {
     subject: Vec<&'a str>,
     sid: Vec<Uuid>,
     generation: Vec<Option<i64>>,
+    is_foreign: Vec<bool>,
     presented: Vec<Option<Uuid>>,
     now: Vec<i64>,
     session_expires_at: Vec<i64>,
@@ -295,12 +307,13 @@ impl<'a> Columns<'a> {
             columns.subject.push(insert.subject.as_str());
             columns.now.push(insert.now);
             columns.session_expires_at.push(insert.session_expires_at);
-            let (session, generation, sid, presented) = match &insert.within {
-                Within::New(session, generation) => (Some(session), *generation, session.sid, None),
-                Within::Existing { sid, presented } => (None, None, *sid, Some(presented.as_uuid())),
+            let (session, premise, sid, presented) = match &insert.within {
+                Within::New(session, premise) => (Some(session), *premise, session.sid, None),
+                Within::Existing { sid, presented } => (None, Premise::None, *sid, Some(presented.as_uuid())),
             };
             columns.sid.push(sid.as_uuid());
-            columns.generation.push(generation.map(|generation| generation.0));
+            columns.generation.push(rows::generation_of(premise));
+            columns.is_foreign.push(premise == Premise::Foreign);
             columns.presented.push(presented);
             columns.session_client.push(session.and_then(|session| session.client.as_deref()));
             columns.session_label.push(session.and_then(|session| session.label.as_deref()));

@@ -3,6 +3,7 @@
 mod changes;
 mod clients;
 mod coherence;
+mod console;
 mod inserts;
 mod keys;
 mod purge;
@@ -29,6 +30,13 @@ const BEGIN: &str = "begin; \
     set local lock_timeout = '3s'; \
     set local statement_timeout = '4s'; \
     set local idle_in_transaction_session_timeout = '2s'";
+
+/// Begins to read a page: as of one moment, along an index and in its order. A plan that reads what a page does not need and
+/// sorts it would be taken for cheaper where an average subject or address has few tokens, and this one has millions.
+const BROWSE: &str = "begin isolation level repeatable read read only; \
+    set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; \
+    set local enable_hashjoin = off; set local enable_mergejoin = off; set local max_parallel_workers_per_gather = 0; \
+    set local jit = off";
 
 /// Held for the length of a migration, so that one process migrates at a time ("cfoil" and a number).
 const MIGRATION_LOCK: i64 = 0x6366_6f69_6c01;

@@ -9,6 +9,20 @@ use crate::store::rows::{self, AuditRow, Standing, Step};
 use crate::store::{AuditFilter, Done, Revoke, Revoked, Unrevoked};
 use crate::token::{Act, AuditEvent, Jti, Sid, Subject};
 
+/// Entries of the audit, newest first, along one index.
+macro_rules! select_audit {
+    ($which:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            AuditRow,
+            "select id, at, actor_kind, actor, action, subject, target, reason, ip from cf_audit
+            where " + $which + "id < ?1 and (?2 is null or subject = ?2) and (?3 is null or actor = ?3)
+                and (?4 is null or action = ?4) and (?5 is null or target = ?5)
+            order by id desc limit ?6"
+            $(, $argument)*
+        )
+    };
+}
+
 impl Sqlite {
     pub(super) async fn revoke(&self, asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, sqlx::Error> {
         let mut tx = self.begin().await?;
@@ -158,20 +172,20 @@ impl Sqlite {
     }
 
     pub(super) async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, sqlx::Error> {
-        let found = sqlx::query_as!(
-            AuditRow,
-            "select id, at, actor_kind, actor, action, subject, target, reason, ip from cf_audit
-            where id < ?1 and (?2 is null or subject = ?2) and (?3 is null or actor = ?3)
-                and (?4 is null or action = ?4)
-            order by id desc limit ?5",
-            filter.before.unwrap_or(i64::MAX),
-            filter.subject,
-            filter.actor,
-            filter.action,
-            i64::from(filter.limit)
-        )
-        .fetch_all(&self.readers)
-        .await?;
+        let (before, limit) = (filter.before.unwrap_or(i64::MAX), i64::from(filter.limit));
+        let AuditFilter { subject, actor, action, target, .. } = filter;
+        macro_rules! entries {
+            ($which:literal) => {
+                select_audit!($which, before, subject.as_ref(), actor.as_ref(), action.as_ref(), target.as_ref(), limit)
+                    .fetch_all(&self.readers)
+                    .await?
+            };
+        }
+        let found = match (target, subject) {
+            (Some(_), _) => entries!("target = ?5 and "),
+            (None, Some(_)) => entries!("subject = ?2 and "),
+            (None, None) => entries!(""),
+        };
         rows::read(found)
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::store::rows;
-use crate::store::{Insert, Inserted, NewToken, Rotation, Within};
+use crate::store::{Insert, Inserted, NewToken, Premise, Rotation, Within};
 
 impl Sqlite {
     pub(super) async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, sqlx::Error> {
@@ -29,11 +29,11 @@ pub(super) async fn insert_all(
     for (place, insert) in inserts.iter().enumerate() {
         let subject = insert.subject.as_str();
         match &insert.within {
-            Within::New(session, generation) => {
+            Within::New(session, premise) => {
                 let device = (&session.client, &session.label, &session.ip, &session.user_agent);
-                let generation = generation.map(|generation| generation.0);
+                let premise = (rows::generation_of(*premise), *premise == Premise::Foreign);
                 let times = (insert.now, insert.session_expires_at);
-                new.push((place, rows::hex(session.sid.as_uuid()), subject, generation, device, times));
+                new.push((place, rows::hex(session.sid.as_uuid()), subject, premise, device, times));
             }
             Within::Existing { sid, presented } => {
                 let ids = (rows::hex(sid.as_uuid()), rows::hex(presented.as_uuid()));
@@ -63,10 +63,10 @@ pub(super) async fn insert_all(
     if !tokens.is_empty() {
         insert_tokens(connection, &rows::json(&tokens)?).await?;
     }
-    Ok(stored.into_iter().map(|stored| if stored { Inserted::Stored } else { Inserted::Superseded }).collect())
+    Ok(inserts.iter().zip(stored).map(|(insert, stored)| insert.outcome(stored)).collect())
 }
 
-/// Begins sessions, each if its subject's generation is still the one it was; which of them began.
+/// Begins sessions, each if its premise is true; which of them began.
 async fn begin_sessions(connection: &mut SqliteConnection, new: &str) -> Result<Vec<usize>, sqlx::Error> {
     sqlx::query!(
         "insert into cf_subjects (subject) select distinct value ->> 2 from json_each(?1) where true on conflict do nothing",
@@ -77,7 +77,10 @@ async fn begin_sessions(connection: &mut SqliteConnection, new: &str) -> Result<
     let places = sqlx::query_scalar!(
         r#"select json_group_array(n.key) as "places!: String"
         from json_each(?1) as n join cf_subjects u on u.subject = n.value ->> 2
-        where n.value ->> 3 is null or n.value ->> 3 = u.generation"#,
+        where (n.value ->> '$[3][0]' is null or n.value ->> '$[3][0]' = u.generation)
+            and (not n.value ->> '$[3][1]'
+                or not exists (select 1 from cf_users where username = u.subject)
+                    and not exists (select 1 from cf_clients where client_id = u.subject))"#,
         new
     )
     .fetch_one(&mut *connection)

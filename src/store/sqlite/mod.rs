@@ -6,6 +6,7 @@
 mod changes;
 mod clients;
 mod coherence;
+mod console;
 mod inserts;
 mod keys;
 mod purge;

@@ -1,14 +1,16 @@
 //! Tokens and sessions: checking and listing.
 
+use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::Sqlite;
 use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
-use crate::store::{Generation, Refreshable, Status, SubjectState};
-use crate::token::{Filter, Jti, Record, Session, Subject};
+use crate::store::{Generation, Refreshable, Status};
+use crate::token::{Along, Cursor, Filter, Jti, Record, RecordPage, Session, Subject};
 
 /// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end
-/// of its generation. The retirement of the key that signed it is told where neither is there.
+/// of its generation. The retirement of the key that signed it is told where neither is there. Records come first in every
+/// plan (`cross join`), so that they come in order.
 macro_rules! select_records {
     ($condition:literal $(+ $more:literal)* $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
@@ -23,8 +25,8 @@ macro_rules! select_records {
                 case when s.ended_at is not null then s.ended_reason when e.ended_at is not null then e.ended_reason
                     else k.retired_reason end as "ended_reason?: String"
             from cf_tokens t
-            join cf_sessions s on s.sid = t.sid
-            join cf_subjects u on u.subject = s.subject
+            cross join cf_sessions s on s.sid = t.sid
+            cross join cf_subjects u on u.subject = s.subject
             left join cf_subject_endings e
                 on e.subject = s.subject and e.generation = s.generation + 1 and s.generation <> u.generation
             left join cf_keys k on k.kid = t.kid and k.state = 'retired'
@@ -34,13 +36,17 @@ macro_rules! select_records {
     };
 }
 
-/// One page of records, newest first. Two queries, and not one whose subject may be null: a plan that fits both would use
-/// the index of neither.
+/// One page of records, newest first, along one index. A query for each, and not one whose subject may be null: a plan that
+/// fits them all would use the index of none.
 macro_rules! select_page {
     ($whose:literal $(, $argument:expr)* $(,)?) => {
         select_records!(
-            $whose + "(t.issued_at, t.jti) < (?1, ?2)
+            "where " + $whose + "(t.issued_at, t.jti) < (?1, ?2) and (t.issued_at, t.jti) >= (?11, ?12)
                         and (?3 is null or t.token_type = ?3)
+                        and (?7 is null or t.subject = ?7)
+                        and (?8 is null or t.sid = ?8)
+                        and (?9 is null or t.client = ?9)
+                        and (?10 is null or t.ip = ?10)
                         and case ?4
                             when 'revoked' then t.revoked_at is not null or s.ended_at is not null
                                 or s.generation <> u.generation or k.kid is not null
@@ -50,6 +56,17 @@ macro_rules! select_page {
                                 and s.generation = u.generation and k.kid is null and t.expires_at <= ?5
                             else true end
                     order by t.issued_at desc, t.jti desc limit ?6"
+            $(, $argument)*
+        )
+    };
+}
+
+/// The place of the last record that one page looks at, along the same index; none where there are no more than that.
+macro_rules! select_walk {
+    ($whose:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query!(
+            r#"select t.issued_at, t.jti as "jti: Uuid" from cf_tokens t where "# + $whose + "(t.issued_at, t.jti) < (?1, ?2)
+            order by t.issued_at desc, t.jti desc limit 1 offset ?3"
             $(, $argument)*
         )
     };
@@ -67,22 +84,18 @@ impl From<StatusTuple> for StatusRow {
 }
 
 impl Sqlite {
-    pub(super) async fn subjects(&self, asked: &[Subject]) -> Result<Vec<SubjectState>, sqlx::Error> {
+    pub(super) async fn generations(&self, asked: &[Subject]) -> Result<Vec<Generation>, sqlx::Error> {
         let asked = rows::json(&asked)?;
-        let found = sqlx::query!(
-            r#"select coalesce(u.generation, 0) as "generation!: i64",
-                (n.username is not null or c.client_id is not null) as "is_own!: bool"
+        let found = sqlx::query_scalar!(
+            r#"select coalesce(u.generation, 0) as "generation!: i64"
             from json_each(?1) as a
             left join cf_subjects u on u.subject = a.value
-            left join cf_users n on n.username = a.value
-            left join cf_clients c on c.client_id = a.value
             order by a.key"#,
             asked
         )
         .fetch_all(&self.readers)
         .await?;
-        let state = |generation, is_own| SubjectState { generation: Generation(generation), is_own };
-        Ok(found.into_iter().map(|row| state(row.generation, row.is_own)).collect())
+        Ok(found.into_iter().map(Generation).collect())
     }
 
     pub(super) async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, sqlx::Error> {
@@ -123,34 +136,36 @@ impl Sqlite {
         row.map(rows::read_one).transpose()
     }
 
-    pub(super) async fn list(&self, filter: &Filter, live_at: i64) -> Result<Vec<Record>, sqlx::Error> {
+    pub(super) async fn list(&self, filter: &Filter, live_at: i64, walk_max: u32) -> Result<RecordPage, sqlx::Error> {
         // A token that is not yet valid counts as live here: nothing has taken it back.
         let (issued_at, jti) = rows::before(filter.after);
         let token_type = filter.token_type.map(crate::token::TokenType::as_str);
         let state = filter.state.map(crate::token::State::as_str);
-        let limit = i64::from(filter.limit);
-        let found = match &filter.subject {
-            Some(subject) => {
+        let (subject, sid) = (filter.subject.as_ref().map(Subject::as_str), filter.session.map(|sid| sid.as_uuid()));
+        let (client, ip) = (filter.client.as_deref(), filter.address.as_deref());
+        // One more than the page holds tells whether another follows.
+        let limit = i64::from(filter.limit) + 1;
+        let mut tx = self.readers.begin().await?;
+        let end = if filter.leaves_out() { walk(&mut tx, filter, walk_max).await? } else { None };
+        let (last_at, last) = rows::down_to(end);
+        macro_rules! page {
+            ($whose:literal) => {
                 select_page!(
-                    "where t.subject = ?7 and ",
-                    issued_at,
-                    jti,
-                    token_type,
-                    state,
-                    live_at,
-                    limit,
-                    subject.as_str()
+                    $whose, issued_at, jti, token_type, state, live_at, limit, subject, sid, client, ip, last_at, last
                 )
-                .fetch_all(&self.readers)
+                .fetch_all(&mut *tx)
                 .await?
-            }
-            None => {
-                select_page!("where ", issued_at, jti, token_type, state, live_at, limit)
-                    .fetch_all(&self.readers)
-                    .await?
-            }
+            };
+        }
+        let found = match filter.along() {
+            Along::Session => page!("t.sid = ?8 and "),
+            Along::Subject => page!("t.subject = ?7 and "),
+            Along::Address => page!("t.ip = ?10 and "),
+            Along::Client => page!("t.client = ?9 and "),
+            Along::All => page!(""),
         };
-        rows::read(found)
+        tx.commit().await?;
+        Ok(rows::page(rows::read(found)?, filter.limit, end))
     }
 
     pub(super) async fn set_label(
@@ -227,4 +242,29 @@ impl Sqlite {
         }
         Ok(())
     }
+}
+
+/// Where one page ends at the latest, whatever it finds.
+async fn walk(
+    connection: &mut SqliteConnection,
+    filter: &Filter,
+    walk_max: u32,
+) -> Result<Option<Cursor>, sqlx::Error> {
+    let (issued_at, jti) = rows::before(filter.after);
+    let beyond = i64::from(walk_max.saturating_sub(1));
+    macro_rules! last {
+        ($whose:literal $(, $argument:expr)?) => {
+            select_walk!($whose, issued_at, jti, beyond $(, $argument)?)
+                .fetch_optional(&mut *connection)
+                .await?
+                .map(|row| Cursor { issued_at: row.issued_at, jti: row.jti.into() })
+        };
+    }
+    Ok(match filter.along() {
+        Along::Session => last!("t.sid = ?4 and ", filter.session.map(|sid| sid.as_uuid())),
+        Along::Subject => last!("t.subject = ?4 and ", filter.subject.as_ref().map(Subject::as_str)),
+        Along::Address => last!("t.ip = ?4 and ", filter.address),
+        Along::Client => last!("t.client = ?4 and ", filter.client),
+        Along::All => last!(""),
+    })
 }
