@@ -3,6 +3,7 @@
 
 mod attacks;
 mod driver;
+mod element;
 mod harness;
 mod keyboard;
 mod manners;

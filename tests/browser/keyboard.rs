@@ -1,6 +1,7 @@
 //! A page by keyboard alone.
 
-use super::page::{Browser, Element};
+use super::element::Element;
+use super::page::Browser;
 use crate::support::json;
 
 pub(crate) const TAB: &str = "\u{e004}";

@@ -9,11 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::driver::{Failure, Session};
+use super::element::Element;
 use crate::binary::PATIENCE;
 use crate::support::{Value, json};
 
 /// How an element stands in the driver's JSON.
-const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+pub(super) const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Elements that may have a name, by what a name is mostly made of.
 const NAMED: &str = r"
@@ -36,7 +37,7 @@ static SEATS: Semaphore = Semaphore::const_new(4);
 
 /// A Chromium without a past: no cookies, an empty page, 1280 by 800, light, in British English.
 pub(crate) struct Browser {
-    session: Session,
+    pub(super) session: Session,
     _seat: SemaphorePermit<'static>,
 }
 
@@ -310,18 +311,18 @@ impl Browser {
     /// The elements of what a script or the driver gave.
     pub(super) fn elements(&self, found: &Value) -> Vec<Element<'_>> {
         let ids = found.as_array().into_iter().flatten().filter_map(|element| element[ELEMENT].as_str());
-        ids.map(|id| Element { browser: self, id: id.to_owned() }).collect()
+        ids.map(|id| Element::of(self, id)).collect()
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(super) async fn get(&self, path: &str) -> Value {
         self.tell("GET", path, json!({})).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Value {
+    pub(super) async fn post(&self, path: &str, body: Value) -> Value {
         self.tell("POST", path, body).await
     }
 
-    async fn tell(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(super) async fn tell(&self, method: &str, path: &str, body: Value) -> Value {
         let told = self.session.command(method, path, body).await;
         told.unwrap_or_else(|Failure { code, sentence }| panic!("{method} {path}: {code}: {sentence}"))
     }
@@ -336,91 +337,6 @@ impl Drop for Browser {
     }
 }
 
-/// An element of the page.
-pub(crate) struct Element<'b> {
-    browser: &'b Browser,
-    pub(super) id: String,
-}
-
-impl Element<'_> {
-    pub(crate) async fn click(&self) {
-        self.post("click", json!({})).await;
-    }
-
-    /// Clicks, and waits for the page that it leads to.
-    pub(crate) async fn follow(&self) {
-        self.browser.turn(self.click()).await;
-    }
-
-    /// Types this after what is there.
-    pub(crate) async fn type_in(&self, text: &str) {
-        self.post("value", json!({ "text": text })).await;
-    }
-
-    /// Types this in place of what is there.
-    pub(crate) async fn fill(&self, text: &str) {
-        self.post("clear", json!({})).await;
-        self.type_in(text).await;
-    }
-
-    /// All elements in it that fit now.
-    pub(crate) async fn all(&self, css: &str) -> Vec<Self> {
-        let wanted = json!({ "using": "css selector", "value": css });
-        let found = self.browser.post(&format!("/element/{}/elements", self.id), wanted).await;
-        self.browser.elements(&found)
-    }
-
-    /// What can be read of it.
-    pub(crate) async fn text(&self) -> String {
-        text(self.get("text").await)
-    }
-
-    /// An attribute as the document has it.
-    pub(crate) async fn attribute(&self, name: &str) -> Option<String> {
-        self.get(&format!("attribute/{name}")).await.as_str().map(str::to_owned)
-    }
-
-    /// A property as it is now, such as the `value` of a field.
-    pub(crate) async fn property(&self, name: &str) -> Value {
-        self.get(&format!("property/{name}")).await
-    }
-
-    /// What a screen reader calls its kind.
-    pub(crate) async fn role(&self) -> String {
-        text(self.get("computedrole").await)
-    }
-
-    /// What a screen reader calls it.
-    pub(crate) async fn name(&self) -> String {
-        text(self.get("computedlabel").await)
-    }
-
-    async fn role_now(&self) -> Option<String> {
-        self.try_get("computedrole").await.ok().map(text)
-    }
-
-    async fn name_now(&self) -> Option<String> {
-        self.try_get("computedlabel").await.ok().map(text)
-    }
-
-    /// As an argument of a script.
-    pub(crate) fn value(&self) -> Value {
-        json!({ ELEMENT: self.id })
-    }
-
-    async fn try_get(&self, what: &str) -> Result<Value, Failure> {
-        self.browser.session.command("GET", &format!("/element/{}/{what}", self.id), json!({})).await
-    }
-
-    async fn get(&self, what: &str) -> Value {
-        self.browser.get(&format!("/element/{}/{what}", self.id)).await
-    }
-
-    async fn post(&self, what: &str, body: Value) -> Value {
-        self.browser.post(&format!("/element/{}/{what}", self.id), body).await
-    }
-}
-
-fn text(value: Value) -> String {
+pub(super) fn text(value: Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }

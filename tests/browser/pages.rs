@@ -9,6 +9,7 @@ use crate::support::{Database, PASSWORD, json, run};
 async fn looked_at(browser: &Browser) {
     well_mannered(browser).await;
     no_token_in_sight(browser).await;
+    assert!(browser.title().await.ends_with(" · Counterfoil"));
 }
 
 #[test]
