@@ -153,7 +153,9 @@ impl From<Error> for ConsoleError {
             Kind::Invalid(_) => Self::new(Status::UnprocessableEntity, "That is not valid", sentence(&error)),
             Kind::NotFound => Self::not_found("It is not here any more", "It was removed, or never was yours."),
             Kind::Final => Self::new(Status::Conflict, "That can't be undone", sentence(&error)),
-            Kind::Full | Kind::Reserved | Kind::Conflict => Self::new(Status::Conflict, "Nothing was done", sentence(&error)),
+            Kind::Full | Kind::Reserved | Kind::Conflict => {
+                Self::new(Status::Conflict, "Nothing was done", sentence(&error))
+            }
             Kind::Superseded => Self::signed_out(),
             Kind::Unconfirmed => {
                 tracing::warn!(error = %error, cause = ?error.source(), "a change can't be confirmed");
