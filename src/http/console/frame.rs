@@ -2,7 +2,7 @@
 
 use rocket::Request;
 
-use super::assets;
+use super::{admin, assets};
 
 /// A page that the navigation leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,16 @@ pub(super) const PAGES: &[Entry] = &[
 ];
 
 /// Where administrators can go, too; the first is where they begin.
-pub(super) const ADMIN_PAGES: &[Entry] = &[];
+pub(super) const ADMIN_PAGES: &[Entry] = &[
+    Entry { path: admin::overview::HERE, name: "Overview" },
+    Entry { path: admin::tokens::HERE, name: "Tokens" },
+    Entry { path: admin::users::HERE, name: "Users" },
+    Entry { path: admin::clients::HERE, name: "Clients" },
+    Entry { path: admin::keys::HERE, name: "Keys" },
+    Entry { path: admin::replicas::HERE, name: "Replicas" },
+    Entry { path: admin::purge::HERE, name: "Purge" },
+    Entry { path: admin::audit::HERE, name: "Audit" },
+];
 
 /// What can have been done, by the code that stands in the address after it: nobody can put words of their own there.
 const NOTICES: &[(&str, &str)] = &[

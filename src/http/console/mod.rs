@@ -1,6 +1,7 @@
 //! The console: pages for users and administrators, drawn by the server. They know what the other routes know, and have no
 //! way to tokens of their own.
 
+mod admin;
 mod assets;
 mod device;
 mod error;
@@ -67,8 +68,16 @@ impl Fairing for Console {
 }
 
 fn all_routes() -> Vec<Route> {
-    [routes![home], assets::routes(), sign_in::routes(), sessions::routes(), personal::routes(), password::routes()]
-        .concat()
+    [
+        routes![home],
+        assets::routes(),
+        sign_in::routes(),
+        sessions::routes(),
+        personal::routes(),
+        password::routes(),
+        admin::routes(),
+    ]
+    .concat()
 }
 
 /// Whether a request is for the console: for one of its pages or for nothing below its path.

@@ -100,7 +100,6 @@ impl<'r> SignedIn<'r> {
 
 impl AdminSignedIn<'_> {
     /// An act of an administrator, on anybody's tokens.
-    #[expect(dead_code, reason = "the pages for administrators use it")]
     pub(super) fn act(&self, device: &Device<'_>) -> Act {
         Act::by(Actor::administrator(self.subject())).from_ip(device.ip)
     }
