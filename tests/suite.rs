@@ -9,6 +9,7 @@ mod admin;
 mod algorithms;
 mod bad_input;
 mod binary;
+mod browser;
 mod caddy;
 mod check_endpoint;
 mod check_refresh_mode;
