@@ -18,6 +18,7 @@ mod clients;
 mod coherence;
 mod console;
 mod console_audit;
+mod console_operations;
 mod contract_errors;
 mod cookies;
 mod cors;

@@ -41,6 +41,11 @@ const NOTICES: &[(&str, &str)] = &[
     ("token-unrevoked", "The token is accepted again."),
     ("password-changed", "Your password has been changed."),
     ("password-changed-others-ended", "Your password has been changed, and all your other sessions have ended."),
+    ("keys-rotated", "The keys have been rotated: the next key signs from now on."),
+    ("key-retired", "The key has been retired. Nothing that it signed is accepted any more."),
+    ("purged", "The purge is done: nothing is left to remove."),
+    ("purged-some", "The time for one purge is used up. What is left goes with the next run, or run it again."),
+    ("purged-elsewhere", "Nothing was removed: another process is purging just now."),
 ];
 
 /// What the address says has just been done.

@@ -4,6 +4,7 @@ pub(super) mod audit;
 pub(super) mod clients;
 pub(super) mod keys;
 pub(super) mod overview;
+mod plot;
 pub(super) mod purge;
 pub(super) mod replicas;
 mod sessions;
