@@ -41,6 +41,14 @@ const NOTICES: &[(&str, &str)] = &[
     ("token-unrevoked", "The token is accepted again."),
     ("password-changed", "Your password has been changed."),
     ("password-changed-others-ended", "Your password has been changed, and all your other sessions have ended."),
+    ("user-added", "The user has been added."),
+    ("user-scopes-changed", "The scopes have been changed."),
+    ("user-disabled", "The user is disabled, and all of the user's sessions have ended."),
+    ("user-enabled", "The user is enabled and can log in again."),
+    ("user-password-set", "The password has been set. The user's sessions are as they were."),
+    ("user-password-set-sessions-ended", "The password has been set, and all of the user's sessions have ended."),
+    ("client-disabled", "The client is disabled, and its own tokens have ended."),
+    ("client-enabled", "The client is enabled and can call again."),
 ];
 
 /// What the address says has just been done.
