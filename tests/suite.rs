@@ -19,6 +19,7 @@ mod coherence;
 mod console;
 mod console_audit;
 mod console_operations;
+mod console_accounts;
 mod contract_errors;
 mod cookies;
 mod cors;

@@ -46,6 +46,14 @@ const NOTICES: &[(&str, &str)] = &[
     ("purged", "The purge is done: nothing is left to remove."),
     ("purged-some", "The time for one purge is used up. What is left goes with the next run, or run it again."),
     ("purged-elsewhere", "Nothing was removed: another process is purging just now."),
+    ("user-added", "The user has been added."),
+    ("user-scopes-changed", "The scopes have been changed."),
+    ("user-disabled", "The user is disabled, and all of the user's sessions have ended."),
+    ("user-enabled", "The user is enabled and can log in again."),
+    ("user-password-set", "The password has been set. The user's sessions are as they were."),
+    ("user-password-set-sessions-ended", "The password has been set, and all of the user's sessions have ended."),
+    ("client-disabled", "The client is disabled, and its own tokens have ended."),
+    ("client-enabled", "The client is enabled and can call again."),
 ];
 
 /// What the address says has just been done.
