@@ -8,6 +8,7 @@ pub(super) mod purge;
 pub(super) mod replicas;
 mod sessions;
 mod subjects;
+mod token;
 pub(super) mod tokens;
 pub(super) mod users;
 
@@ -18,6 +19,7 @@ pub(super) fn routes() -> Vec<Route> {
     [
         overview::routes(),
         tokens::routes(),
+        token::routes(),
         sessions::routes(),
         subjects::routes(),
         users::routes(),
