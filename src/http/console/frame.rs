@@ -36,6 +36,7 @@ const NOTICES: &[(&str, &str)] = &[
     ("expired", "Your session is over. Sign in to go on."),
     ("session-ended", "The session has ended."),
     ("others-ended", "All your other sessions have ended."),
+    ("subject-ended", "All sessions of this subject have ended."),
     ("label-changed", "The label has been changed."),
     ("token-revoked", "The token has been revoked. It is not accepted any more."),
     ("token-unrevoked", "The token is accepted again."),

@@ -9,6 +9,7 @@ pub(super) mod purge;
 pub(super) mod replicas;
 mod sessions;
 mod subjects;
+mod token;
 pub(super) mod tokens;
 pub(super) mod users;
 
@@ -19,6 +20,7 @@ pub(super) fn routes() -> Vec<Route> {
     [
         overview::routes(),
         tokens::routes(),
+        token::routes(),
         sessions::routes(),
         subjects::routes(),
         users::routes(),
