@@ -16,6 +16,7 @@ mod cli;
 mod clients;
 mod coherence;
 mod console;
+mod console_tokens;
 mod contract_errors;
 mod cookies;
 mod cors;
