@@ -20,6 +20,7 @@ mod console;
 mod console_accounts;
 mod console_audit;
 mod console_operations;
+mod console_tokens;
 mod contract_errors;
 mod cookies;
 mod cors;

@@ -146,7 +146,7 @@ impl HappeningView {
     }
 }
 
-/// What an action is called; those of which there is more to know have their name in the audit.
+/// What an action is called; one without words of its own has its name in the audit.
 fn what(action: &str) -> String {
     let words = match action {
         "token.issued" => "Issued",
@@ -156,7 +156,8 @@ fn what(action: &str) -> String {
         "token.revoked" => "Revoked",
         "token.unrevoked" => "Accepted again",
         "session.ended" => "Its session ended",
-        "subject.ended" | "subject.revoked" => "All sessions of its subject ended",
+        "refresh.reused" => "A used refresh token of its session came again",
+        "subject.ended" => "All sessions of its subject ended",
         action => action,
     };
     words.to_owned()
