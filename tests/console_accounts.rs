@@ -8,10 +8,10 @@ const ALICES: &str = "alice's own password";
 const HOSTILE: &str = "<script>alert(1)</script>\"'&/?#%";
 const HOSTILE_PATH: &str = "/console/admin/users/%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%26%2F%3F%23%25";
 
-/// The newest entry of the audit about a target.
-async fn newest(server: &Server, target: &str) -> (String, String, String) {
+/// The newest entry of the audit about a subject.
+async fn newest(server: &Server, subject: &str) -> (String, String, String) {
     let admin = server.login().await;
-    let audit = server.get(&format!("/admin/audit?target={target}")).bearer(&admin.access).send().await.ok(200);
+    let audit = server.get(&format!("/admin/audit?subject={subject}")).bearer(&admin.access).send().await.ok(200);
     let entry = &audit[0];
     assert_eq!(entry["actor"]["kind"], "administrator");
     assert_eq!(entry["ip"], "127.0.0.1");
@@ -262,8 +262,5 @@ on_both! {
         for path in ["/console/admin/users/nobody", "/console/admin/users/%00", "/console/admin/clients/x"] {
             admin.get(&server, path).send().await.html(404);
         }
-        // One that is called as the page where users are added has a page all the same.
-        server.add_user("new", ALICES, &[]);
-        assert!(admin.page(&server, "/console/admin/users/%6Eew").await.contains("<h1>new</h1>"));
     }
 }
