@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -107,6 +107,11 @@ impl Client {
         &self.stored.grant_scope
     }
 
+    /// The audiences, beside the issuer, that it may put into tokens of others.
+    pub(crate) fn audience(&self) -> &[String] {
+        &self.stored.audience
+    }
+
     /// The audiences that it is limited to where it asks about tokens.
     pub(crate) fn serves(&self) -> Option<&[String]> {
         self.stored.serves.as_deref()
@@ -119,6 +124,19 @@ impl Client {
     /// Whether it may call at all.
     pub(crate) fn is_live(&self) -> bool {
         !self.stored.disabled
+    }
+
+    pub(crate) fn created_at(&self) -> DateTime<Utc> {
+        at(self.stored.created_at)
+    }
+
+    pub(crate) fn secret_changed_at(&self) -> DateTime<Utc> {
+        at(self.stored.secret_changed_at)
+    }
+
+    /// Until when the secret before is good, which may be over.
+    pub(crate) fn old_secret_until(&self) -> Option<DateTime<Utc>> {
+        self.stored.old_secret.map(|(_, until)| at(until))
     }
 
     fn knows(&self, secret: &str, now: i64) -> bool {
@@ -140,7 +158,6 @@ impl std::fmt::Debug for Client {
 /// As operators see it, without its secrets.
 impl Serialize for Client {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let at = |seconds| rfc3339(DateTime::from_timestamp(seconds, 0).unwrap_or_default());
         let stored = &self.stored;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("client_id", &stored.client_id)?;
@@ -151,9 +168,9 @@ impl Serialize for Client {
         map.serialize_entry("serves", &stored.serves)?;
         map.serialize_entry("first_party", &stored.first_party)?;
         map.serialize_entry("disabled", &stored.disabled)?;
-        map.serialize_entry("created_at", &at(stored.created_at))?;
-        map.serialize_entry("secret_changed_at", &at(stored.secret_changed_at))?;
-        map.serialize_entry("old_secret_until", &stored.old_secret.map(|(_, until)| at(until)))?;
+        map.serialize_entry("created_at", &rfc3339(self.created_at()))?;
+        map.serialize_entry("secret_changed_at", &rfc3339(self.secret_changed_at()))?;
+        map.serialize_entry("old_secret_until", &self.old_secret_until().map(rfc3339))?;
         map.end()
     }
 }
@@ -355,6 +372,10 @@ impl Clients {
     async fn in_force<T>(&self, done: Done<T>, client: &Client) -> Result<T, Error> {
         self.registry.in_force(done, &[Target::Subject(client.subject.clone())]).await
     }
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }
 
 /// What a client may be called, and hold.

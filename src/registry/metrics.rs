@@ -184,7 +184,7 @@ impl Metrics {
     }
 
     /// What the counters have come to.
-    pub(super) fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         let sum = |counters: &IntCounterVec, labels: &[&str]| -> u64 {
             labels.iter().map(|label| counters.with_label_values(&[*label]).get()).sum()
         };

@@ -240,7 +240,7 @@ pub(super) fn is_console(record: &Record) -> bool {
 }
 
 /// For how long access tokens outlive their session, where they are not looked up.
-fn outlives(registry: &Registry) -> Option<String> {
+pub(super) fn outlives(registry: &Registry) -> Option<String> {
     let settings = registry.settings();
     (settings.check == Check::Refresh).then(|| in_words(settings.access_expires.as_secs()))
 }

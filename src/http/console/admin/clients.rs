@@ -1,11 +1,408 @@
-//! Clients, for administrators.
+//! Clients, for administrators: the programs that call the endpoints for other services.
 
-use rocket::Route;
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use rocket::form::FromForm;
+use rocket::http::Status;
+use rocket::{Route, State, get, post, routes};
+
+use super::users::{LIST_LIMIT, Reason, act_for, encode, found, scopes_of};
+use crate::clients::{Client, ClientChange, Clients, NewClient};
+use crate::error::Error;
+use crate::guard::Device;
+use crate::http::console::error::{ConsoleError, sentence};
+use crate::http::console::form::{Confirmed, Field, Posted, WRONG};
+use crate::http::console::frame::Frame;
+use crate::http::console::page::{Answer, Page, SeeOther};
+use crate::http::console::sessions::outlives;
+use crate::http::console::signed_in::AdminSignedIn;
+use crate::http::console::time::When;
+use crate::registry::Registry;
+use crate::token::checked_audiences;
 
 /// Where it is.
 pub(in crate::http::console) const HERE: &str = "/console/admin/clients";
 
+/// For how long the secret before may stay good beside another one, in seconds and in words. The first is chosen.
+const OVERLAPS: [(u64, &str); 5] =
+    [(3_600, "1 hour"), (86_400, "1 day"), (604_800, "7 days"), (2_592_000, "30 days"), (0, "Not at all")];
+
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
-    Vec::new()
+    routes![list, ask_new, add, show, ask_rotate, rotate, ask_disable, disable, enable]
+}
+
+/// A client as it is shown.
+struct ClientView {
+    id: String,
+    name: String,
+    /// Where its page is.
+    path: String,
+    scopes: Vec<String>,
+    grants: Vec<String>,
+    audience: Vec<String>,
+    /// The audiences that it is limited to, where it is.
+    serves: Option<Vec<String>>,
+    first_party: bool,
+    disabled: bool,
+    created: When,
+    secret_changed: When,
+    /// Until when the secret before is good, where it still is.
+    old_secret_until: Option<When>,
+}
+
+impl ClientView {
+    fn of(client: &Client, registry: &Registry) -> Self {
+        let now = registry.now();
+        let owned = |scopes: &crate::token::Scopes| scopes.iter().map(str::to_owned).collect();
+        Self {
+            id: client.id().to_owned(),
+            name: client.name().to_owned(),
+            path: path_of(client),
+            scopes: owned(client.scope()),
+            grants: owned(client.grant_scope()),
+            audience: client.audience().to_vec(),
+            serves: client.serves().map(<[_]>::to_vec),
+            first_party: client.is_first_party(),
+            disabled: !client.is_live(),
+            created: client.created_at().into(),
+            secret_changed: client.secret_changed_at().into(),
+            old_secret_until: client.old_secret_until().filter(|until| now < *until).map(When::from),
+        }
+    }
+}
+
+/// Where the page of a client is; its id is a UUID.
+fn path_of(client: &Client) -> String {
+    format!("{HERE}/{}", client.id())
+}
+
+#[derive(Template)]
+#[template(path = "console/admin_clients.html")]
+struct ListPage<'r> {
+    frame: Frame<'r>,
+    clients: Vec<ClientView>,
+    is_first: bool,
+    next: Option<String>,
+}
+
+#[get("/admin/clients?<after>")]
+async fn list<'r>(
+    person: AdminSignedIn<'r>,
+    clients: &State<Clients>,
+    registry: &State<Registry>,
+    after: Option<&str>,
+) -> Result<Page<ListPage<'r>>, ConsoleError> {
+    let after = after.filter(|after| !after.contains('\0'));
+    // One more than is shown, to see whether there is more.
+    let mut found = clients.list(after, LIST_LIMIT + 1).await?;
+    let has_more = found.len() > usize::from(LIST_LIMIT);
+    found.truncate(usize::from(LIST_LIMIT));
+    let last = found.last().filter(|_| has_more);
+    Ok(Page(ListPage {
+        frame: person.frame(),
+        is_first: after.is_none(),
+        next: last.map(|client| format!("{HERE}?after={}", encode(client.name()))),
+        clients: found.iter().map(|client| ClientView::of(client, registry)).collect(),
+    }))
+}
+
+#[derive(Template)]
+#[template(path = "console/admin_client_new.html")]
+struct NewPage<'r> {
+    frame: Frame<'r>,
+    name: Field,
+    scope: Field,
+    grant_scope: Field,
+    audience: Field,
+    serves: Field,
+    first_party: bool,
+    reason: Field,
+}
+
+/// The one page with a secret in it: the answer to the form, kept by nobody.
+#[derive(Template)]
+#[template(path = "console/admin_client_secret.html")]
+struct SecretPage<'r> {
+    frame: Frame<'r>,
+    client: ClientView,
+    secret: String,
+    is_new: bool,
+}
+
+/// What adding comes to.
+#[derive(rocket::Responder)]
+enum Added<'r> {
+    Made(Page<SecretPage<'r>>),
+    Wrong((Status, Page<NewPage<'r>>)),
+}
+
+#[get("/admin/clients/new")]
+fn ask_new(person: AdminSignedIn<'_>) -> Page<NewPage<'_>> {
+    Page(NewPage {
+        frame: person.frame(),
+        name: Field::default(),
+        scope: Field::default(),
+        grant_scope: Field::default(),
+        audience: Field::default(),
+        serves: Field::default(),
+        first_party: false,
+        reason: Field::default(),
+    })
+}
+
+#[derive(FromForm)]
+struct New {
+    name: String,
+    scope: String,
+    grant_scope: String,
+    audience: String,
+    serves: String,
+    first_party: bool,
+    reason: String,
+}
+
+#[post("/admin/clients/new", data = "<form>")]
+async fn add<'r>(
+    person: AdminSignedIn<'r>,
+    device: Device<'_>,
+    clients: &State<Clients>,
+    registry: &State<Registry>,
+    form: Posted<New>,
+) -> Result<Added<'r>, ConsoleError> {
+    let form = form.0;
+    let mut page = NewPage {
+        frame: person.frame(),
+        name: Field::of(form.name.trim()),
+        scope: Field::of(form.scope.trim()),
+        grant_scope: Field::of(form.grant_scope.trim()),
+        audience: Field::of(form.audience.trim()),
+        serves: Field::of(form.serves.trim()),
+        first_party: form.first_party,
+        reason: Field::of(form.reason.trim()),
+    };
+    let wrong = |status, page| Ok(Added::Wrong((status, Page(page))));
+    let scope = found(&mut page.scope, scopes_of(&form.scope, false));
+    let grant_scope = found(&mut page.grant_scope, scopes_of(&form.grant_scope, false));
+    let audience = found(&mut page.audience, audiences_of(&form.audience));
+    let serves = found(&mut page.serves, audiences_of(&form.serves));
+    let act = found(&mut page.reason, act_for(&person, &device, &form.reason));
+    let (Some(scope), Some(grant_scope), Some(audience), Some(serves), Some(act)) =
+        (scope, grant_scope, audience, serves, act)
+    else {
+        return wrong(WRONG, page);
+    };
+    let new = NewClient {
+        name: page.name.value.clone(),
+        scope,
+        grant_scope,
+        audience,
+        serves: Some(serves).filter(|serves| !serves.is_empty()),
+        first_party: form.first_party,
+    };
+    match clients.add(new, &act).await {
+        Ok((client, secret)) => Ok(Added::Made(Page(SecretPage {
+            frame: person.frame(),
+            client: ClientView::of(&client, registry),
+            secret,
+            is_new: true,
+        }))),
+        Err(error) if error.is_conflict() => {
+            page.name.error = Some(sentence(&error));
+            wrong(Status::Conflict, page)
+        }
+        Err(error) if error.is_invalid() => {
+            let field = match error.field() {
+                Some("grant-scope") => &mut page.grant_scope,
+                _ => &mut page.name,
+            };
+            field.error = Some(sentence(&error));
+            wrong(WRONG, page)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The audiences of a form, each on a line of its own.
+fn audiences_of(text: &str) -> Result<Vec<String>, Error> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let audiences: Vec<String> = lines.map(str::to_owned).collect();
+    checked_audiences(&audiences)?;
+    Ok(audiences)
+}
+
+#[derive(Template)]
+#[template(path = "console/admin_client.html")]
+struct ClientPage<'r> {
+    frame: Frame<'r>,
+    client: ClientView,
+}
+
+#[get("/admin/clients/<id>")]
+async fn show<'r>(
+    id: &str,
+    person: AdminSignedIn<'r>,
+    clients: &State<Clients>,
+    registry: &State<Registry>,
+) -> Result<Page<ClientPage<'r>>, ConsoleError> {
+    let client = client(clients, id).await?;
+    Ok(Page(ClientPage { frame: person.frame(), client: ClientView::of(&client, registry) }))
+}
+
+async fn client(clients: &Clients, id: &str) -> Result<Arc<Client>, ConsoleError> {
+    clients.get(id).await?.ok_or_else(no_client)
+}
+
+fn no_client() -> ConsoleError {
+    ConsoleError::not_found("There is no such client", "No client has this id. It may have been removed.")
+}
+
+fn or_no_client(error: Error) -> ConsoleError {
+    if error.is_not_found() { no_client() } else { error.into() }
+}
+
+#[derive(Template)]
+#[template(path = "console/admin_client_rotate.html")]
+struct RotatePage<'r> {
+    frame: Frame<'r>,
+    client: ClientView,
+    overlaps: &'static [(u64, &'static str)],
+    chosen: u64,
+    reason: Field,
+}
+
+/// What rotating comes to.
+#[derive(rocket::Responder)]
+enum Rotated<'r> {
+    Made(Page<SecretPage<'r>>),
+    Wrong((Status, Page<RotatePage<'r>>)),
+}
+
+#[get("/admin/clients/<id>/rotate")]
+async fn ask_rotate<'r>(
+    id: &str,
+    person: AdminSignedIn<'r>,
+    clients: &State<Clients>,
+    registry: &State<Registry>,
+) -> Result<Page<RotatePage<'r>>, ConsoleError> {
+    let client = client(clients, id).await?;
+    Ok(Page(RotatePage {
+        frame: person.frame(),
+        client: ClientView::of(&client, registry),
+        overlaps: &OVERLAPS,
+        chosen: OVERLAPS[0].0,
+        reason: Field::default(),
+    }))
+}
+
+#[derive(FromForm)]
+struct Rotate {
+    overlap: u64,
+    reason: String,
+}
+
+#[post("/admin/clients/<id>/rotate", data = "<form>")]
+async fn rotate<'r>(
+    id: &str,
+    person: AdminSignedIn<'r>,
+    device: Device<'_>,
+    clients: &State<Clients>,
+    registry: &State<Registry>,
+    form: Posted<Rotate>,
+) -> Result<Rotated<'r>, ConsoleError> {
+    let Rotate { overlap, reason } = form.0;
+    if !OVERLAPS.iter().any(|(seconds, _)| *seconds == overlap) {
+        return Err(ConsoleError::bad_form());
+    }
+    let found_client = client(clients, id).await?;
+    let mut shown = Field::of(reason.trim());
+    let Some(act) = found(&mut shown, act_for(&person, &device, &reason)) else {
+        let client = ClientView::of(&found_client, registry);
+        let page = RotatePage { frame: person.frame(), client, overlaps: &OVERLAPS, chosen: overlap, reason: shown };
+        return Ok(Rotated::Wrong((WRONG, Page(page))));
+    };
+    let overlap = Duration::from_secs(overlap);
+    let secret = clients.rotate_secret(&found_client, overlap, &act).await.map_err(or_no_client)?;
+    // The secret is in force and nowhere else: what is shown around it must not keep it from being shown.
+    let client = clients.get(id).await.ok().flatten().unwrap_or(found_client);
+    Ok(Rotated::Made(Page(SecretPage {
+        frame: person.frame(),
+        client: ClientView::of(&client, registry),
+        secret,
+        is_new: false,
+    })))
+}
+
+#[derive(Template)]
+#[template(path = "console/admin_client_disable.html")]
+struct DisablePage<'r> {
+    frame: Frame<'r>,
+    client: ClientView,
+    reason: Field,
+    outlives: Option<String>,
+}
+
+#[get("/admin/clients/<id>/disable")]
+async fn ask_disable<'r>(
+    id: &str,
+    person: AdminSignedIn<'r>,
+    clients: &State<Clients>,
+    registry: &State<Registry>,
+) -> Result<Page<DisablePage<'r>>, ConsoleError> {
+    let client = client(clients, id).await?;
+    Ok(Page(DisablePage {
+        frame: person.frame(),
+        client: ClientView::of(&client, registry),
+        reason: Field::default(),
+        outlives: outlives(registry),
+    }))
+}
+
+#[post("/admin/clients/<id>/disable", data = "<form>")]
+async fn disable<'r>(
+    id: &str,
+    person: AdminSignedIn<'r>,
+    device: Device<'_>,
+    clients: &State<Clients>,
+    registry: &State<Registry>,
+    form: Posted<Reason>,
+) -> Result<Answer<DisablePage<'r>>, ConsoleError> {
+    let client = client(clients, id).await?;
+    let mut reason = Field::of(form.0.reason.trim());
+    let Some(act) = found(&mut reason, act_for(&person, &device, &form.0.reason)) else {
+        let client = ClientView::of(&client, registry);
+        let page = DisablePage { frame: person.frame(), client, reason, outlives: outlives(registry) };
+        return Ok(Answer::Page(WRONG, page));
+    };
+    let change = ClientChange { disabled: Some(true), ..ClientChange::default() };
+    let client = clients.set(&client, change, &act).await.map_err(or_no_client)?;
+    Ok(Answer::SeeOther(SeeOther::done(&path_of(&client), "client-disabled")))
+}
+
+#[post("/admin/clients/<id>/enable", data = "<_form>")]
+async fn enable(
+    id: &str,
+    person: AdminSignedIn<'_>,
+    device: Device<'_>,
+    clients: &State<Clients>,
+    _form: Posted<Confirmed>,
+) -> Result<SeeOther, ConsoleError> {
+    let client = client(clients, id).await?;
+    let change = ClientChange { disabled: Some(false), ..ClientChange::default() };
+    let client = clients.set(&client, change, &person.act(&device)).await.map_err(or_no_client)?;
+    Ok(SeeOther::done(&path_of(&client), "client-enabled"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audience_stands_on_each_line() {
+        assert_eq!(audiences_of(" https://a \r\n\r\nb c\n").unwrap(), ["https://a", "b c"]);
+        assert!(audiences_of("").unwrap().is_empty());
+        assert!(audiences_of(&"x\n".repeat(17)).is_err());
+    }
 }

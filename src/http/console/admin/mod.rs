@@ -4,10 +4,12 @@ pub(super) mod audit;
 pub(super) mod clients;
 pub(super) mod keys;
 pub(super) mod overview;
+mod plot;
 pub(super) mod purge;
 pub(super) mod replicas;
 mod sessions;
 mod subjects;
+mod token;
 pub(super) mod tokens;
 pub(super) mod users;
 
@@ -18,6 +20,7 @@ pub(super) fn routes() -> Vec<Route> {
     [
         overview::routes(),
         tokens::routes(),
+        token::routes(),
         sessions::routes(),
         subjects::routes(),
         users::routes(),
