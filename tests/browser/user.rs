@@ -3,7 +3,7 @@
 use super::keyboard::{ENTER, SPACE, TAB, tab_to};
 use super::page::Browser;
 use super::person::{ANN, FIREFOX, SAFARI, cards, no_token_in_sight, send_sign_in, sign_in, start, visit};
-use crate::support::{ADMIN, Database, PASSWORD, Pair, Server, json, on_both, run};
+use crate::support::{Database, PASSWORD, Pair, Server, json, on_both, run};
 
 const OVER: &str = "Your session is over. Sign in to go on.";
 const OTHER_PASSWORD: &str = "another horse, another battery";
@@ -274,7 +274,7 @@ fn times_are_those_of_the_reader() {
         let mut hours = Vec::new();
         for zone in ["UTC", "Asia/Tokyo"] {
             browser.timezone(zone).await;
-            sign_in(&browser, &server, ADMIN, FIREFOX).await;
+            sign_in(&browser, &server, ANN, FIREFOX).await;
             visit(&browser, &server, "/sessions").await;
             let time = browser.find("time").await;
             let exact = time.attribute("datetime").await.unwrap();
