@@ -168,7 +168,7 @@ on_both! {
         assert!(!page.contains(&old.secret));
         assert!(admin.post(&server, "/console/admin/clients/new", &fields).await.html(409).contains("that name already"));
         for (field, value, says) in
-            [("name", "", "1 to 100"), ("grant_scope", "registry:admin", "no client may"), ("scope", "a\"b", "cope")]
+            [("name", "", "1 to 100"), ("grant_scope", "registry:admin", "No client may"), ("scope", "a\"b", "cope")]
         {
             let fields = fields.map(|(name, old)| (name, if name == field { value } else { old }));
             let page = admin.post(&server, "/console/admin/clients/new", &fields).await.html(422);
