@@ -5,6 +5,8 @@
 
 mod clients;
 mod failure;
+mod insert;
+mod keys;
 #[macro_use]
 mod verbs;
 mod notice;
@@ -22,6 +24,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub(crate) use self::clients::{ClientChange, ClientChanged, Repeat, Sha256, StoredClient};
+pub(crate) use self::insert::{Cap, Capped, Generation, Insert, Inserted, NewSession, NewToken, Premise, Within};
+pub(crate) use self::keys::{KeyRotation, Resealed, Retire, Retired};
 pub(crate) use self::rotation::{Rotated, Rotation};
 use crate::error::Error;
 use crate::token::{
@@ -54,132 +58,6 @@ pub(crate) fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
         _ => Err(Error::config(
             "database_url must start with postgres:// or sqlite:// (and this build must support that database)",
         )),
-    }
-}
-
-/// The number of times all of a subject's tokens have been ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Generation(pub(crate) i64);
-
-/// What must be true of a subject where a session begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Premise {
-    /// Nothing.
-    None,
-    /// Its generation is still this one.
-    Generation(Generation),
-    /// It is neither a user of the server nor a client.
-    Foreign,
-}
-
-/// A session that begins with an [`Insert`].
-#[derive(Debug, Clone)]
-pub(crate) struct NewSession {
-    pub(crate) sid: Sid,
-    pub(crate) client: Option<String>,
-    pub(crate) label: Option<String>,
-    pub(crate) ip: Option<String>,
-    pub(crate) user_agent: Option<String>,
-}
-
-/// A token to be put on the registry.
-#[derive(Debug, Clone)]
-pub(crate) struct NewToken {
-    pub(crate) jti: Jti,
-    pub(crate) token_type: TokenType,
-    pub(crate) issued_at: i64,
-    pub(crate) not_before: i64,
-    pub(crate) expires_at: i64,
-    pub(crate) scope: Scopes,
-    /// The claims as issued, as JSON.
-    pub(crate) claims: String,
-    /// Of a refresh token: what the tokens got with it are given, as JSON.
-    pub(crate) granted: Option<String>,
-    pub(crate) kid: String,
-    pub(crate) client: Option<String>,
-    pub(crate) label: Option<String>,
-    pub(crate) ip: Option<String>,
-    pub(crate) user_agent: Option<String>,
-    pub(crate) imported: bool,
-}
-
-/// Which session new tokens join.
-#[derive(Debug, Clone)]
-pub(crate) enum Within {
-    /// One that begins with them.
-    New(NewSession, Premise),
-    /// A live one, if the token that was presented for it is still not revoked.
-    Existing { sid: Sid, presented: Jti },
-}
-
-/// Tokens to be put on the registry together, or not at all.
-#[derive(Debug, Clone)]
-pub(crate) struct Insert {
-    pub(crate) subject: Subject,
-    pub(crate) within: Within,
-    /// May be empty (a session may begin with unstored access tokens only).
-    pub(crate) tokens: Vec<NewToken>,
-    /// The time now.
-    pub(crate) now: i64,
-    /// The session lives at least until then, whatever its stored tokens say.
-    pub(crate) session_expires_at: i64,
-}
-
-impl Insert {
-    /// The session that its tokens join.
-    pub(crate) fn sid(&self) -> Sid {
-        match &self.within {
-            Within::New(session, _) => session.sid,
-            Within::Existing { sid, .. } => *sid,
-        }
-    }
-
-    /// What became of it, once it is known whether it was stored.
-    fn outcome(&self, stored: bool) -> Inserted {
-        match self.within {
-            _ if stored => Inserted::Stored,
-            Within::New(_, Premise::Foreign) => Inserted::Reserved,
-            _ => Inserted::Superseded,
-        }
-    }
-}
-
-/// What became of an [`Insert`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inserted {
-    /// It is durable.
-    Stored,
-    /// Nothing was stored: the subject's generation moved on, or the session ended, or the presented token was revoked.
-    Superseded,
-    /// Nothing was stored: the subject is a user of the server or a client, and it was not to be.
-    Reserved,
-    /// Nothing was stored: a token of one of these ids is on the registry already.
-    Duplicate,
-    /// Nothing was stored: the subject has as many sessions as it may have.
-    Full,
-}
-
-/// How many sessions a subject may have.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cap {
-    pub(crate) sessions_max: usize,
-    /// Whether the oldest make room, instead of the new one being refused.
-    pub(crate) ends_oldest: bool,
-    /// The time that expiry is judged by, leeway already taken off.
-    pub(crate) live_at: i64,
-}
-
-/// What became of an [`Insert`] under a [`Cap`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Capped {
-    pub(crate) inserted: Inserted,
-    /// The sessions that made room.
-    pub(crate) ended: Vec<Sid>,
-}
-
-impl Capped {
-    fn refused() -> Self {
-        Self { inserted: Inserted::Full, ended: Vec::new() }
     }
 }
 
@@ -270,42 +148,6 @@ pub(crate) struct PurgedBatch {
     pub(crate) tokens: u64,
     /// The largest `expires_at` removed: the next batch need not look before it. `None` where nothing was left.
     pub(crate) up_to: Option<i64>,
-}
-
-/// The next key taking the place of the current one.
-pub(crate) struct KeyRotation<'a> {
-    pub(crate) current: &'a str,
-    pub(crate) next: &'a str,
-    /// What is kept of the current one, sealed.
-    pub(crate) replaced: &'a [u8],
-    pub(crate) fresh: &'a NewKey,
-}
-
-/// A key that is to be retired.
-pub(crate) struct Retire<'a> {
-    pub(crate) kid: &'a str,
-    /// Its algorithm, where it is a key of the settings.
-    pub(crate) algorithm: Option<&'a str>,
-    /// What is published where it is the current or the next key of the table.
-    pub(crate) fresh: Option<&'a NewKey>,
-}
-
-/// What became of a retirement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retired {
-    /// It is retired, now or before.
-    Done,
-    /// Neither the table nor the settings have it, and no record is of it.
-    NotFound,
-    /// It is a key of the table that another has to follow, and there was none to do so.
-    Needed,
-}
-
-/// A key sealed anew.
-pub(crate) struct Resealed {
-    pub(crate) kid: String,
-    pub(crate) before: Vec<u8>,
-    pub(crate) sealed: Vec<u8>,
 }
 
 /// How many runs of the purge are kept.
