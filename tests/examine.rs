@@ -91,7 +91,6 @@ on_both! {
         assert_eq!(judged(&foreign.registry, &record, &pair.access).await, (Some("token_invalid"), vec![Reason::Foreign]));
         let key = server.home().join("other.pem");
         std::fs::write(&key, Key::generate().private_pem()).unwrap();
-        std::os::unix::fs::PermissionsExt::set_mode(&mut key.metadata().unwrap().permissions(), 0o600);
         let other = server.another(|settings| settings.set("keys.file", key.to_str().unwrap())).await;
         assert_eq!(judged(&other.registry, &record, &pair.access).await, (Some("token_invalid"), vec![Reason::KeyUnknown]));
 

@@ -25,6 +25,7 @@ pub(super) enum KeysCommand {
     )]
     Retire {
         /// The id of the key, as `keys list` shows it.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         /// Why, for the audit and the records of its tokens.
         #[arg(long)]
@@ -103,4 +104,34 @@ fn as_json(key: &KeyInfo) -> Value {
 
 fn time(at: i64) -> String {
     chrono::DateTime::from_timestamp(at, 0).map_or_else(|| at.to_string(), rfc3339)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::KeysCommand;
+
+    #[derive(Parser)]
+    struct Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    }
+
+    /// One id in 64 begins with a hyphen, and whoever has to retire a leaked key has no time to learn of `--`.
+    #[test]
+    fn a_key_is_retired_whatever_its_id_begins_with() {
+        for kid in
+            ["-mbBSaxXtLkBcErEWwlQfLw9M3KTZNu6tk1NUlacnKc", "-hBSaxXtLkBcErEWwlQfLw9M3KTZNu6tk1NUlacnKc", "--BSax"]
+        {
+            for arguments in
+                [["keys", "retire", kid, "--reason", "leaked"], ["keys", "retire", "--reason", "leaked", kid]]
+            {
+                let parsed = Keys::try_parse_from(arguments).map(|keys| keys.command);
+                let Ok(KeysCommand::Retire { kid: read, reason }) = parsed else { panic!("{arguments:?}") };
+                assert_eq!((read.as_str(), reason.as_deref()), (kid, Some("leaked")));
+            }
+        }
+        assert!(Keys::try_parse_from(["keys", "retire"]).is_err());
+    }
 }
