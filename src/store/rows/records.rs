@@ -47,15 +47,11 @@ impl RecordRow {
             (None, true) => ended,
             (None, false) => return Ok(None),
         };
-        let (Some(at), Some(kind), Some(name)) = (at, kind, name) else {
-            return Err(Error::internal("a record is revoked, and nothing says since when and by whom"));
-        };
-        Ok(Some(Revocation {
-            at: time(at)?,
-            by: Actor { kind: kind.parse()?, name: name.clone() },
-            reason: reason.clone(),
-            is_final: self.revoked_final || self.over,
-        }))
+        let is_final = self.revoked_final || self.over;
+        let found = revocation(at, kind.clone(), name.clone(), reason.clone(), is_final)?;
+        let found =
+            found.ok_or_else(|| Error::internal("a record is revoked, and nothing says since when and by whom"));
+        found.map(Some)
     }
 }
 
