@@ -97,7 +97,7 @@ impl Fairing {
         self
     }
 
-    /// With samples of what is counted, for a console.
+    /// With samples of what is counted, for the overview of the last hour.
     #[cfg(feature = "server")]
     pub(crate) fn with_samples(mut self) -> Self {
         self.keeps_samples = true;

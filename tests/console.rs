@@ -44,7 +44,7 @@ on_both! {
 
         let visitor = Visitor::admin(&server).await;
         let answer = visitor.get(&server, "/console").send().await;
-        assert_eq!(answer.see_other(), "/console/admin");
+        assert_eq!(answer.see_other(), "/console/admin/overview");
         for path in PAGES {
             let page = visitor.page(&server, path).await;
             assert_eq!(page.matches("<h1").count(), 1, "{path}: {page}");

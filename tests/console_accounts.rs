@@ -6,7 +6,7 @@ use crate::support::{ADMIN, Answer, ClientSecret, PASSWORD, Server, json, on_bot
 
 const ALICES: &str = "alice's own password";
 const HOSTILE: &str = "<script>alert(1)</script>\"'&/?#%";
-const HOSTILE_PATH: &str = "/console/admin/users/%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%26%2F%3F%23%25";
+const HOSTILE_PATH: &str = "/console/admin/users/%3Cscript%3Ealert(1)%3C%2Fscript%3E%22'%26%2F%3F%23%25";
 
 /// The newest entry of the audit about a subject.
 async fn newest(server: &Server, subject: &str) -> (String, String, String) {
@@ -55,9 +55,9 @@ on_both! {
         let admin = Visitor::admin(&server).await;
         let page = admin.page(&server, "/console/admin/users").await;
         assert!(page.contains("href=\"/console/admin/users/admin\""), "{page}");
-        assert_eq!(csrf_of(&admin.page(&server, "/console/admin/users/new").await), admin.csrf);
+        assert_eq!(csrf_of(&admin.page(&server, "/console/admin/new-user").await), admin.csrf);
 
-        let answer = admin.post(&server, "/console/admin/users/new", &NEW_USER).await;
+        let answer = admin.post(&server, "/console/admin/new-user", &NEW_USER).await;
         assert_eq!(answer.see_other(), "/console/admin/users/alice?done=user-added");
         assert_eq!(newest(&server, "alice").await, noted("user.added", "joined"));
         let page = admin.page(&server, answer.see_other()).await;
@@ -67,7 +67,7 @@ on_both! {
         let pair = server.login_as("alice", ALICES).await;
         server.accepts(&pair.access).await;
         // What can't be: the same once more, two passwords, too short a one, no scope, a long reason.
-        assert!(admin.post(&server, "/console/admin/users/new", &NEW_USER).await.html(409).contains("that name already"));
+        assert!(admin.post(&server, "/console/admin/new-user", &NEW_USER).await.html(409).contains("that name already"));
         for (field, value, says) in [
             ("again", "another", "differ"),
             ("scope", "a\"b", "cope"),
@@ -75,11 +75,11 @@ on_both! {
             ("reason", &"x".repeat(256), "255"),
         ] {
             let fields = NEW_USER.map(|(name, old)| (name, if name == field { value } else { old }));
-            let page = admin.post(&server, "/console/admin/users/new", &fields).await.html(422);
+            let page = admin.post(&server, "/console/admin/new-user", &fields).await.html(422);
             assert!(page.contains(says) && !page.contains("own password"), "{field}: {page}");
         }
         let short = [("name", "bob"), ("password", "x"), ("again", "x"), ("scope", ""), ("reason", "")];
-        assert!(admin.post(&server, "/console/admin/users/new", &short).await.html(422).contains("at least"));
+        assert!(admin.post(&server, "/console/admin/new-user", &short).await.html(422).contains("at least"));
 
         // To add a scope asks nothing, and to take one away asks once.
         let path = "/console/admin/users/alice/scopes";
@@ -146,7 +146,7 @@ on_both! {
     async fn a_client_is_added_rotated_and_disabled(server: Server) {
         let admin = Visitor::admin(&server).await;
         assert!(admin.page(&server, "/console/admin/clients").await.contains("There are no clients yet."));
-        assert_eq!(csrf_of(&admin.page(&server, "/console/admin/clients/new").await), admin.csrf);
+        assert_eq!(csrf_of(&admin.page(&server, "/console/admin/new-client").await), admin.csrf);
         let fields = [
             ("name", "shop"),
             ("scope", "tokens:introspect"),
@@ -156,7 +156,7 @@ on_both! {
             ("first_party", "true"),
             ("reason", "opens"),
         ];
-        let old = secret_of(&admin.post(&server, "/console/admin/clients/new", &fields).await);
+        let old = secret_of(&admin.post(&server, "/console/admin/new-client", &fields).await);
         assert!(is_let_in(&server, &old).await);
         assert_eq!(newest(&server, &old.id).await, noted("client.added", "opens"));
         let path = format!("/console/admin/clients/{}", old.id);
@@ -166,12 +166,12 @@ on_both! {
             assert!(page.contains(part), "{part} in {page}");
         }
         assert!(!page.contains(&old.secret));
-        assert!(admin.post(&server, "/console/admin/clients/new", &fields).await.html(409).contains("that name already"));
+        assert!(admin.post(&server, "/console/admin/new-client", &fields).await.html(409).contains("that name already"));
         for (field, value, says) in
             [("name", "", "1 to 100"), ("grant_scope", "registry:admin", "No client may"), ("scope", "a\"b", "cope")]
         {
             let fields = fields.map(|(name, old)| (name, if name == field { value } else { old }));
-            let page = admin.post(&server, "/console/admin/clients/new", &fields).await.html(422);
+            let page = admin.post(&server, "/console/admin/new-client", &fields).await.html(422);
             assert!(page.contains(says), "{field}: {page}");
         }
 
@@ -203,7 +203,7 @@ on_both! {
         for n in 0..51 {
             let name = format!("client & {n:02}");
             let fields = [("name", name.as_str()), ("scope", ""), ("grant_scope", ""), ("audience", ""), ("serves", ""), ("reason", "")];
-            admin.post(&server, "/console/admin/clients/new", &fields).await.html(200);
+            admin.post(&server, "/console/admin/new-client", &fields).await.html(200);
             server.sql(&format!(
                 "insert into cf_subjects (subject) values ('user & {n:02}');
                 insert into cf_users (username, password_hash, scope, disabled, created_at, password_changed_at)
@@ -232,11 +232,11 @@ on_both! {
         let (admin, alice) = (Visitor::admin(&server).await, Visitor::of(&server, "alice", ALICES).await);
         let client_path = format!("/console/admin/clients/{}", client.id);
         let forms = [
-            "/console/admin/users/new".to_owned(),
+            "/console/admin/new-user".to_owned(),
             format!("{HOSTILE_PATH}/scopes"),
             format!("{HOSTILE_PATH}/disable"),
             format!("{HOSTILE_PATH}/password"),
-            "/console/admin/clients/new".to_owned(),
+            "/console/admin/new-client".to_owned(),
             format!("{client_path}/rotate"),
             format!("{client_path}/disable"),
         ];
@@ -250,7 +250,8 @@ on_both! {
             }
         }
         let page = admin.page(&server, "/console/admin/users").await;
-        assert!(page.contains(&format!("href=\"{HOSTILE_PATH}\"")), "{page}");
+        let written = HOSTILE_PATH.replace('\'', "&#39;");
+        assert!(page.contains(&format!("href=\"{written}\"")), "{page}");
         let enable = [format!("{HOSTILE_PATH}/enable"), format!("{client_path}/enable")];
         for path in forms.iter().chain(&enable) {
             alice.post(&server, path, &[("reason", "")]).await.html(403);

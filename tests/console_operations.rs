@@ -10,7 +10,7 @@ const HOSTILE: &str = "<script>alert(1)</script>\"'&";
 
 /// Every page, and those that ask.
 const PAGES: [&str; 6] = [
-    "/console/admin",
+    "/console/admin/overview",
     "/console/admin/keys",
     "/console/admin/keys/rotate",
     "/console/admin/replicas",
@@ -46,7 +46,7 @@ on_both! {
             }
             alice.get(&server, path).send().await.html(403);
         }
-        alice.get(&server, "/console/admin/plots").send().await.html(403);
+        alice.get(&server, "/console/admin/overview/plots").send().await.html(403);
         for path in ["/console/admin/keys/rotate", "/console/admin/purge/run", &retire] {
             alice.post(&server, path, &[("reason", "")]).await.html(403);
             admin.call(&server, path).form(&[("reason", "")]).send().await.html(403);
@@ -59,17 +59,17 @@ on_both! {
         let admin = Visitor::admin(&server).await;
         server.issue("bob", "").await;
         let records = server.count("select count(*) from cf_tokens").await;
-        let page = admin.page(&server, "/console/admin").await;
+        let page = admin.page(&server, "/console/admin/overview").await;
         assert!(page.contains(&format!("<dt>Records held</dt><dd>{records}</dd>")), "{page}");
         for part in [
-            "data-refresh=\"/console/admin/plots\" data-every=\"10\"",
+            "data-refresh=\"/console/admin/overview/plots\" data-every=\"10\"",
             "role=\"img\" aria-label=\"Checks per second",
             "registry_unavailable",
             "aria-current=\"page\">Overview<",
         ] {
             assert!(page.contains(part), "{part} in {page}");
         }
-        let part = admin.page(&server, "/console/admin/plots").await;
+        let part = admin.page(&server, "/console/admin/overview/plots").await;
         assert_eq!(part.matches("<figure").count(), 4, "{part}");
         assert!(part.contains("There are no samples yet") && !part.contains("<h1") && !part.contains("<html"), "{part}");
     }

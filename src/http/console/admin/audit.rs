@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use askama::Template;
 use rocket::form::FromForm;
-use rocket::http::RawStr;
 use rocket::{Route, State, get, routes};
 
+use super::{cut, encoded};
 use crate::http::console::error::ConsoleError;
 use crate::http::console::form::Field;
 use crate::http::console::frame::Frame;
@@ -53,7 +53,7 @@ impl Narrowed {
         for (name, value) in self.fields() {
             if let Some(value) = value {
                 // Writing to a string can't fail.
-                let _ = write!(address, "{name}={}&", RawStr::new(value).percent_encode());
+                let _ = write!(address, "{name}={}&", encoded(value));
             }
         }
         let _ = write!(address, "cursor={before}");
@@ -97,7 +97,7 @@ impl EntryView {
 
 /// The page of what an action of this name was done to.
 fn address_of(action: &str, target: &str) -> Option<String> {
-    let name = RawStr::new(target).percent_encode();
+    let name = encoded(target);
     match action.split('.').next()? {
         "token" => Some(format!("/console/admin/tokens/{name}")),
         "session" => Some(format!("/console/admin/sessions/{name}")),
@@ -107,7 +107,7 @@ fn address_of(action: &str, target: &str) -> Option<String> {
 }
 
 #[derive(Template)]
-#[template(path = "console/admin/audit.html")]
+#[template(path = "console/admin_audit.html")]
 struct AuditPage<'r> {
     frame: Frame<'r>,
     subject: Field,
@@ -128,11 +128,8 @@ async fn list<'r>(
     let [subject, actor, action, target] = narrowed.fields().map(|(_, value)| value.map(str::to_owned));
     let filter = AuditFilter { subject, actor, action, target, before: narrowed.cursor, limit: ENTRIES + 1 };
     let mut events = registry.audit(&filter).await?;
-    let mut next = None;
-    if events.len() > usize::from(ENTRIES) {
-        events.pop();
-        next = events.last().map(|last| narrowed.address(last.id));
-    }
+    let goes_on = cut(&mut events, ENTRIES);
+    let next = events.last().filter(|_| goes_on).map(|last| narrowed.address(last.id));
     let field = |value: Option<String>| Field::of(value.unwrap_or_default());
     Ok(Page(AuditPage {
         frame: person.frame(),

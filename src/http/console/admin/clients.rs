@@ -8,7 +8,9 @@ use rocket::form::FromForm;
 use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 
-use super::users::{LIST_LIMIT, Reason, act_for, encode, found, scopes_of};
+use super::because::{Because, because};
+use super::users::{LIST_LIMIT, found, scopes_of};
+use super::{cut, encoded};
 use crate::clients::{Client, ClientChange, Clients, NewClient};
 use crate::error::Error;
 use crate::guard::Device;
@@ -98,13 +100,12 @@ async fn list<'r>(
     let after = after.filter(|after| !after.contains('\0'));
     // One more than is shown, to see whether there is more.
     let mut found = clients.list(after, LIST_LIMIT + 1).await?;
-    let has_more = found.len() > usize::from(LIST_LIMIT);
-    found.truncate(usize::from(LIST_LIMIT));
-    let last = found.last().filter(|_| has_more);
+    let goes_on = cut(&mut found, LIST_LIMIT);
+    let last = found.last().filter(|_| goes_on);
     Ok(Page(ListPage {
         frame: person.frame(),
         is_first: after.is_none(),
-        next: last.map(|client| format!("{HERE}?after={}", encode(client.name()))),
+        next: last.map(|client| format!("{HERE}?after={}", encoded(client.name()))),
         clients: found.iter().map(|client| ClientView::of(client, registry)).collect(),
     }))
 }
@@ -139,7 +140,7 @@ enum Added<'r> {
     Wrong((Status, Page<NewPage<'r>>)),
 }
 
-#[get("/admin/clients/new")]
+#[get("/admin/new-client")]
 fn ask_new(person: AdminSignedIn<'_>) -> Page<NewPage<'_>> {
     Page(NewPage {
         frame: person.frame(),
@@ -164,7 +165,7 @@ struct New {
     reason: String,
 }
 
-#[post("/admin/clients/new", data = "<form>")]
+#[post("/admin/new-client", data = "<form>")]
 async fn add<'r>(
     person: AdminSignedIn<'r>,
     device: Device<'_>,
@@ -188,7 +189,7 @@ async fn add<'r>(
     let grant_scope = found(&mut page.grant_scope, scopes_of(&form.grant_scope, false));
     let audience = found(&mut page.audience, audiences_of(&form.audience));
     let serves = found(&mut page.serves, audiences_of(&form.serves));
-    let act = found(&mut page.reason, act_for(&person, &device, &form.reason));
+    let act = found(&mut page.reason, because(person.act(&device), &form.reason));
     let (Some(scope), Some(grant_scope), Some(audience), Some(serves), Some(act)) =
         (scope, grant_scope, audience, serves, act)
     else {
@@ -318,7 +319,7 @@ async fn rotate<'r>(
     }
     let found_client = client(clients, id).await?;
     let mut shown = Field::of(reason.trim());
-    let Some(act) = found(&mut shown, act_for(&person, &device, &reason)) else {
+    let Some(act) = found(&mut shown, because(person.act(&device), &reason)) else {
         let client = ClientView::of(&found_client, registry);
         let page = RotatePage { frame: person.frame(), client, overlaps: &OVERLAPS, chosen: overlap, reason: shown };
         return Ok(Rotated::Wrong((WRONG, Page(page))));
@@ -344,6 +345,16 @@ struct DisablePage<'r> {
     outlives: Option<String>,
 }
 
+fn disable_page<'r>(
+    person: &AdminSignedIn<'r>,
+    client: &Client,
+    registry: &Registry,
+    reason: Field,
+) -> DisablePage<'r> {
+    let client = ClientView::of(client, registry);
+    DisablePage { frame: person.frame(), client, reason, outlives: outlives(registry) }
+}
+
 #[get("/admin/clients/<id>/disable")]
 async fn ask_disable<'r>(
     id: &str,
@@ -352,12 +363,7 @@ async fn ask_disable<'r>(
     registry: &State<Registry>,
 ) -> Result<Page<DisablePage<'r>>, ConsoleError> {
     let client = client(clients, id).await?;
-    Ok(Page(DisablePage {
-        frame: person.frame(),
-        client: ClientView::of(&client, registry),
-        reason: Field::default(),
-        outlives: outlives(registry),
-    }))
+    Ok(Page(disable_page(&person, &client, registry, Field::default())))
 }
 
 #[post("/admin/clients/<id>/disable", data = "<form>")]
@@ -367,14 +373,12 @@ async fn disable<'r>(
     device: Device<'_>,
     clients: &State<Clients>,
     registry: &State<Registry>,
-    form: Posted<Reason>,
+    form: Posted<Because>,
 ) -> Result<Answer<DisablePage<'r>>, ConsoleError> {
     let client = client(clients, id).await?;
-    let mut reason = Field::of(form.0.reason.trim());
-    let Some(act) = found(&mut reason, act_for(&person, &device, &form.0.reason)) else {
-        let client = ClientView::of(&client, registry);
-        let page = DisablePage { frame: person.frame(), client, reason, outlives: outlives(registry) };
-        return Ok(Answer::Page(WRONG, page));
+    let act = match form.0.act(person.act(&device)) {
+        Ok(act) => act,
+        Err(reason) => return Ok(Answer::Page(WRONG, disable_page(&person, &client, registry, reason))),
     };
     let change = ClientChange { disabled: Some(true), ..ClientChange::default() };
     let client = clients.set(&client, change, &act).await.map_err(or_no_client)?;

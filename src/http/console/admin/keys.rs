@@ -2,10 +2,11 @@
 
 use askama::Template;
 use chrono::{DateTime, Utc};
-use rocket::form::FromForm;
-use rocket::http::{RawStr, Status};
+use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 
+use super::because::Because;
+use super::encoded;
 use crate::error::Error;
 use crate::guard::Device;
 use crate::http::console::error::{ConsoleError, sentence};
@@ -84,7 +85,7 @@ impl KeyView {
 
     /// The page that asks, and to which its form is sent.
     fn retire_path(&self) -> String {
-        format!("{HERE}/{}/retire", RawStr::new(&self.kid).percent_encode())
+        format!("{HERE}/{}/retire", encoded(&self.kid))
     }
 }
 
@@ -123,11 +124,6 @@ struct RetirePage<'r> {
     key: KeyView,
     is_rotated: bool,
     reason: Field,
-}
-
-#[derive(FromForm)]
-struct Retiring {
-    reason: String,
 }
 
 #[get("/admin/keys")]
@@ -206,16 +202,13 @@ async fn retire<'r>(
     person: AdminSignedIn<'r>,
     device: Device<'_>,
     registry: &State<Registry>,
-    form: Posted<Retiring>,
+    form: Posted<Because>,
 ) -> Result<Answer<RetirePage<'r>>, ConsoleError> {
     let mut page = retire_page(kid, &person, registry).await?;
-    let reason = form.0.reason.trim();
-    let act = person.act(&device);
-    let act = if reason.is_empty() { Ok(act) } else { act.reason(reason) };
-    let act = match act {
+    let act = match form.0.act(person.act(&device)) {
         Ok(act) => act,
-        Err(error) => {
-            page.reason = Field::wrong(reason, sentence(&error));
+        Err(reason) => {
+            page.reason = reason;
             return Ok(Answer::Page(WRONG, page));
         }
     };

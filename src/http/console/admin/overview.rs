@@ -11,7 +11,7 @@ use crate::http::console::signed_in::AdminSignedIn;
 use crate::registry::{OUTCOMES, Overview, Rates, Readiness, Registry};
 
 /// Where it is.
-pub(in crate::http::console) const HERE: &str = "/console/admin";
+pub(in crate::http::console) const HERE: &str = "/console/admin/overview";
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
@@ -59,7 +59,7 @@ const NAMES: [&str; OUTCOMES.len()] = [
     "The registry could not be asked",
 ];
 
-#[get("/admin")]
+#[get("/admin/overview")]
 async fn show<'r>(
     person: AdminSignedIn<'r>,
     registry: &State<Registry>,
@@ -71,7 +71,7 @@ async fn show<'r>(
     Ok(Page(OverviewPage { frame: person.frame(), overview, backlog, plots, outcomes, has_samples }))
 }
 
-#[get("/admin/plots")]
+#[get("/admin/overview/plots")]
 fn show_plots(_person: AdminSignedIn<'_>, registry: &State<Registry>) -> Page<PlotsPart> {
     Page(PlotsPart::of(registry))
 }

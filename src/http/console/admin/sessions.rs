@@ -3,7 +3,8 @@
 use askama::Template;
 use rocket::{Route, State, get, post, routes};
 
-use super::token::{Because, BecausePage, by};
+use super::because::{Because, BecausePage};
+use super::token::by;
 use super::tokens::RowView;
 use super::{subjects, tokens};
 use crate::error::Error;

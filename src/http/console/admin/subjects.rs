@@ -1,12 +1,11 @@
 //! One subject: its sessions, ended ones too, and taking back all that it has.
 
 use askama::Template;
-use rocket::http::RawStr;
 use rocket::{Route, State, get, post, routes};
 
+use super::because::{Because, BecausePage};
 use super::sessions::SessionView;
-use super::token::{Because, BecausePage};
-use super::{audit, tokens, users};
+use super::{audit, cut, encoded, tokens, users};
 use crate::accounts::Accounts;
 use crate::guard::Device;
 use crate::http::console::error::ConsoleError;
@@ -29,11 +28,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// Where the page of a subject is.
 pub(super) fn path_of(subject: &Subject) -> String {
-    format!("/console/admin/subjects/{}", encoded(subject))
-}
-
-fn encoded(subject: &Subject) -> String {
-    RawStr::new(subject.as_str()).percent_encode().to_string()
+    format!("/console/admin/subjects/{}", encoded(subject.as_str()))
 }
 
 #[derive(Template)]
@@ -69,12 +64,11 @@ async fn show<'r>(
         None => None,
     };
     let mut sessions = registry.all_sessions(&subject, after.as_ref(), LIMIT + 1).await?;
-    let goes_on = sessions.len() > usize::from(LIMIT);
-    sessions.truncate(usize::from(LIMIT));
-    let (path, name) = (path_of(&subject), encoded(&subject));
+    let goes_on = cut(&mut sessions, LIMIT);
+    let (path, name) = (path_of(&subject), encoded(subject.as_str()));
     let last = sessions.last().filter(|_| goes_on);
     let user = match accounts.get(&subject).await {
-        Ok(_) => Some(format!("{}/{name}", users::HERE)),
+        Ok(_) => Some(users::path_of(&subject)),
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error.into()),
     };

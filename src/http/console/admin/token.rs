@@ -1,14 +1,13 @@
 //! One token: what is known of it, why it would be refused, what happened to it; and taking it back.
 
 use askama::Template;
-use rocket::form::FromForm;
-use rocket::http::RawStr;
 use rocket::{Route, State, get, post, routes};
 
-use super::{sessions, subjects, tokens};
+use super::because::{Because, BecausePage};
+use super::{encoded, sessions, subjects, tokens};
 use crate::error::Error;
 use crate::guard::Device;
-use crate::http::console::error::{ConsoleError, sentence};
+use crate::http::console::error::ConsoleError;
 use crate::http::console::form::{Field, Posted, WRONG};
 use crate::http::console::frame::Frame;
 use crate::http::console::page::{Answer, Page, SeeOther};
@@ -16,46 +15,11 @@ use crate::http::console::signed_in::AdminSignedIn;
 use crate::http::console::time::When;
 use crate::http::console::{device, sign_in};
 use crate::registry::Registry;
-use crate::token::{Act, Actor, ActorKind, Happening, Jti, Record, State as TokenState, Verdict};
+use crate::token::{Actor, ActorKind, Happening, Jti, Record, State as TokenState, Verdict};
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
     routes![show, ask_revoke, revoke, ask_unrevoke, unrevoke]
-}
-
-/// A page that asks once before something is done, and for a reason.
-#[derive(Template)]
-#[template(path = "console/admin_because.html")]
-pub(super) struct BecausePage<'r> {
-    pub(super) frame: Frame<'r>,
-    pub(super) title: &'static str,
-    /// What it is about.
-    pub(super) about: String,
-    /// What comes of it.
-    pub(super) text: &'static str,
-    /// For how long tokens may stay good all the same.
-    pub(super) outlives: Option<String>,
-    pub(super) action: String,
-    pub(super) yes: &'static str,
-    pub(super) back: String,
-    pub(super) back_name: &'static str,
-    pub(super) reason: Field,
-}
-
-/// The form of such a page.
-#[derive(FromForm)]
-pub(super) struct Because {
-    reason: String,
-}
-
-impl Because {
-    /// The act with the reason, where one was given; or the field as it is to be shown again.
-    pub(super) fn act(&self, act: Act) -> Result<Act, Field> {
-        match self.reason.trim() {
-            "" => Ok(act),
-            reason => act.reason(reason).map_err(|error| Field::wrong(reason, sentence(&error))),
-        }
-    }
 }
 
 /// Who did something, in words.
@@ -117,7 +81,7 @@ impl TokenView {
 
     /// Where the tokens are that have the same.
     fn search(&self, field: &str, value: &str) -> String {
-        format!("{}?{field}={}", tokens::HERE, RawStr::new(value).percent_encode())
+        format!("{}?{field}={}", tokens::HERE, encoded(value))
     }
 }
 
@@ -215,20 +179,45 @@ async fn show<'r>(
     }))
 }
 
-fn revoke_page<'r>(person: &AdminSignedIn<'r>, record: &Record, reason: Field) -> BecausePage<'r> {
-    let back = tokens::path_of(record.jti);
-    BecausePage {
-        frame: person.frame(),
-        title: "Revoke this token?",
-        about: format!("{} {} of {}", tokens::kind_of(record), record.jti, record.subject),
-        text: "It will not be accepted any more. Its subject can't undo that, but you can. The other tokens of its session \
-               stay good: end the session to take all of them back.",
-        outlives: None,
-        action: format!("{back}/revoke"),
-        yes: "Revoke it",
-        back,
-        back_name: "The token",
-        reason,
+/// What is asked before it is done to a token.
+struct Question {
+    title: &'static str,
+    text: &'static str,
+    /// The last part of its address.
+    path: &'static str,
+    yes: &'static str,
+}
+
+const REVOKE: Question = Question {
+    title: "Revoke this token?",
+    text: "It will not be accepted any more. Its subject can't undo that, but you can. The other tokens of its session stay \
+           good: end the session to take all of them back.",
+    path: "revoke",
+    yes: "Revoke it",
+};
+
+const UNREVOKE: Question = Question {
+    title: "Accept this token again?",
+    text: "Whoever has it can use it again until it expires. Do that only where it was revoked by mistake.",
+    path: "unrevoke",
+    yes: "Accept it again",
+};
+
+impl Question {
+    fn page<'r>(&self, person: &AdminSignedIn<'r>, record: &Record, reason: Field) -> BecausePage<'r> {
+        let back = tokens::path_of(record.jti);
+        BecausePage {
+            frame: person.frame(),
+            title: self.title,
+            about: format!("{} {} of {}", tokens::kind_of(record), record.jti, record.subject),
+            text: self.text,
+            outlives: None,
+            action: format!("{back}/{}", self.path),
+            yes: self.yes,
+            back,
+            back_name: "The token",
+            reason,
+        }
     }
 }
 
@@ -239,7 +228,7 @@ async fn ask_revoke<'r>(
     registry: &State<Registry>,
 ) -> Result<Page<BecausePage<'r>>, ConsoleError> {
     let record = record(registry, jti).await?;
-    Ok(Page(revoke_page(&person, &record, Field::default())))
+    Ok(Page(REVOKE.page(&person, &record, Field::default())))
 }
 
 #[post("/admin/tokens/<jti>/revoke", data = "<form>")]
@@ -253,7 +242,7 @@ async fn revoke<'r>(
     let record = record(registry, jti).await?;
     let act = match form.0.act(person.act(&device)) {
         Ok(act) => act,
-        Err(reason) => return Ok(Answer::Page(WRONG, revoke_page(&person, &record, reason))),
+        Err(reason) => return Ok(Answer::Page(WRONG, REVOKE.page(&person, &record, reason))),
     };
     registry.revoke(record.jti, act).await.map_err(missing)?;
     Ok(Answer::SeeOther(if record.jti == person.token().claims().jti {
@@ -263,22 +252,6 @@ async fn revoke<'r>(
     }))
 }
 
-fn unrevoke_page<'r>(person: &AdminSignedIn<'r>, record: &Record, reason: Field) -> BecausePage<'r> {
-    let back = tokens::path_of(record.jti);
-    BecausePage {
-        frame: person.frame(),
-        title: "Accept this token again?",
-        about: format!("{} {} of {}", tokens::kind_of(record), record.jti, record.subject),
-        text: "Whoever has it can use it again until it expires. Do that only where it was revoked by mistake.",
-        outlives: None,
-        action: format!("{back}/unrevoke"),
-        yes: "Accept it again",
-        back,
-        back_name: "The token",
-        reason,
-    }
-}
-
 #[get("/admin/tokens/<jti>/unrevoke")]
 async fn ask_unrevoke<'r>(
     jti: &str,
@@ -286,7 +259,7 @@ async fn ask_unrevoke<'r>(
     registry: &State<Registry>,
 ) -> Result<Page<BecausePage<'r>>, ConsoleError> {
     let record = record(registry, jti).await?;
-    Ok(Page(unrevoke_page(&person, &record, Field::default())))
+    Ok(Page(UNREVOKE.page(&person, &record, Field::default())))
 }
 
 #[post("/admin/tokens/<jti>/unrevoke", data = "<form>")]
@@ -300,7 +273,7 @@ async fn unrevoke<'r>(
     let record = record(registry, jti).await?;
     let act = match form.0.act(person.act(&device)) {
         Ok(act) => act,
-        Err(reason) => return Ok(Answer::Page(WRONG, unrevoke_page(&person, &record, reason))),
+        Err(reason) => return Ok(Answer::Page(WRONG, UNREVOKE.page(&person, &record, reason))),
     };
     registry.unrevoke(record.jti, act).await.map_err(missing)?;
     Ok(Answer::SeeOther(SeeOther::done(&tokens::path_of(record.jti), "token-unrevoked")))

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use askama::Template;
 use rocket::form::FromForm;
-use rocket::http::{RawStr, Status};
+use rocket::http::Status;
 use rocket::{Route, State, get, routes};
 
-use super::{sessions, subjects};
+use super::{encoded, sessions, subjects};
 use crate::error::Error;
 use crate::http::console::error::{ConsoleError, sentence};
 use crate::http::console::form::{Field, WRONG};
@@ -173,7 +173,7 @@ impl Fields {
     /// The address of the page that begins at a place.
     fn link(&self, cursor: Cursor) -> String {
         let named = self.all().into_iter().filter(|(_, field)| !field.value.is_empty());
-        let named = named.map(|(name, field)| format!("{name}={}&", RawStr::new(&field.value).percent_encode()));
+        let named = named.map(|(name, field)| format!("{name}={}&", encoded(&field.value)));
         format!("{HERE}?{}cursor={cursor}", named.collect::<String>())
     }
 }

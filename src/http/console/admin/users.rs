@@ -1,12 +1,12 @@
 //! Users, for administrators: who may log in here, and as what.
 
-use std::fmt::Write as _;
-
 use askama::Template;
 use rocket::form::FromForm;
 use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 
+use super::because::{Because, because};
+use super::{cut, encoded};
 use crate::accounts::{ADMIN_SCOPE, Accounts, User};
 use crate::error::Error;
 use crate::guard::Device;
@@ -18,7 +18,7 @@ use crate::http::console::sessions::outlives;
 use crate::http::console::signed_in::AdminSignedIn;
 use crate::http::console::time::When;
 use crate::registry::Registry;
-use crate::token::{Act, Scopes, Subject};
+use crate::token::{Scopes, Subject};
 
 /// Where it is.
 pub(in crate::http::console) const HERE: &str = "/console/admin/users";
@@ -52,7 +52,7 @@ impl UserView {
         Self {
             name: user.username.to_string(),
             path: path_of(&user.username),
-            encoded: encode(user.username.as_str()),
+            encoded: encoded(user.username.as_str()),
             scopes: user.scope.iter().map(str::to_owned).collect(),
             is_admin: user.scope.contains(ADMIN_SCOPE),
             disabled: user.disabled,
@@ -64,33 +64,8 @@ impl UserView {
 }
 
 /// Where the page of a user is.
-fn path_of(username: &Subject) -> String {
-    match username.as_str() {
-        // Written as nobody would: the plain one is where users are added.
-        "new" => format!("{HERE}/%6Eew"),
-        name => format!("{HERE}/{}", encode(name)),
-    }
-}
-
-/// A text as a segment or a value in an address.
-pub(super) fn encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a string can't fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
-}
-
-/// An act of an administrator, with the reason that was given for it.
-pub(super) fn act_for(person: &AdminSignedIn<'_>, device: &Device<'_>, reason: &str) -> Result<Act, Error> {
-    match reason.trim() {
-        "" => Ok(person.act(device)),
-        reason => person.act(device).reason(reason),
-    }
+pub(super) fn path_of(username: &Subject) -> String {
+    format!("{HERE}/{}", encoded(username.as_str()))
 }
 
 #[derive(Template)]
@@ -111,13 +86,12 @@ async fn list<'r>(
     let after = after.filter(|after| !after.contains('\0'));
     // One more than is shown, to see whether there is more.
     let mut users = accounts.list(after, LIST_LIMIT + 1).await?;
-    let has_more = users.len() > usize::from(LIST_LIMIT);
-    users.truncate(usize::from(LIST_LIMIT));
-    let last = users.last().filter(|_| has_more);
+    let goes_on = cut(&mut users, LIST_LIMIT);
+    let last = users.last().filter(|_| goes_on);
     Ok(Page(ListPage {
         frame: person.frame(),
         is_first: after.is_none(),
-        next: last.map(|user| format!("{HERE}?after={}", encode(user.username.as_str()))),
+        next: last.map(|user| format!("{HERE}?after={}", encoded(user.username.as_str()))),
         users: users.iter().map(|user| UserView::of(user, &person)).collect(),
     }))
 }
@@ -150,7 +124,7 @@ impl<'r> NewPage<'r> {
     }
 }
 
-#[get("/admin/users/new")]
+#[get("/admin/new-user")]
 fn ask_new<'r>(person: AdminSignedIn<'r>, registry: &State<Registry>) -> Page<NewPage<'r>> {
     Page(NewPage::of(&person, registry))
 }
@@ -165,7 +139,7 @@ struct New {
     reason: String,
 }
 
-#[post("/admin/users/new", data = "<form>")]
+#[post("/admin/new-user", data = "<form>")]
 async fn add<'r>(
     person: AdminSignedIn<'r>,
     device: Device<'_>,
@@ -183,7 +157,7 @@ async fn add<'r>(
     };
     let name = found(&mut page.name, form.name.trim().parse::<Subject>());
     let scope = found(&mut page.scope, scopes_of(&form.scope, form.administrator));
-    let act = found(&mut page.reason, act_for(&person, &device, &form.reason));
+    let act = found(&mut page.reason, because(person.act(&device), &form.reason));
     if form.password != form.again {
         page.again.error = Some("The two passwords differ.".to_owned());
         return Ok(Answer::Page(WRONG, page));
@@ -313,7 +287,7 @@ async fn set_scopes<'r>(
         outlives: outlives(registry),
     };
     let scope = found(&mut page.scope, scopes_of(&scope, false));
-    let act = found(&mut page.reason, act_for(&person, &device, &reason));
+    let act = found(&mut page.reason, because(person.act(&device), &reason));
     let (Some(scope), Some(act)) = (scope, act) else { return Ok(Answer::Page(WRONG, page)) };
     let taken = user.scope.difference(&scope);
     if !taken.is_empty() && !sure {
@@ -364,11 +338,6 @@ async fn ask_disable<'r>(
     Ok(Page(DisablePage::of(&user, &person, registry)))
 }
 
-#[derive(FromForm)]
-pub(super) struct Reason {
-    pub(super) reason: String,
-}
-
 #[post("/admin/users/<name>/disable", data = "<form>")]
 async fn disable<'r>(
     name: &str,
@@ -376,13 +345,15 @@ async fn disable<'r>(
     device: Device<'_>,
     accounts: &State<Accounts>,
     registry: &State<Registry>,
-    form: Posted<Reason>,
+    form: Posted<Because>,
 ) -> Result<Answer<DisablePage<'r>>, ConsoleError> {
     let user = user(accounts, name).await?;
-    let mut page = DisablePage::of(&user, &person, registry);
-    page.reason.value = form.0.reason.trim().to_owned();
-    let act = found(&mut page.reason, act_for(&person, &device, &form.0.reason));
-    let Some(act) = act else { return Ok(Answer::Page(WRONG, page)) };
+    let act = match form.0.act(person.act(&device)) {
+        Ok(act) => act,
+        Err(reason) => {
+            return Ok(Answer::Page(WRONG, DisablePage { reason, ..DisablePage::of(&user, &person, registry) }));
+        }
+    };
     accounts.set(&user.username, None, Some(true), &act).await.map_err(or_no_user)?;
     Ok(Answer::SeeOther(SeeOther::done(&path_of(&user.username), "user-disabled")))
 }
@@ -460,7 +431,7 @@ async fn set_password<'r>(
     let user = user(accounts, name).await?;
     let mut page = PasswordPage { ends_sessions: end_sessions, ..PasswordPage::of(&user, &person, registry) };
     page.reason.value = reason.trim().to_owned();
-    let Some(act) = found(&mut page.reason, act_for(&person, &device, &reason)) else {
+    let Some(act) = found(&mut page.reason, because(person.act(&device), &reason)) else {
         return Ok(Answer::Page(WRONG, page));
     };
     if password != again {
@@ -488,7 +459,7 @@ mod tests {
     fn every_name_has_an_address_of_its_own() {
         for (name, path) in [
             ("alice", "/console/admin/users/alice"),
-            ("new", "/console/admin/users/%6Eew"),
+            ("new", "/console/admin/users/new"),
             ("a/b?c#d%é", "/console/admin/users/a%2Fb%3Fc%23d%25%C3%A9"),
         ] {
             assert_eq!(path_of(&name.parse().unwrap()), path);
