@@ -6,7 +6,7 @@ use super::person::{ANN, FIREFOX, SAFARI, no_token_in_sight, send_sign_in, sign_
 use crate::support::{Database, PASSWORD, json, run};
 
 /// Everything that any page has to hold.
-async fn looked_at(browser: &Browser) {
+pub(super) async fn looked_at(browser: &Browser) {
     well_mannered(browser).await;
     no_token_in_sight(browser).await;
     assert!(browser.title().await.ends_with(" · Counterfoil"));
@@ -28,7 +28,7 @@ fn pages_where_nobody_is_signed_in() {
 }
 
 /// The same for a page whose status the browser complains about: that is an error's.
-async fn looked_at_what_failed(browser: &Browser) {
+pub(super) async fn looked_at_what_failed(browser: &Browser) {
     let complaints = super::manners::complaints(browser).await;
     assert!(complaints.iter().all(|complaint| complaint.contains("the server responded with a status of 4")));
     looked_at(browser).await;

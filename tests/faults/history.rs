@@ -12,9 +12,8 @@ pub(super) const NEVER: Time = Time::MAX;
 /// How long a change may still be under way in the database, or in a proxy's buffer, after the process that asked for
 /// it gave up or died.
 const LINGER: Time = 10 * SECOND;
-/// How long a request may take while its server is not stopped: it may wait for a file that is held, for its turn, and for a
-/// replica that is away, on a machine that has much else to do.
-const SLOW: Time = 20 * SECOND;
+/// How long a request may take while its server is not stopped.
+const SLOW: Time = 10 * SECOND;
 
 /// A jti, a sid or a subject.
 pub(super) type Id = Arc<str>;

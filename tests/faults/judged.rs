@@ -276,9 +276,9 @@ fn two_processes_agree_where_nothing_changes() {
 
 #[test]
 fn no_request_takes_long_but_while_its_server_is_stopped() {
-    Story::new().accepted(3, 22).holds();
-    Story::new().accepted(3, 24).breaks(&[Rule::Slow]);
-    let mut story = Story::new().accepted(3, 24);
+    Story::new().accepted(3, 12).holds();
+    Story::new().accepted(3, 14).breaks(&[Rule::Slow]);
+    let mut story = Story::new().accepted(3, 14);
     story.0.processes[0].stops.push((5 * SECOND, 8 * SECOND));
     story.holds();
     Story::new().call(3, 4, |call| call.wrong = Some("500".to_owned())).breaks(&[Rule::Wrong]);
