@@ -4,6 +4,7 @@ use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::Header;
 use rocket::{Request, Response};
 
+use super::console;
 use super::console::is_file;
 use crate::config::{Check, Location};
 use crate::registry::Registry;
@@ -14,7 +15,7 @@ const CHECK: &str = "Counterfoil-Check";
 /// The paths of what lists or revokes.
 const REACH: [&str; 6] = ["/logout", "/auth/tokens", "/auth/all-tokens", "/auth/sessions", "/auth/password", "/admin/"];
 
-/// Keeps answers about credentials out of caches, and says where `check = "refresh"` limits what was asked.
+/// Keeps answers about credentials out of caches, confines the console's, and says where `check = "refresh"` limits what was asked.
 pub(super) struct Headers;
 
 #[rocket::async_trait]
@@ -29,6 +30,10 @@ impl Fairing for Headers {
         if !response.headers().contains("Cache-Control") || (carries_credential(request, registry) && !is_file(request))
         {
             response.set_header(Header::new("Cache-Control", "no-store"));
+        }
+        // Here, and in no fairing of its own, which every request would pass through.
+        if console::is_within(request) {
+            console::confine(response);
         }
         let path = request.uri().path().as_str();
         if registry.settings().check == Check::Refresh && REACH.iter().any(|reach| path.starts_with(reach)) {

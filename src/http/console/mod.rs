@@ -39,7 +39,7 @@ pub(super) struct Console;
 #[rocket::async_trait]
 impl Fairing for Console {
     fn info(&self) -> Info {
-        Info { name: "console", kind: Kind::Ignite | Kind::Response | Kind::Singleton }
+        Info { name: "console", kind: Kind::Ignite | Kind::Singleton }
     }
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> rocket::fairing::Result {
@@ -52,19 +52,17 @@ impl Fairing for Console {
             false => rocket,
         })
     }
+}
 
-    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        if !is_within(request) {
-            return;
-        }
-        response.set_header(Header::new("Content-Security-Policy", POLICY));
-        response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
-        response.set_header(Header::new("X-Frame-Options", "DENY"));
-        // Not `no-referrer`: with it, forms would come from the origin `null`.
-        response.set_header(Header::new("Referrer-Policy", "same-origin"));
-        response.set_header(Header::new("Cross-Origin-Opener-Policy", "same-origin"));
-        response.set_header(Header::new("Cross-Origin-Resource-Policy", "same-origin"));
-    }
+/// Says to browsers what an answer of the console may do.
+pub(super) fn confine(response: &mut Response<'_>) {
+    response.set_header(Header::new("Content-Security-Policy", POLICY));
+    response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
+    response.set_header(Header::new("X-Frame-Options", "DENY"));
+    // Not `no-referrer`: with it, forms would come from the origin `null`.
+    response.set_header(Header::new("Referrer-Policy", "same-origin"));
+    response.set_header(Header::new("Cross-Origin-Opener-Policy", "same-origin"));
+    response.set_header(Header::new("Cross-Origin-Resource-Policy", "same-origin"));
 }
 
 fn all_routes() -> Vec<Route> {
