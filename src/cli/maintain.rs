@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::output::{Failure, Output, Table, count, or_dash};
-use super::{open, settings};
+use super::{act, open, settings};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::http;
@@ -107,6 +107,7 @@ async fn purge_now(registry: &Registry, output: &Output) -> Result<(), Failure> 
     } else {
         ProgressBar::hidden()
     };
+    registry.purge_asked(&act(None)?).await?;
     let mut records = 0;
     // One run ends when its budget does; here somebody waits for all of it.
     loop {

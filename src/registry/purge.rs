@@ -12,6 +12,8 @@ use uuid::Uuid;
 use super::tasks::Stop;
 use super::{Registry, whole_seconds};
 use crate::error::Error;
+#[cfg(feature = "server")]
+use crate::token::Act;
 use crate::token::PurgeRun;
 
 /// How long the lease on the purge lasts beyond the batch that renews it.
@@ -62,6 +64,12 @@ impl Registry {
     /// [`purge`](Self::purge), telling `progress` after each batch how many records have gone.
     pub async fn purge_with(&self, progress: impl FnMut(u64)) -> Result<Purged, Error> {
         self.purge_until(std::future::pending(), progress).await
+    }
+
+    /// Notes who is about to purge: that one comes by itself is no act of anybody's.
+    #[cfg(feature = "server")]
+    pub(crate) async fn purge_asked(&self, act: &Act) -> Result<(), Error> {
+        self.store()?.note_purge_asked(act, self.seconds()).await
     }
 
     /// Purges until `stop` is ready, which it looks at between two batches: so the lease is given back, and what has gone

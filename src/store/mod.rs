@@ -335,6 +335,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         before: Option<(i64, Sid)>,
         limit: u16,
     ) -> Result<Vec<SessionRecord>, Error>;
+    /// Writes into the audit who asked for a purge.
+    async fn note_purge_asked(&self, act: &Act, now: i64) -> Result<(), Error>;
     /// Notes how far a run of the purge has come, and forgets all runs but the last [`PURGE_RUNS_KEPT`].
     async fn note_purge_run(&self, run: &PurgeRun) -> Result<(), Error>;
     /// The runs of the purge that are kept, the last first, and who holds the lease on it after `now`.

@@ -36,6 +36,7 @@ macro_rules! implement_store {
                 fn history(targets: &[String], subject: &Subject, since: i64, limit: u16) -> Vec<AuditEvent>;
                 fn session(sid: Sid) -> Option<SessionRecord>;
                 fn all_sessions(subject: &Subject, before: Option<(i64, Sid)>, limit: u16) -> Vec<SessionRecord>;
+                fn note_purge_asked(act: &Act, now: i64) -> ();
                 fn note_purge_run(run: &PurgeRun) -> ();
                 fn purge_runs(now: i64) -> (Vec<PurgeRun>, Option<Uuid>);
                 fn user(username: &Subject) -> Option<StoredUser>;

@@ -1,12 +1,14 @@
 //! What administrators do in the console, and every page that they have.
 
 use super::attacks::{HOSTILE, nothing_ran};
-use super::manners::screenshot;
+use super::manners::{screenshot, well_mannered};
 use super::page::Browser;
 use super::pages::{looked_at, looked_at_what_failed};
 use super::person::{ANN, FIREFOX, sign_in, start, visit};
 use crate::support::forge::{header_of, jti_of, sid_of};
 use crate::support::{ADMIN, Database, PASSWORD, Server, on_both, run};
+
+const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// An administrator who has signed in.
 async fn administrator(server: &Server) -> Browser {
@@ -66,6 +68,7 @@ fn a_client_s_secret_is_shown_once() {
         let secret = browser.field("Client secret").await.property("value").await;
         let secret = secret.as_str().unwrap();
         assert!(secret.len() > 40, "{secret}");
+        well_mannered(&browser).await;
         for page in ["clients", "audit"] {
             visit(&browser, &server, &format!("/admin/{page}")).await;
             browser.shows("shop").await;
@@ -124,8 +127,11 @@ fn pages_of_tokens_and_sessions() {
         let token = format!("tokens/{}", jti_of(&pair.refresh));
         look_at_all(&browser, &server, &[&token]).await;
         screenshot(&browser, "token").await;
-        let (session, revoke) = (format!("sessions/{}", sid_of(&pair.access)), format!("{token}/revoke"));
-        look_at_all(&browser, &server, &[&revoke, &session, &format!("subjects/{ANN}")]).await;
+        let (session, subject) = (format!("sessions/{}", sid_of(&pair.access)), format!("subjects/{ANN}"));
+        for page in [&token, &session, &subject] {
+            let done = if *page == token { "unrevoke" } else { "end" };
+            look_at_all(&browser, &server, &[page, &format!("{page}/{done}")]).await;
+        }
     });
 }
 
@@ -138,6 +144,12 @@ fn pages_of_users_and_clients() {
         for page in ["", "/scopes", "/disable", "/password"] {
             look_at_all(&browser, &server, &[&format!("users/{ANN}{page}")]).await;
         }
+        // What is asked only where something is taken away.
+        visit(&browser, &server, &format!("/admin/users/{ANN}/scopes")).await;
+        browser.field("Scopes").await.fill("notes:read").await;
+        browser.button("Change").await.follow().await;
+        browser.shows("notes:write").await;
+        looked_at(&browser).await;
         let client = server.add_client("shop", &["--scope", "tokens:issue"]);
         for page in ["", "/rotate", "/disable"] {
             look_at_all(&browser, &server, &[&format!("clients/{}{page}", client.id)]).await;
@@ -158,6 +170,12 @@ fn pages_of_operations() {
         look_at_all(&browser, &server, &["replicas", "purge", "purge/run", "audit", "audit?actor=nobody"]).await;
         visit(&browser, &server, "/admin/keys/rotate").await;
         looked_at_what_failed(&browser).await;
+        drop(browser);
+        let sealed = Server::start(Database::Sqlite, |settings| settings.set("master_key", MASTER_KEY)).await;
+        let browser = administrator(&sealed).await;
+        look_at_all(&browser, &sealed, &["keys", "keys/rotate"]).await;
+        drop(browser);
+        let browser = administrator(&server).await;
         visit(&browser, &server, "/admin/purge").await;
         browser.link("Purge now").await.follow().await;
         browser.button("Purge now").await.follow().await;

@@ -3,10 +3,11 @@
 
 use uuid::Uuid;
 
+use super::keys::note;
 use super::{BROWSE, Postgres};
 use crate::store::rows::{self, AuditRow, ParticularsRow, PurgeRunRow, SessionRecordRow};
 use crate::store::{PURGE_RUNS_KEPT, Particulars};
-use crate::token::{AuditEvent, Jti, PurgeRun, SessionRecord, Sid, Subject};
+use crate::token::{Act, AuditEvent, Jti, PurgeRun, SessionRecord, Sid, Subject};
 
 /// Sessions, ended or not, by a condition: by the session's own end, or by the end of its generation.
 macro_rules! select_session_records {
@@ -114,6 +115,12 @@ impl Postgres {
         .await?;
         tx.commit().await?;
         rows::read(found)
+    }
+
+    pub(super) async fn note_purge_asked(&self, act: &Act, now: i64) -> Result<(), sqlx::Error> {
+        let mut tx = self.begin().await?;
+        note(&mut tx, "purge.asked", None, act, now).await?;
+        tx.commit().await
     }
 
     pub(super) async fn note_purge_run(&self, run: &PurgeRun) -> Result<(), sqlx::Error> {

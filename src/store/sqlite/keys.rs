@@ -271,11 +271,11 @@ async fn has_tokens(connection: &mut SqliteConnection, kid: &str) -> Result<bool
         .await
 }
 
-/// Writes an audit entry about a key, which is nobody's.
-async fn note(
+/// Writes an audit entry about something that is nobody's, such as a key.
+pub(super) async fn note(
     connection: &mut SqliteConnection,
     action: &str,
-    kid: Option<&str>,
+    target: Option<&str>,
     act: &Act,
     now: i64,
 ) -> Result<(), sqlx::Error> {
@@ -285,7 +285,7 @@ async fn note(
         act.actor.kind.as_str(),
         act.actor.name,
         action,
-        kid,
+        target,
         act.reason,
         act.ip
     )

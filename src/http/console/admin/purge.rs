@@ -3,6 +3,7 @@
 use askama::Template;
 use rocket::{Route, State, get, post, routes};
 
+use crate::guard::Device;
 use crate::http::console::error::ConsoleError;
 use crate::http::console::form::{Confirmed, Posted};
 use crate::http::console::frame::Frame;
@@ -102,10 +103,12 @@ async fn ask_run<'r>(person: AdminSignedIn<'r>, registry: &State<Registry>) -> R
 /// follows, with the other runs.
 #[post("/admin/purge/run", data = "<_form>")]
 async fn run(
-    _person: AdminSignedIn<'_>,
+    person: AdminSignedIn<'_>,
+    device: Device<'_>,
     registry: &State<Registry>,
     _form: Posted<Confirmed>,
 ) -> Result<SeeOther, ConsoleError> {
+    registry.purge_asked(&person.act(&device)).await?;
     let purged = registry.purge().await?;
     let code = match (purged.complete, purged.tokens) {
         (true, _) => "purged",
