@@ -154,6 +154,33 @@ on_both! {
         }
     }
 
+    async fn what_a_row_refers_to_is_there(server: Server) {
+        let token = server.issue("alice", "").await.access;
+        let random = server.random_id();
+        let of_token = "token_type, issued_at, not_before, expires_at, scope, claims, granted, kid, imported";
+        let of_session = "generation, created_at, last_seen_at, expires_at";
+        let refused = [
+            format!("insert into cf_tokens (jti, sid, subject, {of_token}) select {random}, {random}, subject, {of_token} from cf_tokens"),
+            format!("insert into cf_sessions (sid, subject, {of_session}) select {random}, 'nobody', {of_session} from cf_sessions"),
+            format!("update cf_tokens set sid = {random}"),
+            "update cf_sessions set subject = 'nobody'".to_owned(),
+            format!("update cf_sessions set sid = {random}"),
+            "update cf_subjects set subject = 'nobody' where subject = 'alice'".to_owned(),
+            "delete from cf_sessions".to_owned(),
+            "delete from cf_subjects where subject = 'alice'".to_owned(),
+        ];
+        for change in refused {
+            let error = server.try_sql(&change).await.expect_err(&change);
+            let kind = error.as_database_error().map(sqlx::error::DatabaseError::kind);
+            assert!(matches!(kind, Some(sqlx::error::ErrorKind::ForeignKeyViolation)), "{change}: {error}");
+        }
+        server.accepts(&token).await;
+        // In the right order it all goes.
+        for table in ["cf_tokens", "cf_sessions", "cf_subjects"] {
+            server.sql(&format!("delete from {table} where subject = 'alice'")).await;
+        }
+    }
+
     async fn nobody_waits_twice_for_one_who_is_gone(server: Server) {
         until_leased(&server).await;
         // A process that joined, and was killed.

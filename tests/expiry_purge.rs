@@ -99,15 +99,18 @@ on_both! {
     async fn many_batches_make_one_purge(database: Database) {
         let server = Server::start(database, |settings| settings.set("purge.batch", 2).set("purge.pause", "0s")).await;
         let watcher = watcher(&server).await;
-        for subject in ["a", "b", "c", "d", "e", "f", "g"] {
+        let sessions = "select count(*) from cf_sessions where subject <> 'watcher'";
+        for (subject, later) in [("a", 1), ("b", 0), ("c", 0), ("d", 0), ("e", 1), ("f", 1), ("g", 1)] {
             server.issue(subject, "").await;
-            server.advance(1);
+            server.advance(later);
         }
         server.advance(900);
         let purged = server.registry.purge().await.unwrap();
         assert_eq!((purged.tokens, purged.complete), (7, true));
+        assert_eq!(server.count(sessions).await, 7);
         server.advance(30 * DAY);
         assert_eq!(server.registry.purge().await.unwrap().tokens, 7);
         assert_eq!(held(&server, &watcher).await, 2);
+        assert_eq!(server.count(sessions).await, 0);
     }
 }

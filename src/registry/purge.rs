@@ -158,7 +158,7 @@ impl Registry {
         let began = Instant::now();
         let mut stop = pin!(stop);
         // The records below this bound have gone; not looking there again spares walking over their dead index entries.
-        let mut from = i64::MIN;
+        let (mut from, mut sessions_from) = (i64::MIN, i64::MIN);
         loop {
             let now = self.database_seconds().await?;
             let cutoff = self.purge_cutoff(now);
@@ -168,15 +168,22 @@ impl Registry {
             let batch = store.purge_batch(from, cutoff, settings.batch_rows).await?;
             purged.tokens += batch.tokens;
             progress(purged.tokens);
-            let remains = store.purge_remains(cutoff, now.saturating_mul(1_000), settings.batch_rows).await?;
+            let batch_rows = u64::from(settings.batch_rows);
+            // A session lasts as long as its last token: while tokens are left, it is enough to look before them.
+            let sessions_to = if batch.tokens < batch_rows { cutoff } else { batch.up_to.unwrap_or(cutoff) };
+            let now_ms = now.saturating_mul(1_000);
+            let remains =
+                store.purge_remains(&(sessions_from..sessions_to), cutoff, now_ms, settings.batch_rows).await?;
+            if remains.sessions < batch_rows {
+                sessions_from = sessions_to;
+            }
             let audit_cutoff = now - whole_seconds(self.settings().audit_retain);
             let audit = store.purge_audit(audit_cutoff, settings.batch_rows).await?;
             // A replica that was away for longer forgets everything.
             let changes_cutoff = now - whole_seconds(self.settings().feed.retain);
             let changes = store.purge_changes(changes_cutoff, settings.batch_rows).await?;
             self.purge_keys(cutoff).await?;
-            let batch_rows = u64::from(settings.batch_rows);
-            if [batch.tokens, remains, audit, changes].iter().all(|gone| *gone < batch_rows) {
+            if [batch.tokens, remains.rows, audit, changes].iter().all(|gone| *gone < batch_rows) {
                 purged.complete = true;
                 self.inner.metrics.purge_backlog(0);
                 return Ok(());

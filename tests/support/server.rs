@@ -149,14 +149,18 @@ impl Server {
 
     /// Runs SQL on the server's database, behind its back.
     pub(crate) async fn sql(&self, sql: &str) {
-        let outcome = if self.database_url.starts_with("sqlite:") {
+        self.try_sql(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// The same for what may be refused.
+    pub(crate) async fn try_sql(&self, sql: &str) -> Result<(), sqlx::Error> {
+        if self.database_url.starts_with("sqlite:") {
             let mut connection = sqlx::SqliteConnection::connect(&self.database_url).await.expect("a connection");
             sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
         } else {
             let mut connection = sqlx::PgConnection::connect(&self.database_url).await.expect("a connection");
             sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
-        };
-        outcome.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
     }
 
     /// The one number that a query of the server's database gives.

@@ -1,8 +1,10 @@
 //! Removing what nothing that could still be presented needs, in bounded batches that wait for no lock.
 
+use std::ops::Range;
+
 use super::Postgres;
-use crate::store::PurgedBatch;
 use crate::store::rows::{self, ENDING_KEPT_SECONDS};
+use crate::store::{PurgedBatch, PurgedRemains};
 use uuid::Uuid;
 
 impl Postgres {
@@ -50,16 +52,23 @@ impl Postgres {
         Ok(PurgedBatch { tokens: rows::count(gone.tokens), up_to: gone.up_to })
     }
 
-    pub(super) async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
+    pub(super) async fn purge_remains(
+        &self,
+        sessions: &Range<i64>,
+        cutoff: i64,
+        now_ms: i64,
+        rows_max: u32,
+    ) -> Result<PurgedRemains, sqlx::Error> {
         let rows_max = i64::from(rows_max);
         let mut tx = self.begin().await?;
         // Each kind is locked first and looked at again by the next statement, which sees what was added before the
         // lock. A subject loses its last row here or never, so the subjects of what goes are all there is to look at.
         let due = sqlx::query_scalar!(
             "select s.sid from cf_sessions s
-            where s.expires_at < $1 and not exists (select from cf_tokens t where t.sid = s.sid)
-            order by s.expires_at limit $2 for update skip locked",
-            cutoff,
+            where s.expires_at >= $1 and s.expires_at < $2 and not exists (select from cf_tokens t where t.sid = s.sid)
+            order by s.expires_at limit $3 for update skip locked",
+            sessions.start,
+            sessions.end,
             rows_max
         )
         .fetch_all(&mut *tx)
@@ -86,7 +95,8 @@ impl Postgres {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let mut gone = bereft.len() + endings.len();
+        let sessions = bereft.len() as u64;
+        let endings_gone = endings.len() as u64;
         bereft.extend(endings);
         let idle = sqlx::query_scalar!(
             "select subject from cf_subjects where subject = any($1) order by subject for update skip locked",
@@ -127,8 +137,7 @@ impl Postgres {
         .await?;
         tx.commit().await?;
         let others = subjects.rows_affected() + limits.rows_affected() + repeats.rows_affected();
-        gone += usize::try_from(others).unwrap_or(0);
-        Ok(gone as u64)
+        Ok(PurgedRemains { sessions, rows: sessions + endings_gone + others })
     }
 
     pub(super) async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {

@@ -1,8 +1,10 @@
 //! Removing what nothing that could still be presented needs, in bounded batches.
 
+use std::ops::Range;
+
 use super::Sqlite;
-use crate::store::PurgedBatch;
 use crate::store::rows::{self, ENDING_KEPT_SECONDS};
+use crate::store::{PurgedBatch, PurgedRemains};
 use uuid::Uuid;
 
 impl Sqlite {
@@ -60,16 +62,24 @@ impl Sqlite {
         Ok(PurgedBatch { tokens: rows::count(due.tokens), up_to: due.up_to })
     }
 
-    pub(super) async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
+    pub(super) async fn purge_remains(
+        &self,
+        sessions: &Range<i64>,
+        cutoff: i64,
+        now_ms: i64,
+        rows_max: u32,
+    ) -> Result<PurgedRemains, sqlx::Error> {
         let mut tx = self.begin().await?;
         // A subject loses its last row here or never, so the subjects of what goes are all there is to look at.
         let mut bereft = sqlx::query_scalar!(
             "delete from cf_sessions where sid in (
                 select s.sid from cf_sessions s
-                where s.expires_at < ?1 and not exists (select 1 from cf_tokens t where t.sid = s.sid)
-                order by s.expires_at limit ?2
+                where s.expires_at >= ?1 and s.expires_at < ?2
+                    and not exists (select 1 from cf_tokens t where t.sid = s.sid)
+                order by s.expires_at limit ?3
             ) returning subject",
-            cutoff,
+            sessions.start,
+            sessions.end,
             rows_max
         )
         .fetch_all(&mut *tx)
@@ -88,7 +98,8 @@ impl Sqlite {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let mut gone = bereft.len() + endings.len();
+        let sessions = bereft.len() as u64;
+        let endings_gone = endings.len() as u64;
         bereft.extend(endings);
         let bereft = rows::json(&bereft)?;
         let subjects = sqlx::query!(
@@ -121,8 +132,7 @@ impl Sqlite {
         .await?;
         tx.commit().await?;
         let others = subjects.rows_affected() + limits.rows_affected() + repeats.rows_affected();
-        gone += usize::try_from(others).unwrap_or(0);
-        Ok(gone as u64)
+        Ok(PurgedRemains { sessions, rows: sessions + endings_gone + others })
     }
 
     pub(super) async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
