@@ -17,7 +17,7 @@ use crate::token::{Denial, TokenType};
 #[derive(Default)]
 struct Cell {
     /// Append-only, so that guards can lend what is in it for as long as the request lives.
-    verdicts: OnceLock<Box<Verdict>>,
+    first: OnceLock<Verdict>,
     denial: Mutex<Option<Denial>>,
 }
 
@@ -31,6 +31,10 @@ struct Verdict {
 }
 
 impl Verdict {
+    fn next(&self) -> Option<&Self> {
+        self.next.get().map(Box::as_ref)
+    }
+
     /// What this verdict says about the same token where `expected` is asked for, if it says anything.
     fn answers(&self, digest: Digest, expected: Option<TokenType>) -> Option<Result<&Checked, Denial>> {
         if self.digest != digest {
@@ -61,20 +65,22 @@ pub(super) async fn token<'r, L: Locations>(
     request: &'r Request<'_>,
     expected: TokenType,
 ) -> Result<&'r Checked, Denial> {
-    let settings = registry(request)?.settings();
+    let registry = registry(request)?;
+    let settings = registry.settings();
     let found = extract::find(request, settings, &L::choose(&settings.locations), expected)?;
-    found_token(request, found.ok_or(Denial::Missing)?, Some(expected)).await
+    found_in(request, registry, found.ok_or(Denial::Missing)?, Some(expected)).await
 }
 
 /// Finds and checks the token of a request, of either type: the access token where it has both.
 pub(super) async fn any_token<'r, L: Locations>(request: &'r Request<'_>) -> Result<&'r Checked, Denial> {
-    let settings = registry(request)?.settings();
+    let registry = registry(request)?;
+    let settings = registry.settings();
     let locations = L::choose(&settings.locations);
     let found = match extract::find(request, settings, &locations, TokenType::Access)? {
         None => extract::find(request, settings, &locations, TokenType::Refresh)?,
         found => found,
     };
-    found_token(request, found.ok_or(Denial::Missing)?, None).await
+    found_in(request, registry, found.ok_or(Denial::Missing)?, None).await
 }
 
 /// Checks a token that was found, unless this request already did, and its CSRF value where it came by cookie.
@@ -83,7 +89,15 @@ pub(super) async fn found_token<'r>(
     found: Found<'_>,
     expected: Option<TokenType>,
 ) -> Result<&'r Checked, Denial> {
-    let registry = registry(request)?;
+    found_in(request, registry(request)?, found, expected).await
+}
+
+async fn found_in<'r>(
+    request: &'r Request<'_>,
+    registry: &Registry,
+    found: Found<'_>,
+    expected: Option<TokenType>,
+) -> Result<&'r Checked, Denial> {
     let checked = check_once(request, registry, found.token, expected).await?;
     let settings = registry.settings();
     if found.by_cookie && extract::needs_csrf(request, settings) {
@@ -99,12 +113,13 @@ async fn check_once<'r>(
     expected: Option<TokenType>,
 ) -> Result<&'r Checked, Denial> {
     let digest = registry.digest(token);
-    let mut place = &cell(request).verdicts;
-    while let Some(verdict) = place.get() {
+    let cell = cell(request);
+    let mut last = None;
+    while let Some(verdict) = last.map_or_else(|| cell.first.get(), Verdict::next) {
         if let Some(answer) = verdict.answers(digest, expected) {
             return answer;
         }
-        place = &verdict.next;
+        last = Some(verdict);
     }
     let expect = match expected {
         Some(TokenType::Access) => Expect::access(),
@@ -113,7 +128,10 @@ async fn check_once<'r>(
     };
     let outcome = registry.check_digested(token, digest, expect).await;
     let verdict = Verdict { digest, expected, outcome, next: OnceLock::new() };
-    let verdict = place.get_or_init(|| Box::new(verdict));
+    let verdict = match last {
+        None => cell.first.get_or_init(|| verdict),
+        Some(last) => last.next.get_or_init(|| Box::new(verdict)),
+    };
     verdict.answers(digest, expected).unwrap_or(Err(Denial::Unavailable))
 }
 

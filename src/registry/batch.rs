@@ -16,7 +16,7 @@ const WAITING_MAX: usize = 100_000;
 const BATCH_MAX: usize = 1_000;
 
 type Outcome<R> = Result<Vec<R>, Error>;
-type Worker<T, R> = dyn Fn(Vec<T>) -> Pin<Box<dyn Future<Output = Outcome<R>> + Send>> + Send + Sync;
+type Worker<T, R> = dyn Fn(Arc<[T]>) -> Pin<Box<dyn Future<Output = Outcome<R>> + Send>> + Send + Sync;
 
 /// Gathers requests of one kind for a worker, which answers each in order or fails.
 pub(super) struct Batcher<T, R>(Arc<Shared<T, R>>);
@@ -33,9 +33,9 @@ struct Queue<T, R> {
     running: u32,
 }
 
-impl<T: Clone + Send + 'static, R: Send + 'static> Batcher<T, R> {
+impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
     /// With up to `at_once` batches under way.
-    pub(super) fn new<F>(at_once: u32, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
+    pub(super) fn new<F>(at_once: u32, work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
     {
@@ -45,14 +45,14 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Batcher<T, R> {
     /// The same for work that only reads. That is so short that the next batch would be gone before those whom the last one
     /// woke can ask again, so each lets everybody come first who is ready to; what waits for a disk gains nothing by it. And
     /// it waits for no lock, so where the database has no answer for all it has none for one.
-    pub(super) fn reading<F>(at_once: u32, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
+    pub(super) fn reading<F>(at_once: u32, work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
     {
         Self::with(at_once, true, work)
     }
 
-    fn with<F>(at_once: u32, only_reads: bool, work: impl Fn(Vec<T>) -> F + Send + Sync + 'static) -> Self
+    fn with<F>(at_once: u32, only_reads: bool, work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
     {
@@ -95,7 +95,7 @@ struct Running<T, R> {
     is_counted: bool,
 }
 
-impl<T: Clone + Send + 'static, R: Send + 'static> Running<T, R> {
+impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Running<T, R> {
     async fn run(mut self) {
         loop {
             if self.shared.only_reads {
@@ -120,6 +120,7 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Running<T, R> {
 
     async fn answer(&self, batch: Vec<(T, oneshot::Sender<Result<R, Error>>)>) {
         let (requests, answers): (Vec<T>, Vec<_>) = batch.into_iter().unzip();
+        let requests: Arc<[T]> = requests.into();
         let failure = match (self.shared.work)(requests.clone()).await {
             Ok(outcomes) if outcomes.len() == answers.len() => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -136,10 +137,10 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Running<T, R> {
         }
         // One of them may be to blame, or wait for a lock that the others don't need: each by itself.
         let mut alone = JoinSet::new();
-        for (request, answer) in requests.into_iter().zip(answers) {
+        for (request, answer) in requests.iter().cloned().zip(answers) {
             let shared = self.shared.clone();
             alone.spawn(async move {
-                let outcome = (shared.work)(vec![request]).await;
+                let outcome = (shared.work)([request].into()).await;
                 let one = outcome.and_then(|outcomes| {
                     outcomes.into_iter().next().ok_or_else(|| Error::internal("a request was not answered"))
                 });
@@ -170,7 +171,7 @@ mod tests {
     /// A worker that doubles numbers, takes a permit for each batch, and refuses batches with a 13.
     fn doubling(permits: &Arc<Semaphore>, batches: &Arc<AtomicUsize>) -> Arc<Batcher<u32, u32>> {
         let (permits, batches) = (permits.clone(), batches.clone());
-        Arc::new(Batcher::new(1, move |numbers: Vec<u32>| {
+        Arc::new(Batcher::new(1, move |numbers: Arc<[u32]>| {
             let (permits, batches) = (permits.clone(), batches.clone());
             async move {
                 batches.fetch_add(1, Ordering::SeqCst);
@@ -226,7 +227,7 @@ mod tests {
     async fn a_database_that_is_away_is_not_read_once_for_each() {
         let batches = Arc::new(AtomicUsize::new(0));
         let counted = batches.clone();
-        let batcher = Arc::new(Batcher::reading(1, move |_: Vec<u32>| {
+        let batcher = Arc::new(Batcher::reading(1, move |_: Arc<[u32]>| {
             counted.fetch_add(1, Ordering::SeqCst);
             async { Err::<Vec<u32>, _>(Error::unavailable("away")) }
         }));
@@ -255,9 +256,9 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_is_answered_and_the_next_is_done() {
-        let batcher: Batcher<u32, u32> = Batcher::new(1, |numbers: Vec<u32>| async move {
-            assert_ne!(numbers, [13], "this one panics");
-            Ok(numbers)
+        let batcher: Batcher<u32, u32> = Batcher::new(1, |numbers: Arc<[u32]>| async move {
+            assert_ne!(*numbers, [13], "this one panics");
+            Ok(numbers.to_vec())
         });
         assert!(batcher.call(13).await.unwrap_err().is_unavailable());
         assert_eq!(batcher.call(1).await.unwrap(), 1);

@@ -102,24 +102,24 @@ impl Registry {
                 }),
                 revocations: Batcher::new(1, move |asked| {
                     let store = revoking.clone();
-                    async move { revoke_in_turns(&*store, asked).await }
+                    async move { revoke_in_turns(&*store, &asked).await }
                 }),
-                looks: Batcher::reading(1, move |who: Vec<()>| {
+                looks: Batcher::reading(1, move |who: Arc<[()]>| {
                     let store = looking.clone();
                     async move {
                         let roll = Arc::new(store.roll().await?);
                         Ok(vec![roll; who.len()])
                     }
                 }),
-                retirements: Batcher::reading(1, move |kids: Vec<String>| {
+                retirements: Batcher::reading(1, move |kids: Arc<[String]>| {
                     let store = retiring.clone();
                     async move { store.retired(&kids).await }
                 }),
-                ring_loads: Batcher::reading(1, move |who: Vec<()>| {
+                ring_loads: Batcher::reading(1, move |who: Arc<[()]>| {
                     let (ring, store) = (loaded.clone(), reading.clone());
                     async move {
                         ring.load(&*store, false).await?;
-                        Ok(who)
+                        Ok(who.to_vec())
                     }
                 }),
                 memory: Memory::new(settings.cache_bytes),
@@ -259,13 +259,13 @@ fn connect(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
 }
 
 /// Revokes what was asked for together. One id that stands there twice takes two turns: the second finds what the first did.
-async fn revoke_in_turns(store: &dyn Store, mut asked: Vec<Revoke>) -> Result<Vec<Done<Revoked>>, Error> {
+async fn revoke_in_turns(store: &dyn Store, mut asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, Error> {
     let mut done = Vec::with_capacity(asked.len());
     while !asked.is_empty() {
         let mut seen = HashSet::new();
         let turn = asked.iter().take_while(|revoke| seen.insert(revoke.jti)).count();
-        let later = asked.split_off(turn);
-        done.append(&mut store.revoke(&asked).await?);
+        let (now, later) = asked.split_at(turn);
+        done.append(&mut store.revoke(now).await?);
         asked = later;
     }
     Ok(done)
