@@ -19,6 +19,9 @@ use crate::token::PurgeRun;
 /// How long the lease on the purge lasts beyond the batch that renews it.
 const LEASE: Duration = Duration::from_secs(60);
 
+/// How often that lease is renewed, and what has been done is noted.
+const RENEWED_EVERY: Duration = Duration::from_secs(1);
+
 /// What this process's clock may differ from the database's, beyond the leeway, before the purge refuses to run.
 const DRIFT_SECONDS_MAX: i64 = 5;
 
@@ -154,55 +157,67 @@ impl Registry {
         mut progress: impl FnMut(u64),
     ) -> Result<(), Error> {
         let (settings, holder) = (self.settings().purge.clone(), run.holder);
+        let batch_rows = u64::from(settings.batch_rows);
         let store = self.store()?;
         let began = Instant::now();
         let mut stop = pin!(stop);
-        // The records below this bound have gone; not looking there again spares walking over their dead index entries.
+        // The rows below these bounds have gone; not looking there again spares walking over their dead index entries.
         let (mut from, mut sessions_from) = (i64::MIN, i64::MIN);
+        let (mut now, mut cutoff, mut renewed_at) = (0, 0, None::<Instant>);
         loop {
-            let now = self.database_seconds().await?;
-            let cutoff = self.purge_cutoff(now);
-            if !store.hold_purge(holder, now, now + whole_seconds(LEASE)).await? {
-                return Ok(());
+            if renewed_at.is_none_or(|at| at.elapsed() >= RENEWED_EVERY) {
+                now = self.database_seconds().await?;
+                cutoff = self.purge_cutoff(now);
+                if !store.hold_purge(holder, now, now + whole_seconds(LEASE)).await? {
+                    return Ok(());
+                }
+                // Should it be killed, it is known how far it came.
+                run.records = purged.tokens;
+                run.seen_at = self.now();
+                self.note_run(run).await;
+                renewed_at = Some(Instant::now());
             }
             let batch = store.purge_batch(from, cutoff, settings.batch_rows).await?;
             purged.tokens += batch.tokens;
             progress(purged.tokens);
-            let batch_rows = u64::from(settings.batch_rows);
             // A session lasts as long as its last token: while tokens are left, it is enough to look before them.
             let sessions_to = if batch.tokens < batch_rows { cutoff } else { batch.up_to.unwrap_or(cutoff) };
-            let now_ms = now.saturating_mul(1_000);
-            let remains =
-                store.purge_remains(&(sessions_from..sessions_to), cutoff, now_ms, settings.batch_rows).await?;
-            if remains.sessions < batch_rows {
-                sessions_from = sessions_to;
+            let sessions = store.purge_sessions(&(sessions_from..sessions_to), settings.batch_rows).await?;
+            let is_through = batch.tokens < batch_rows && sessions < batch_rows;
+            let is_over = began.elapsed() >= settings.budget;
+            if is_through || is_over {
+                let rest = self.purge_rest(now, cutoff, settings.batch_rows).await?;
+                purged.complete = is_through && rest < batch_rows;
             }
-            let audit_cutoff = now - whole_seconds(self.settings().audit_retain);
-            let audit = store.purge_audit(audit_cutoff, settings.batch_rows).await?;
-            // A replica that was away for longer forgets everything.
-            let changes_cutoff = now - whole_seconds(self.settings().feed.retain);
-            let changes = store.purge_changes(changes_cutoff, settings.batch_rows).await?;
-            self.purge_keys(cutoff).await?;
-            if [batch.tokens, remains.rows, audit, changes].iter().all(|gone| *gone < batch_rows) {
-                purged.complete = true;
+            if purged.complete {
                 self.inner.metrics.purge_backlog(0);
                 return Ok(());
             }
-            if began.elapsed() >= settings.budget {
+            if is_over {
                 self.inner.metrics.purge_backlog(store.purgeable(cutoff).await?);
                 return Ok(());
             }
             from = batch.up_to.unwrap_or(from);
-            // Should it be killed, it is known how far it came.
-            run.records = purged.tokens;
-            run.seen_at = self.now();
-            self.note_run(run).await;
+            if sessions < batch_rows {
+                sessions_from = sessions_to;
+            }
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
                 () = tokio::time::sleep(settings.pause) => {}
             }
         }
+    }
+
+    /// Removes up to `rows_max` of each kind that is neither token nor session. Returns how many of the most frequent.
+    async fn purge_rest(&self, now: i64, cutoff: i64, rows_max: u32) -> Result<u64, Error> {
+        let store = self.store()?;
+        let remains = store.purge_remains(cutoff, now.saturating_mul(1_000), rows_max).await?;
+        let audit = store.purge_audit(now - whole_seconds(self.settings().audit_retain), rows_max).await?;
+        // A replica that was away for longer forgets everything.
+        let changes = store.purge_changes(now - whole_seconds(self.settings().feed.retain), rows_max).await?;
+        self.purge_keys(cutoff).await?;
+        Ok(remains.max(audit).max(changes))
     }
 
     /// Purges once each `purge.every`, a little earlier or later each time, so that processes started together don't

@@ -151,14 +151,6 @@ pub(crate) struct PurgedBatch {
     pub(crate) up_to: Option<i64>,
 }
 
-/// What [`Store::purge_remains`] removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PurgedRemains {
-    pub(crate) sessions: u64,
-    /// In all.
-    pub(crate) rows: u64,
-}
-
 /// How many runs of the purge are kept.
 pub(crate) const PURGE_RUNS_KEPT: u32 = 20;
 
@@ -309,15 +301,12 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn release_purge(&self, holder: Uuid, now: i64, purged: u64) -> Result<(), Error>;
     /// Removes up to `rows_max` tokens with `from <= expires_at < cutoff`, oldest first.
     async fn purge_batch(&self, from: i64, cutoff: i64, rows_max: u32) -> Result<PurgedBatch, Error>;
-    /// Removes up to `rows_max` of each of what tokens leave behind: sessions that expired in a span of time, endings,
-    /// subjects, log-in limits. A row goes only when nothing that could still be presented needs it.
-    async fn purge_remains(
-        &self,
-        sessions: &Range<i64>,
-        cutoff: i64,
-        now_ms: i64,
-        rows_max: u32,
-    ) -> Result<PurgedRemains, Error>;
+    /// Removes up to `rows_max` sessions that expired in this span of time and have no tokens left, and the subjects that
+    /// are idle with them. Returns how many sessions went.
+    async fn purge_sessions(&self, expired: &Range<i64>, rows_max: u32) -> Result<u64, Error>;
+    /// Removes up to `rows_max` of each of what else is left behind: endings, subjects, log-in limits, repeats. A row goes
+    /// only when nothing that could still be presented needs it. Returns how many rows went in all.
+    async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, Error>;
     /// Removes up to `rows_max` audit entries from before `cutoff`.
     async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, Error>;
     /// How many tokens expired before `cutoff`.

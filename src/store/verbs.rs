@@ -85,7 +85,8 @@ macro_rules! implement_store {
             SWEEP_LIMIT {
                 fn touch(used: &[(Jti, i64)]) -> ();
                 fn purge_batch(from: i64, cutoff: i64, rows_max: u32) -> PurgedBatch;
-                fn purge_remains(sessions: &Range<i64>, cutoff: i64, now_ms: i64, rows_max: u32) -> PurgedRemains;
+                fn purge_sessions(expired: &Range<i64>, rows_max: u32) -> u64;
+                fn purge_remains(cutoff: i64, now_ms: i64, rows_max: u32) -> u64;
                 fn purge_changes(cutoff: i64, rows_max: u32) -> u64;
                 fn purge_keys(replaced_before: i64, cutoff: i64, act: &Act, now: i64) -> Done<u64>;
                 fn purge_audit(cutoff: i64, rows_max: u32) -> u64;

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use super::Postgres;
-use crate::store::rows::{self, ENDING_KEPT_SECONDS};
-use crate::store::{PurgedBatch, PurgedRemains};
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
+
+use super::Postgres;
+use crate::store::PurgedBatch;
+use crate::store::rows::{self, ENDING_KEPT_SECONDS};
 
 impl Postgres {
     pub(super) async fn hold_purge(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, sqlx::Error> {
@@ -52,34 +54,34 @@ impl Postgres {
         Ok(PurgedBatch { tokens: rows::count(gone.tokens), up_to: gone.up_to })
     }
 
-    pub(super) async fn purge_remains(
-        &self,
-        sessions: &Range<i64>,
-        cutoff: i64,
-        now_ms: i64,
-        rows_max: u32,
-    ) -> Result<PurgedRemains, sqlx::Error> {
-        let rows_max = i64::from(rows_max);
+    pub(super) async fn purge_sessions(&self, expired: &Range<i64>, rows_max: u32) -> Result<u64, sqlx::Error> {
         let mut tx = self.begin().await?;
-        // Each kind is locked first and looked at again by the next statement, which sees what was added before the
-        // lock. A subject loses its last row here or never, so the subjects of what goes are all there is to look at.
+        // Locked first and looked at again by the next statement, which sees what was added before the lock.
         let due = sqlx::query_scalar!(
             "select s.sid from cf_sessions s
             where s.expires_at >= $1 and s.expires_at < $2 and not exists (select from cf_tokens t where t.sid = s.sid)
             order by s.expires_at limit $3 for update skip locked",
-            sessions.start,
-            sessions.end,
-            rows_max
+            expired.start,
+            expired.end,
+            i64::from(rows_max)
         )
         .fetch_all(&mut *tx)
         .await?;
-        let mut bereft = sqlx::query_scalar!(
+        let bereft = sqlx::query_scalar!(
             "delete from cf_sessions s
             where s.sid = any($1) and not exists (select from cf_tokens t where t.sid = s.sid) returning s.subject",
             &due
         )
         .fetch_all(&mut *tx)
         .await?;
+        forget_subjects(&mut tx, &bereft).await?;
+        tx.commit().await?;
+        Ok(bereft.len() as u64)
+    }
+
+    pub(super) async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
+        let rows_max = i64::from(rows_max);
+        let mut tx = self.begin().await?;
         let endings = sqlx::query_scalar!(
             "with due as (
                 select e.subject, e.generation from cf_subject_endings e
@@ -95,25 +97,7 @@ impl Postgres {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let sessions = bereft.len() as u64;
-        let endings_gone = endings.len() as u64;
-        bereft.extend(endings);
-        let idle = sqlx::query_scalar!(
-            "select subject from cf_subjects where subject = any($1) order by subject for update skip locked",
-            &bereft
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let subjects = sqlx::query!(
-            "delete from cf_subjects u where u.subject = any($1)
-                and not exists (select from cf_sessions s where s.subject = u.subject)
-                and not exists (select from cf_subject_endings e where e.subject = u.subject)
-                and not exists (select from cf_users n where n.username = u.subject)
-                and not exists (select from cf_clients c where c.client_id = u.subject)",
-            &idle
-        )
-        .execute(&mut *tx)
-        .await?;
+        let subjects = forget_subjects(&mut tx, &endings).await?;
         let limits = sqlx::query!(
             "with due as (
                 select name from cf_login_limits where arrival_ms < $1
@@ -136,8 +120,7 @@ impl Postgres {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        let others = subjects.rows_affected() + limits.rows_affected() + repeats.rows_affected();
-        Ok(PurgedRemains { sessions, rows: sessions + endings_gone + others })
+        Ok(endings.len() as u64 + subjects + limits.rows_affected() + repeats.rows_affected())
     }
 
     pub(super) async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
@@ -175,4 +158,26 @@ impl Postgres {
             .await?;
         Ok(rows::count(held))
     }
+}
+
+/// Removes those of these subjects that nothing is left of. A subject loses its last row in a purge or never, so those of
+/// what goes are all there is to look at. They are locked first and looked at again by the next statement.
+async fn forget_subjects(connection: &mut PgConnection, bereft: &[String]) -> Result<u64, sqlx::Error> {
+    let idle = sqlx::query_scalar!(
+        "select subject from cf_subjects where subject = any($1) order by subject for update skip locked",
+        bereft
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let gone = sqlx::query!(
+        "delete from cf_subjects u where u.subject = any($1)
+            and not exists (select from cf_sessions s where s.subject = u.subject)
+            and not exists (select from cf_subject_endings e where e.subject = u.subject)
+            and not exists (select from cf_users n where n.username = u.subject)
+            and not exists (select from cf_clients c where c.client_id = u.subject)",
+        &idle
+    )
+    .execute(connection)
+    .await?;
+    Ok(gone.rows_affected())
 }

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use super::Sqlite;
-use crate::store::rows::{self, ENDING_KEPT_SECONDS};
-use crate::store::{PurgedBatch, PurgedRemains};
+use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
+
+use super::Sqlite;
+use crate::store::PurgedBatch;
+use crate::store::rows::{self, ENDING_KEPT_SECONDS};
 
 impl Sqlite {
     pub(super) async fn hold_purge(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, sqlx::Error> {
@@ -62,28 +64,28 @@ impl Sqlite {
         Ok(PurgedBatch { tokens: rows::count(due.tokens), up_to: due.up_to })
     }
 
-    pub(super) async fn purge_remains(
-        &self,
-        sessions: &Range<i64>,
-        cutoff: i64,
-        now_ms: i64,
-        rows_max: u32,
-    ) -> Result<PurgedRemains, sqlx::Error> {
+    pub(super) async fn purge_sessions(&self, expired: &Range<i64>, rows_max: u32) -> Result<u64, sqlx::Error> {
         let mut tx = self.begin().await?;
-        // A subject loses its last row here or never, so the subjects of what goes are all there is to look at.
-        let mut bereft = sqlx::query_scalar!(
+        let bereft = sqlx::query_scalar!(
             "delete from cf_sessions where sid in (
                 select s.sid from cf_sessions s
                 where s.expires_at >= ?1 and s.expires_at < ?2
                     and not exists (select 1 from cf_tokens t where t.sid = s.sid)
                 order by s.expires_at limit ?3
             ) returning subject",
-            sessions.start,
-            sessions.end,
+            expired.start,
+            expired.end,
             rows_max
         )
         .fetch_all(&mut *tx)
         .await?;
+        forget_subjects(&mut tx, &bereft).await?;
+        tx.commit().await?;
+        Ok(bereft.len() as u64)
+    }
+
+    pub(super) async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
+        let mut tx = self.begin().await?;
         let ended_before = cutoff - ENDING_KEPT_SECONDS;
         let endings = sqlx::query_scalar!(
             "delete from cf_subject_endings where (subject, generation) in (
@@ -98,20 +100,7 @@ impl Sqlite {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let sessions = bereft.len() as u64;
-        let endings_gone = endings.len() as u64;
-        bereft.extend(endings);
-        let bereft = rows::json(&bereft)?;
-        let subjects = sqlx::query!(
-            "delete from cf_subjects where subject in (select value from json_each(?1))
-                and not exists (select 1 from cf_sessions s where s.subject = cf_subjects.subject)
-                and not exists (select 1 from cf_subject_endings e where e.subject = cf_subjects.subject)
-                and not exists (select 1 from cf_users n where n.username = cf_subjects.subject)
-                and not exists (select 1 from cf_clients c where c.client_id = cf_subjects.subject)",
-            bereft
-        )
-        .execute(&mut *tx)
-        .await?;
+        let subjects = forget_subjects(&mut tx, &endings).await?;
         let limits = sqlx::query!(
             "delete from cf_login_limits where name in (
                 select name from cf_login_limits where arrival_ms < ?1 order by arrival_ms limit ?2
@@ -131,8 +120,7 @@ impl Sqlite {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        let others = subjects.rows_affected() + limits.rows_affected() + repeats.rows_affected();
-        Ok(PurgedRemains { sessions, rows: sessions + endings_gone + others })
+        Ok(endings.len() as u64 + subjects + limits.rows_affected() + repeats.rows_affected())
     }
 
     pub(super) async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
@@ -159,4 +147,21 @@ impl Sqlite {
             .await?;
         Ok(rows::count(held))
     }
+}
+
+/// Removes those of these subjects that nothing is left of. A subject loses its last row in a purge or never, so those of
+/// what goes are all there is to look at.
+async fn forget_subjects(connection: &mut SqliteConnection, bereft: &[String]) -> Result<u64, sqlx::Error> {
+    let bereft = rows::json(&bereft)?;
+    let gone = sqlx::query!(
+        "delete from cf_subjects where subject in (select value from json_each(?1))
+            and not exists (select 1 from cf_sessions s where s.subject = cf_subjects.subject)
+            and not exists (select 1 from cf_subject_endings e where e.subject = cf_subjects.subject)
+            and not exists (select 1 from cf_users n where n.username = cf_subjects.subject)
+            and not exists (select 1 from cf_clients c where c.client_id = cf_subjects.subject)",
+        bereft
+    )
+    .execute(connection)
+    .await?;
+    Ok(gone.rows_affected())
 }
