@@ -1,7 +1,7 @@
 -- A foreign key looks at each row by itself, and locks the row that it refers to: of issuing a batch of tokens, a third of
--- PostgreSQL's time. These hold the same for a statement as a whole. They take no lock, so that a session and its subject are
--- locked by whoever adds to them, as the purge expects; a token without a session, and a session without a subject, which two
--- people at their psql could still make at the same moment, is refused by every check.
+-- PostgreSQL's time. These hold the same for a statement as a whole. They take no lock: whoever adds a token or a session has
+-- locked what it is of, as the purge expects, but somebody with psql may add one at the moment at which what it is of goes. Every
+-- check refuses a token without a session, and one of a session without a subject.
 alter table cf_tokens drop constraint cf_tokens_sid_fkey;
 alter table cf_sessions drop constraint cf_sessions_subject_fkey;
 
@@ -49,6 +49,19 @@ end
 $$;
 create trigger cf_subjects_gone after delete on cf_subjects referencing old table as gone
     for each statement execute function cf_subjects_gone_are_empty();
+
+create function cf_emptied_with_what_refers() returns trigger language plpgsql as $$
+begin
+    if tg_table_name = 'cf_sessions' and exists (select from cf_tokens) or tg_table_name = 'cf_subjects' and exists (select from cf_sessions) then
+        raise foreign_key_violation using message = format('%s can''t be emptied while others refer to it: name all three tables', tg_table_name);
+    end if;
+    return null;
+end
+$$;
+create trigger cf_sessions_emptied_alone after truncate on cf_sessions
+    for each statement execute function cf_emptied_with_what_refers();
+create trigger cf_subjects_emptied_alone after truncate on cf_subjects
+    for each statement execute function cf_emptied_with_what_refers();
 
 -- Nothing here ever changes what a row is of. Where somebody does, it is looked at a row at a time.
 create function cf_reference_changed() returns trigger language plpgsql as $$

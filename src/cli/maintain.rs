@@ -116,7 +116,7 @@ async fn purge_now(registry: &Registry, output: &Output) -> Result<(), Failure> 
         if purged.complete {
             break;
         }
-        if purged.tokens == 0 {
+        if purged.elsewhere {
             progress.finish_and_clear();
             return Err(Error::unavailable(format!(
                 "another process is purging just now ({} removed here): try again when it is done",

@@ -34,6 +34,8 @@ pub struct Purged {
     /// Whether it removed all there was: `false` where its time budget ran out, it was told to stop, or another process
     /// purges just now.
     pub complete: bool,
+    /// Whether another process purges just now, so that this one left it alone or gave up.
+    pub elsewhere: bool,
 }
 
 /// How the purge stands, in all processes and in this one.
@@ -82,7 +84,7 @@ impl Registry {
         let store = self.store()?;
         let now = self.database_seconds().await?;
         if !store.hold_purge(holder, now, now + whole_seconds(LEASE)).await? {
-            return Ok(Purged::default());
+            return Ok(Purged { elsewhere: true, ..Purged::default() });
         }
         let mut purged = Purged::default();
         let mut run = self.begin_run(holder, now);
@@ -169,8 +171,11 @@ impl Registry {
                 now = self.database_seconds().await?;
                 cutoff = self.purge_cutoff(now);
                 if !store.hold_purge(holder, now, now + whole_seconds(LEASE)).await? {
+                    purged.elsewhere = true;
                     return Ok(());
                 }
+                // However many tokens there are, the rest does not wait for the last of them.
+                self.purge_rest(now, cutoff, settings.batch_rows).await?;
                 // Should it be killed, it is known how far it came.
                 run.records = purged.tokens;
                 run.seen_at = self.now();
@@ -184,16 +189,12 @@ impl Registry {
             let sessions_to = if batch.tokens < batch_rows { cutoff } else { batch.up_to.unwrap_or(cutoff) };
             let sessions = store.purge_sessions(&(sessions_from..sessions_to), settings.batch_rows).await?;
             let is_through = batch.tokens < batch_rows && sessions < batch_rows;
-            let is_over = began.elapsed() >= settings.budget;
-            if is_through || is_over {
-                let rest = self.purge_rest(now, cutoff, settings.batch_rows).await?;
-                purged.complete = is_through && rest < batch_rows;
-            }
-            if purged.complete {
+            if is_through && self.purge_rest(now, cutoff, settings.batch_rows).await? < batch_rows {
+                purged.complete = true;
                 self.inner.metrics.purge_backlog(0);
                 return Ok(());
             }
-            if is_over {
+            if began.elapsed() >= settings.budget {
                 self.inner.metrics.purge_backlog(store.purgeable(cutoff).await?);
                 return Ok(());
             }
@@ -209,7 +210,7 @@ impl Registry {
         }
     }
 
-    /// Removes up to `rows_max` of each kind that is neither token nor session. Returns how many of the most frequent.
+    /// Removes up to `rows_max` of each kind that is neither token nor session. Fewer than that are returned where nothing is left.
     async fn purge_rest(&self, now: i64, cutoff: i64, rows_max: u32) -> Result<u64, Error> {
         let store = self.store()?;
         let remains = store.purge_remains(cutoff, now.saturating_mul(1_000), rows_max).await?;
