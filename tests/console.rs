@@ -314,6 +314,56 @@ on_both! {
         is_signed_out(&answer);
     }
 
+    async fn a_session_says_when_it_was_seen_first_and_last(server: Server) {
+        server.add_user("ada", PASSWORD, &[]);
+        let time = || server.registry.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let pair = server.login_as("ada", PASSWORD).await;
+        let first = time();
+        server.advance(3_600);
+        server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
+        let last = time();
+        server.advance(60);
+        let visitor = Visitor::of(&server, "ada", PASSWORD).await;
+        let page = visitor.page(&server, "/console/sessions").await;
+        let card = page.split("<li class=\"card\">").find(|card| card.contains(&sid_of(&pair.access))).unwrap();
+        for (name, at) in [("First seen", first), ("Last seen", last)] {
+            assert!(card.contains(&format!("<dt>{name}</dt><dd><time datetime=\"{at}\">")), "{name}: {at}: {card}");
+        }
+    }
+
+    async fn what_one_did_to_oneself_can_be_found_again(server: Server) {
+        server.add_user("ada", PASSWORD, &[]);
+        let sid = sid_of(&server.login_as("ada", PASSWORD).await.access);
+        let visitor = Visitor::of(&server, "ada", PASSWORD).await;
+        visitor.post(&server, &format!("/console/sessions/{sid}/end"), &[]).await.see_other();
+        let admin = server.login().await;
+        let events = server.get("/admin/audit?action=session.ended").bearer(&admin.access).send().await.ok(200);
+        assert_eq!((&events[0]["actor"], &events[0]["target"]), (&json!({ "kind": "subject", "name": "ada" }), &json!(sid)));
+        assert_eq!((&events[0]["ip"], &events[0]["subject"]), (&json!("127.0.0.1"), &json!("ada")), "{events}");
+    }
+
+    async fn what_fails_is_said_in_words(server: Server) {
+        let visitor = Visitor::admin(&server).await;
+        server.sql("alter table cf_purge_runs rename to cf_elsewhere").await;
+        let page = visitor.get(&server, "/console/admin/purge").send().await.html(503);
+        assert!(page.contains("The registry can&#39;t be asked just now") && !page.contains("cf_purge_runs"), "{page}");
+    }
+
+    async fn a_personal_token_of_the_command_line_is_one(server: Server) {
+        server.add_user("ada", PASSWORD, &["notes:read"]);
+        let issue = ["token", "issue", "--subject", "ada", "--scope", "notes:read", "--personal", "--label", "nightly", "--json"];
+        let issued: serde_json::Value = serde_json::from_str(&server.command_ok(&issue, "")).unwrap();
+        let token = issued["access_token"].as_str().unwrap();
+        server.accepts(token).await;
+        let claims = claims_of(token);
+        assert_eq!((&claims["fresh"], claims["exp"].as_i64()), (&json!(false), claims["iat"].as_i64().map(|iat| iat + 365 * 86_400)));
+        let visitor = Visitor::of(&server, "ada", PASSWORD).await;
+        assert!(visitor.page(&server, "/console/personal").await.contains("nightly"));
+        visitor.post(&server, &format!("/console/personal/{}/revoke", jti_of(token)), &[]).await.see_other();
+        server.refuses(token, "token_revoked").await;
+        assert!(!server.command(&["token", "issue", "--subject", "ada", "--personal"], "").status.success());
+    }
+
     async fn one_sees_where_one_is_signed_in_and_ends_it(server: Server) {
         let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0";
         let login = json!({ "username": ADMIN, "password": PASSWORD });

@@ -1,7 +1,7 @@
 //! The console's pages for whoever runs the server: the overview, keys, replicas and the purge.
 
 use crate::support::console::Visitor;
-use crate::support::forge::header_of;
+use crate::support::forge::{header_of, jti_of};
 use crate::support::server::Settings;
 use crate::support::{PASSWORD, Server, Value, json, on_both};
 
@@ -59,8 +59,26 @@ on_both! {
         let admin = Visitor::admin(&server).await;
         server.issue("bob", "").await;
         let records = server.count("select count(*) from cf_tokens").await;
+        server.protected("x").await;
+        let token = server.login().await.access;
+        let revoke = format!("/admin/tokens/revoke/{}", jti_of(&server.issue("bob", "").await.access));
+        server.put(&revoke).bearer(&token).send().await.ok(200);
         let page = admin.page(&server, "/console/admin/overview").await;
-        assert!(page.contains(&format!("<dt>Records held</dt><dd>{records}</dd>")), "{page}");
+        let api = server.get("/admin/overview").bearer(&token).send().await.ok(200);
+        assert_eq!(api["records"], json!(records + 4));
+        for (name, figures) in [
+            ("Records held", format!("{}", api["records"])),
+            ("Changes acknowledged", format!("{}", api["acknowledged"])),
+            ("Issued, revoked, purged", format!("{}, {}, {}", api["issued"], api["revoked"], api["purged"])),
+        ] {
+            assert!(page.contains(&format!("<dt>{name}</dt><dd>{figures}</dd>")), "{name}: {figures}: {page}");
+        }
+        for (outcome, count) in api["checks"].as_object().unwrap() {
+            // What has been asked of the API since is counted too, by one.
+            let count = count.as_u64().unwrap() - u64::from(outcome == "accepted");
+            let row = page.split("<tr>").find(|row| row.contains(&format!(">{outcome}<"))).expect(outcome);
+            assert!(row.contains(&format!("<td>{count}</td></tr>")), "{outcome}: {count}: {row}");
+        }
         for part in [
             "data-refresh=\"/console/admin/overview/plots\" data-every=\"10\"",
             "role=\"img\" aria-label=\"Checks per second",

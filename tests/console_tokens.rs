@@ -1,7 +1,9 @@
 //! The console's pages of tokens, sessions and subjects, for administrators.
 
+use counterfoil::Grant;
+
 use crate::support::console::Visitor;
-use crate::support::forge::{jti_of, sid_of};
+use crate::support::forge::{claims_of, jti_of, sid_of};
 use crate::support::{ADMIN, PASSWORD, Server, json, on_both};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&";
@@ -48,6 +50,41 @@ on_both! {
         assert_eq!(answer.see_other(), format!("{path}?done=token-unrevoked"));
         server.accepts(&alice.access).await;
         assert_eq!(reasons(&server, "token.unrevoked").await, ["found"]);
+    }
+
+    async fn a_tokens_page_shows_its_claims_but_not_what_forms_need(server: Server) {
+        let visitor = Visitor::admin(&server).await;
+        let claim = |grant: Grant| grant.cookies(true).claim("tenant", json!("acme & sons")).unwrap();
+        let alice = server.issue_with("alice", "", claim).await;
+        let page = visitor.page(&server, &format!("/console/admin/tokens/{}", jti_of(&alice.access))).await;
+        assert!(page.contains("&#34;tenant&#34;: &#34;acme &#38; sons&#34;"), "{page}");
+        let csrf = claims_of(&alice.access)["csrf"].as_str().unwrap().to_owned();
+        assert!(page.contains("&#34;csrf&#34;: &#34;(not shown)&#34;") && !page.contains(&csrf), "{page}");
+    }
+
+    async fn what_is_against_a_token_names_the_moment(server: Server) {
+        let visitor = Visitor::admin(&server).await;
+        let alice = server.issue("alice", "").await;
+        server.advance(901);
+        let expired = claims_of(&alice.access)["exp"].as_i64().unwrap();
+        let at = chrono::DateTime::from_timestamp(expired, 0).unwrap().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let page = visitor.page(&server, &format!("/console/admin/tokens/{}", jti_of(&alice.access))).await;
+        assert!(page.contains(&format!("<li>It expired at <time datetime=\"{at}\">")), "{at}: {page}");
+    }
+
+    async fn tokens_are_found_by_client_and_address(server: Server) {
+        let visitor = Visitor::admin(&server).await;
+        let shop = server.add_client("shop", &["--scope", "tokens:issue"]);
+        let asked = server.post("/tokens").basic(&shop).json(&json!({ "subject": "bob" })).send().await.ok(201);
+        let of_client = jti_of(asked["access_token"].as_str().unwrap());
+        let device = |grant: Grant| grant.device(Some("192.0.2.7".parse().unwrap()), None);
+        let of_address = jti_of(&server.issue_with("alice", "", device).await.access);
+        for (query, found, other) in
+            [("client=shop", &of_client, &of_address), ("address=192.0.2.7", &of_address, &of_client)]
+        {
+            let page = visitor.page(&server, &format!("/console/admin/tokens?{query}")).await;
+            assert!(page.contains(found) && !page.contains(other), "{query}: {page}");
+        }
     }
 
     async fn tokens_are_found_page_by_page(server: Server) {

@@ -75,11 +75,14 @@ on_both! {
     }
 
     async fn a_session_is_seen_when_its_token_is_used_where_that_is_recorded(database: Database) {
-        let server = Server::start(database, |settings| settings.set("last_used", "1s")).await;
+        let server = Server::start(database, |settings| settings.set("last_used", "5s")).await;
         let pair = server.login().await;
-        server.advance(120);
+        // Three seconds into a step of five: what is recorded is when the step began.
+        let into = server.registry.now().timestamp().rem_euclid(5);
+        server.advance(128 - u64::try_from(into).unwrap());
         server.accepts(&pair.access).await;
-        let used = json!(server.registry.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        let used = server.registry.now() - chrono::TimeDelta::seconds(3);
+        let used = json!(used.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
         let path = format!("/auth/tokens/{}", crate::support::forge::jti_of(&pair.access));
         // It is written in the background, in batches: the one thing here that a test must wait for.
         let mut patience = 100;

@@ -71,6 +71,10 @@ pub(super) struct Issue {
     /// Issue an access token alone.
     #[arg(long)]
     no_refresh: bool,
+    /// Issue a personal token: an access token alone, never fresh, that its subject sees among its own. It lasts as long as
+    /// `personal.max_expires` says, unless --access-expires does.
+    #[arg(long, requires = "label", conflicts_with_all = ["fresh", "refresh_expires"])]
+    personal: bool,
     /// How long access tokens last, such as 15m.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     access_expires: Option<Duration>,
@@ -153,6 +157,9 @@ async fn issue(issue: Issue, registry: &Registry, output: &Output) -> Result<(),
     let mut grant = Grant::to(issue.subject).scope(union(&issue.scope)?).fresh(issue.fresh).audience(issue.audience)?;
     if issue.no_refresh {
         grant = grant.without_refresh();
+    }
+    if issue.personal {
+        grant = grant.personal().access_expires(registry.settings().personal_max_expires);
     }
     if let Some(lifetime) = issue.access_expires {
         grant = grant.access_expires(lifetime);

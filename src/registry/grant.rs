@@ -47,6 +47,7 @@ pub struct Grant {
     pub(super) as_of: Option<AsOf>,
     pub(super) client: Option<ClientRef>,
     pub(super) is_foreign: bool,
+    pub(super) is_personal: bool,
 }
 
 /// The client that asks for tokens.
@@ -97,6 +98,7 @@ impl Grant {
             as_of: None,
             client: None,
             is_foreign: false,
+            is_personal: false,
         }
     }
 
@@ -195,6 +197,13 @@ impl Grant {
     pub(crate) fn foreign_only(mut self) -> Self {
         self.is_foreign = true;
         self
+    }
+
+    /// A personal token: an access token that is never fresh, alone in a session of its own.
+    #[cfg(feature = "server")]
+    pub(crate) fn personal(mut self) -> Self {
+        self.is_personal = true;
+        self.fresh(false).without_refresh()
     }
 
     /// As of a moment taken before the subject's credentials were checked.

@@ -145,6 +145,9 @@ impl Registry {
         };
 
         let mut access = self.draft_access(&grant.subject, sid, &granted, grant.scope.clone(), grant.fresh)?;
+        if grant.is_personal {
+            access.claims.sid = access.claims.jti.own_session();
+        }
         access.label.clone_from(&grant.label);
         access.device = grant.device.clone();
         let refresh = if grant.refresh {
@@ -164,7 +167,7 @@ impl Registry {
             None
         };
         let session = NewSession {
-            sid,
+            sid: access.claims.sid,
             client: None,
             label: grant.label,
             ip: grant.device.ip,

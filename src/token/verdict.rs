@@ -63,6 +63,29 @@ impl Reason {
         }
     }
 
+    /// The moment that it speaks of, if any.
+    pub fn at(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Expired(at) | Self::NotYetValid(at) | Self::Spent(at, _) | Self::Replaced(at) => Some(*at),
+            _ => self.revocation().map(|how| how.at),
+        }
+    }
+
+    /// Its sentence before the moment that it speaks of and after that, for whoever writes times in another way; all of it is
+    /// before where there is none.
+    #[cfg(feature = "server")]
+    pub(crate) fn around(&self) -> (String, Option<(DateTime<Utc>, String)>) {
+        let sentence = self.sentence();
+        let parts = self.at().and_then(|at| {
+            let (before, after) = sentence.split_once(&rfc3339(at))?;
+            Some((before.to_owned(), (at, after.to_owned())))
+        });
+        match parts {
+            Some((before, rest)) => (before, Some(rest)),
+            None => (sentence, None),
+        }
+    }
+
     /// One sentence, for an operator.
     pub fn sentence(&self) -> String {
         match self {

@@ -1,7 +1,11 @@
 //! What administrators do in the console, and every page that they have.
 
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
 use super::attacks::{HOSTILE, nothing_ran};
-use super::manners::{screenshot, well_mannered};
+use super::manners::{no_layout_shift, screenshot, well_mannered};
 use super::page::Browser;
 use super::pages::{looked_at, looked_at_what_failed};
 use super::person::{ANN, FIREFOX, sign_in, start, visit};
@@ -20,8 +24,13 @@ async fn administrator(server: &Server) -> Browser {
 /// Looks at each of these pages.
 async fn look_at_all(browser: &Browser, server: &Server, pages: &[&str]) {
     for page in pages {
-        visit(browser, server, &format!("/admin/{page}")).await;
+        let path = format!("/admin/{page}");
+        visit(browser, server, &path).await;
         looked_at(browser).await;
+        browser.screen(375, 667, 1, true).await;
+        visit(browser, server, &path).await;
+        no_layout_shift(browser).await;
+        browser.size(1280, 800).await;
     }
 }
 
@@ -83,7 +92,7 @@ fn hostile_words_are_text_to_administrators_too() {
         let server = start(Database::Sqlite).await;
         let mut issued = Vec::new();
         for text in HOSTILE {
-            let grant = counterfoil::Grant::to(text.parse().unwrap()).label(text).unwrap();
+            let grant = counterfoil::Grant::to(text.parse().unwrap()).label(text).unwrap().device(None, Some(text));
             let tokens = server.registry.issue(grant).await.unwrap();
             let act = counterfoil::Act::by(counterfoil::Actor::system(text)).reason(text).unwrap();
             server.registry.revoke(tokens.access_claims().jti, act).await.unwrap();
@@ -188,5 +197,26 @@ fn pages_of_operations() {
         assert!(browser.role_now("link", "Overview").await.is_none());
         visit(&browser, &server, "/admin/overview").await;
         looked_at_what_failed(&browser).await;
+    });
+}
+
+#[test]
+fn plots_update_by_themselves() {
+    run(async {
+        let server = start(Database::Sqlite).await;
+        let token = server.login_as(ANN, PASSWORD).await.access;
+        let browser = administrator(&server).await;
+        visit(&browser, &server, "/admin/overview").await;
+        browser.execute("window.sameDocument = true", json!([])).await;
+        // A sample and a look are ten seconds apart each, and a line needs a few of both.
+        let drawn = "return document.querySelectorAll('.plot path.line').length";
+        let began = Instant::now();
+        while browser.execute(drawn, json!([])).await == 0 {
+            assert!(began.elapsed() < Duration::from_secs(90), "nothing is drawn:\n{}", browser.text().await);
+            server.accepts(&token).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(browser.execute("return window.sameDocument", json!([])).await, true, "the page was loaded anew");
+        looked_at(&browser).await;
     });
 }

@@ -15,7 +15,7 @@ use crate::http::console::signed_in::AdminSignedIn;
 use crate::http::console::time::When;
 use crate::http::console::{device, sign_in};
 use crate::registry::Registry;
-use crate::token::{Actor, ActorKind, Happening, Jti, Record, State as TokenState, Verdict};
+use crate::token::{Actor, ActorKind, Denial, Happening, Jti, Reason, Record, State as TokenState};
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
@@ -127,12 +127,28 @@ fn what(action: &str) -> String {
     words.to_owned()
 }
 
+/// What stands against a token, its moment apart from the words around it.
+struct ReasonView {
+    before: String,
+    at: Option<(When, String)>,
+    /// Whether a check minds it.
+    is_minded: bool,
+}
+
+impl ReasonView {
+    fn of(reason: &Reason) -> Self {
+        let (before, at) = reason.around();
+        Self { before, at: at.map(|(at, after)| (at.into(), after)), is_minded: reason.denial().is_some() }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "console/admin_token.html")]
 struct TokenPage<'r> {
     frame: Frame<'r>,
     token: TokenView,
-    verdict: Verdict,
+    denial: Option<Denial>,
+    reasons: Vec<ReasonView>,
     claims: String,
     history: Vec<HappeningView>,
 }
@@ -173,7 +189,8 @@ async fn show<'r>(
     Ok(Page(TokenPage {
         frame: person.frame(),
         token: TokenView::of(&record, registry).await,
-        verdict,
+        reasons: verdict.reasons.iter().map(ReasonView::of).collect(),
+        denial: verdict.denial,
         claims: claims(&record),
         history: history.into_iter().map(|happening| HappeningView::of(happening, record.jti)).collect(),
     }))
