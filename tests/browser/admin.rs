@@ -10,6 +10,7 @@ use super::page::Browser;
 use super::pages::{looked_at, looked_at_what_failed};
 use super::person::{ANN, FIREFOX, sign_in, start, visit};
 use crate::support::forge::{header_of, jti_of, sid_of};
+use crate::support::server::Settings;
 use crate::support::{ADMIN, Database, PASSWORD, Server, on_both, run};
 
 const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -61,6 +62,79 @@ on_both! {
         browser.button("Accept it again").await.follow().await;
         browser.shows("The token is accepted again.").await;
         server.accepts(&token).await;
+    }
+}
+
+on_both! {
+    async fn sessions_subjects_users_clients_and_keys_are_looked_after(database: Database) {
+        let at_once = |settings: Settings| settings.set("master_key", MASTER_KEY).set("jwks_max_age", "0s");
+        let server = Server::start(database, at_once).await;
+        server.add_user(ANN, PASSWORD, &["notes:read"]);
+        let (lost, kept) = (server.login_as(ANN, PASSWORD).await.access, server.login_as(ANN, PASSWORD).await.access);
+        let browser = administrator(&server).await;
+        visit(&browser, &server, &format!("/admin/sessions/{}", sid_of(&lost))).await;
+        browser.link("End this session").await.follow().await;
+        browser.field("Reason").await.fill("The phone was lost").await;
+        browser.button("End it").await.follow().await;
+        browser.shows("The session has ended.").await;
+        looked_at(&browser).await;
+        server.refuses(&lost, "token_revoked").await;
+        server.accepts(&kept).await;
+        browser.link("Its audit").await.follow().await;
+        browser.shows("The phone was lost").await;
+
+        visit(&browser, &server, &format!("/admin/subjects/{ANN}")).await;
+        browser.link("Revoke all").await.follow().await;
+        browser.button("Revoke all").await.follow().await;
+        browser.shows("All sessions of this subject have ended.").await;
+        server.refuses(&kept, "token_revoked").await;
+
+        browser.link("Users").await.follow().await;
+        browser.link("Add a user").await.follow().await;
+        browser.field("Name").await.fill("bea").await;
+        browser.field("Password").await.fill(PASSWORD).await;
+        browser.field("Password, once more").await.fill(PASSWORD).await;
+        browser.button("Add").await.follow().await;
+        browser.shows("The user has been added.").await;
+        let bea = server.login_as("bea", PASSWORD).await.access;
+        browser.link("Disable").await.follow().await;
+        browser.button("Disable").await.follow().await;
+        browser.shows("The user is disabled, and all of the user's sessions have ended.").await;
+        looked_at(&browser).await;
+        server.refuses(&bea, "token_revoked").await;
+        browser.button("Enable").await.follow().await;
+        browser.shows("The user is enabled and can log in again.").await;
+        server.login_as("bea", PASSWORD).await;
+
+        let mut shop = server.add_client("shop", &["--scope", "tokens:issue"]);
+        visit(&browser, &server, &format!("/admin/clients/{}", shop.id)).await;
+        browser.link("Rotate the secret").await.follow().await;
+        browser.button("Rotate").await.follow().await;
+        let secret = browser.field("Client secret").await.property("value").await;
+        shop.secret = secret.as_str().unwrap().to_owned();
+        let token = server.client_token(&shop).await;
+        browser.link("I have copied it").await.follow().await;
+        browser.link("Disable").await.follow().await;
+        browser.button("Disable").await.follow().await;
+        browser.shows("The client is disabled, and its own tokens have ended.").await;
+        looked_at(&browser).await;
+        server.refuses(&token, "token_revoked").await;
+
+        browser.link("Keys").await.follow().await;
+        browser.link("Rotate the keys").await.follow().await;
+        browser.button("Rotate the keys").await.follow().await;
+        browser.shows("The keys have been rotated: the next key signs from now on.").await;
+        // Of the key that signs now; the session of the console is of the one before.
+        let leaked = server.login_as("bea", PASSWORD).await.access;
+        let kid = header_of(&leaked)["kid"].as_str().unwrap().to_owned();
+        browser.link(&format!("Retire {kid}")).await.follow().await;
+        browser.field("Reason").await.fill("It was in a backup").await;
+        browser.button("Retire the key").await.follow().await;
+        browser.shows("The key has been retired. Nothing that it signed is accepted any more.").await;
+        looked_at(&browser).await;
+        server.refuses(&leaked, "token_revoked").await;
+        browser.link("Audit").await.follow().await;
+        browser.shows("It was in a backup").await;
     }
 }
 

@@ -46,7 +46,7 @@ const NOTICES: &[(&str, &str)] = &[
     ("key-retired", "The key has been retired. Nothing that it signed is accepted any more."),
     ("purged", "The purge is done: nothing is left to remove."),
     ("purged-some", "The time for one purge is used up. What is left goes with the next run, or run it again."),
-    ("purged-elsewhere", "Nothing was removed: another process is purging just now."),
+    ("purged-elsewhere", "Another process is purging just now, and this one left it to that."),
     ("user-added", "The user has been added."),
     ("user-scopes-changed", "The scopes have been changed."),
     ("user-disabled", "The user is disabled, and all of the user's sessions have ended."),

@@ -10,7 +10,7 @@ use crate::http::console::frame::Frame;
 use crate::http::console::page::{Page, SeeOther};
 use crate::http::console::signed_in::AdminSignedIn;
 use crate::http::console::time::{When, in_words};
-use crate::registry::{PurgeStatus, Registry};
+use crate::registry::{PurgeStatus, Purged, Registry};
 use crate::token::PurgeRun;
 
 /// Where it is.
@@ -110,10 +110,10 @@ async fn run(
 ) -> Result<SeeOther, ConsoleError> {
     registry.purge_asked(&person.act(&device)).await?;
     let purged = registry.purge().await?;
-    let code = match (purged.complete, purged.tokens) {
-        (true, _) => "purged",
-        (false, 0) => "purged-elsewhere",
-        (false, _) => "purged-some",
+    let code = match purged {
+        Purged { complete: true, .. } => "purged",
+        Purged { elsewhere: true, .. } => "purged-elsewhere",
+        Purged { .. } => "purged-some",
     };
     Ok(SeeOther::done(HERE, code))
 }
