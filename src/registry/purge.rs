@@ -19,6 +19,9 @@ use crate::token::PurgeRun;
 /// How long the lease on the purge lasts beyond the batch that renews it.
 const LEASE: Duration = Duration::from_secs(60);
 
+/// How many batches of tokens go before the sessions that are left without any: a session mostly has a few tokens.
+const TOKENS_PER_SESSION: u64 = 4;
+
 /// How often that lease is renewed, and what has been done is noted.
 const RENEWED_EVERY: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,8 @@ pub struct Purged {
     pub complete: bool,
     /// Whether another process purges just now, so that this one left it alone or gave up.
     pub elsewhere: bool,
+    /// How long it rested between its batches.
+    pub rested: Duration,
 }
 
 /// How the purge stands, in all processes and in this one.
@@ -165,6 +170,8 @@ impl Registry {
         let mut stop = pin!(stop);
         // The rows below these bounds have gone; not looking there again spares walking over their dead index entries.
         let (mut from, mut sessions_from) = (i64::MIN, i64::MIN);
+        // Up to when sessions are to go before more tokens do.
+        let (mut bereft, mut batches) = (None::<i64>, 0_u64);
         let (mut now, mut cutoff, mut renewed_at) = (0, 0, None::<Instant>);
         loop {
             if renewed_at.is_none_or(|at| at.elapsed() >= RENEWED_EVERY) {
@@ -182,13 +189,31 @@ impl Registry {
                 self.note_run(run).await;
                 renewed_at = Some(Instant::now());
             }
-            let batch = store.purge_batch(from, cutoff, settings.batch_rows).await?;
-            purged.tokens += batch.tokens;
-            progress(purged.tokens);
-            // A session lasts as long as its last token: while tokens are left, it is enough to look before them.
-            let sessions_to = if batch.tokens < batch_rows { cutoff } else { batch.up_to.unwrap_or(cutoff) };
-            let sessions = store.purge_sessions(&(sessions_from..sessions_to), settings.batch_rows).await?;
-            let is_through = batch.tokens < batch_rows && sessions < batch_rows;
+            let is_through = match bereft.take() {
+                None => {
+                    let batch = store.purge_batch(from, cutoff, settings.batch_rows).await?;
+                    purged.tokens += batch.tokens;
+                    progress(purged.tokens);
+                    from = batch.up_to.unwrap_or(from);
+                    batches += 1;
+                    // A session lasts as long as its last token: while tokens are left, it is enough to look before them.
+                    if batch.tokens < batch_rows {
+                        bereft = Some(cutoff);
+                    } else if batches % TOKENS_PER_SESSION == 0 {
+                        bereft = Some(from);
+                    }
+                    false
+                }
+                Some(to) => {
+                    let sessions = store.purge_sessions(&(sessions_from..to), settings.batch_rows).await?;
+                    let are_left = sessions == batch_rows;
+                    match are_left {
+                        true => bereft = Some(to),
+                        false => sessions_from = to,
+                    }
+                    !are_left && to == cutoff
+                }
+            };
             if is_through && self.purge_rest(now, cutoff, settings.batch_rows).await? < batch_rows {
                 purged.complete = true;
                 self.inner.metrics.purge_backlog(0);
@@ -198,14 +223,11 @@ impl Registry {
                 self.inner.metrics.purge_backlog(store.purgeable(cutoff).await?);
                 return Ok(());
             }
-            from = batch.up_to.unwrap_or(from);
-            if sessions < batch_rows {
-                sessions_from = sessions_to;
-            }
+            let rests_at = Instant::now();
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
-                () = tokio::time::sleep(settings.pause) => {}
+                () = tokio::time::sleep(settings.pause) => purged.rested += rests_at.elapsed(),
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Removing what nothing that could still be presented needs, in bounded batches that wait for no lock.
+//! Removing what nothing that could still be presented needs, in bounded batches that wait for no lock, and for no disk: what
+//! a crash brings back has still expired.
 
 use std::ops::Range;
 
@@ -38,9 +39,11 @@ impl Postgres {
 
     pub(super) async fn purge_batch(&self, from: i64, cutoff: i64, rows_max: u32) -> Result<PurgedBatch, sqlx::Error> {
         let gone = sqlx::query!(
-            r#"with due as (
-                select ctid from cf_tokens where expires_at >= $1 and expires_at < $2
-                order by expires_at limit $3 for update skip locked
+            r#"with loosely as materialized (
+                select set_config('synchronous_commit', 'off', true)
+            ), due as (
+                select t.ctid from loosely cross join cf_tokens t where t.expires_at >= $1 and t.expires_at < $2
+                order by t.expires_at limit $3 for update of t skip locked
             ), gone as (
                 delete from cf_tokens where ctid = any(array(select ctid from due)) returning expires_at
             )
@@ -58,9 +61,10 @@ impl Postgres {
         let mut tx = self.begin().await?;
         // Locked first and looked at again by the next statement, which sees what was added before the lock.
         let due = sqlx::query_scalar!(
-            "select s.sid from cf_sessions s
+            "with loosely as materialized (select set_config('synchronous_commit', 'off', true))
+            select s.sid from loosely cross join cf_sessions s
             where s.expires_at >= $1 and s.expires_at < $2 and not exists (select from cf_tokens t where t.sid = s.sid)
-            order by s.expires_at limit $3 for update skip locked",
+            order by s.expires_at limit $3 for update of s skip locked",
             expired.start,
             expired.end,
             i64::from(rows_max)
