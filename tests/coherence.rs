@@ -144,8 +144,17 @@ on_both! {
             "update cf_sessions set generation = 1 where subject = 'alice'".to_owned(),
             format!("delete from cf_tokens where jti = {}", id(&jti)),
         ];
+        // What leaves everything as it was is no change, nor is what no check looks at.
+        let position = async || one.count("select seq from cf_position").await;
+        let mut before = position().await;
+        one.sql("update cf_tokens set revoked_at = revoked_at, last_used_at = 1").await;
+        one.sql("update cf_sessions set ended_at = ended_at, label = 'phone'").await;
+        assert_eq!(position().await, before);
         for (place, change) in changes.iter().enumerate() {
             one.sql(change).await;
+            let noted = position().await;
+            assert!(noted > before, "not noted: {change}");
+            before = noted;
             let due = if place % 2 == 0 { 401 } else { 200 };
             let began = Instant::now();
             while one.protected(&token).await.status != due {
@@ -332,6 +341,32 @@ fn a_server_that_loses_its_database_goes_on_for_a_lease() {
         cluster.start_again();
         until_leased(&server).await;
         remembers(&server, &seen.access).await;
+    });
+}
+
+/// PostgreSQL wakes the others for what one revokes, and nobody where there are none.
+#[test]
+fn whoever_has_to_hear_of_a_revocation_is_woken() {
+    crate::support::run(async {
+        let url = postgres::database();
+        let mut listener = sqlx::postgres::PgListener::connect(&url).await.unwrap();
+        listener.listen("counterfoil").await.unwrap();
+        let one = Server::start_on(url.clone(), |settings| settings).await;
+        until_leased(&one).await;
+        let revoke = async || {
+            let jti = jti_of(&one.issue("alice", "").await.access).parse().unwrap();
+            one.registry.revoke(jti, Actor::application("test")).await.unwrap();
+        };
+        revoke().await;
+        let other = Server::start_on(url, |settings| settings).await;
+        until_leased(&other).await;
+        revoke().await;
+        // The words come in order, so the first is of the second revocation. Both replicas are in this process's reach.
+        let id = "select count(*) from cf_replicas where id::text = ";
+        let word = listener.recv().await.unwrap();
+        assert_eq!(one.count(&format!("{id}'{}'", word.payload())).await, 1, "{}", word.payload());
+        let rest = tokio::time::timeout(Duration::from_millis(50), listener.recv()).await;
+        assert!(rest.is_err(), "a second word: {rest:?}");
     });
 }
 

@@ -656,3 +656,19 @@ fn a_database_that_stops_is_unavailable_and_comes_back_by_itself() {
         }
     });
 }
+
+/// An application may drop it last of all, when nothing is left that a connection could be given back with.
+#[test]
+fn a_registry_that_outlives_its_runtime_is_dropped_quietly() {
+    for database in [Database::Sqlite, Database::Postgres] {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let held = runtime.block_on(async {
+            let registry = open(database).await;
+            let issued = registry.pair("alice").await;
+            registry.revoke(issued.access_claims().jti, Actor::application("test")).await.unwrap();
+            registry
+        });
+        drop(runtime);
+        drop(held);
+    }
+}

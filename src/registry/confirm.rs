@@ -31,6 +31,9 @@ impl Registry {
     pub(crate) async fn in_force<T>(&self, done: Done<T>, targets: &[Target]) -> Result<T, Error> {
         // This process directly; whatever comes from the log later does no harm.
         self.inner.memory.forget(targets);
+        if done.mark.is_some() {
+            self.inner.feed.wake();
+        }
         let began = self.clock().steady();
         let wait = match done.mark {
             Some(mark) if self.inner.follower.is_alone(mark.roll) => None,

@@ -11,9 +11,9 @@ use super::Registry;
 use super::lease::{Membership, Next};
 use super::tasks::Stop;
 use crate::error::Error;
-use crate::token::{Renewal, Target};
+use crate::token::{News, Target};
 
-/// How often in the time of a lease it is renewed where nothing else happens.
+/// How often in the time of a lease it is renewed.
 const RENEWALS: u32 = 4;
 /// How long to wait before asking again for wake-ups that can't be had.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
@@ -136,7 +136,7 @@ impl Registry {
         }
     }
 
-    /// Joins where it has no place, and renews where that is due: when the lease runs down, and when there is a change.
+    /// Joins where it has no place, renews where the lease runs down, and asks for news where there is a change.
     async fn follow(&self, place: &mut Place) -> Result<(), Error> {
         let store = self.store()?;
         let (clock, memory, follower) = (self.clock(), &self.inner.memory, &self.inner.follower);
@@ -149,17 +149,17 @@ impl Registry {
                     let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
                     let position = store.join(id, &self.inner.name, lease_ms, place.left).await?;
                     place.left = None;
+                    place.renewed_at = None;
                     // What was read before this moment is not vouched for by what comes after it.
                     memory.forget_everything();
                     follower.set_own(Some(id));
-                    place.is_woken = true;
                     place.has_to_load = true;
                     place.membership.insert(Membership::joined(id, position, lease))
                 }
             };
             let now = clock.steady();
-            let is_due = place.is_woken || now >= place.renewed_at + lease / RENEWALS;
-            if !is_due {
+            let is_due = place.renewed_at.is_none_or(|renewed_at| now >= renewed_at + lease / RENEWALS);
+            if !is_due && !place.is_woken {
                 let position = store.position().await?;
                 follower.heard(now);
                 if position == membership.position {
@@ -168,16 +168,23 @@ impl Registry {
             }
             // Taken before the question is sent: what the answer doesn't know happened after this.
             let asked_at = clock.steady();
-            let renewal = store.renew(membership.id, membership.position).await?;
+            let answer = match is_due {
+                true => store.renew(membership.id, membership.position).await?,
+                false => store.hear(membership.id, membership.position).await?,
+            };
             follower.heard(asked_at);
             // Before the lease goes on, and before anybody is told that the change is applied: where the keys can't be read
-            // it is not, and the next renewal names it again.
-            place.has_to_load |= renewal.as_ref().is_some_and(names_a_key);
+            // it is not, and the next answer names it again.
+            place.has_to_load |= answer.as_ref().is_some_and(names_a_key);
             if place.has_to_load {
                 self.load_ring_to_follow().await?;
                 place.has_to_load = false;
             }
-            match membership.renewed(asked_at, renewal.as_ref()) {
+            let next = match is_due {
+                true => membership.renewed(asked_at, answer.as_ref()),
+                false => membership.heard(answer.as_ref()),
+            };
+            match next {
                 Next::Join => {
                     memory.rely_until(Duration::ZERO);
                     memory.forget_everything();
@@ -186,22 +193,22 @@ impl Registry {
                     place.left = place.membership.take().map(|membership| membership.id);
                     tracing::warn!("has no place on the roll of replicas any more: forgets everything and joins anew");
                 }
-                Next::Rely { until, tell } => {
-                    if let Some(renewal) = &renewal {
-                        memory.forget(&renewal.targets);
-                        if !renewal.targets.is_empty() {
+                Next::Follow { until, tell } => {
+                    if let Some(news) = &answer {
+                        memory.forget(&news.targets);
+                        if !news.targets.is_empty() {
                             self.inner.feed.wake();
                         }
                     }
-                    memory.rely_until(until);
+                    if let Some(until) = until {
+                        memory.rely_until(until);
+                        place.renewed_at = Some(asked_at);
+                    }
                     follower.applied.store(membership.position.seq, Ordering::Relaxed);
-                    place.renewed_at = asked_at;
-                    place.is_woken = false;
+                    place.is_woken = tell;
                     if !tell {
                         return Ok(());
                     }
-                    // Said at once: somebody waits.
-                    place.is_woken = true;
                 }
             }
         }
@@ -214,13 +221,14 @@ struct Place {
     membership: Option<Membership>,
     /// The id of a place that was lost, which may still be on the roll.
     left: Option<Uuid>,
-    renewed_at: Duration,
+    /// When it last asked for a lease that it got.
+    renewed_at: Option<Duration>,
     /// Whether there is reason to ask at once.
     is_woken: bool,
     /// Whether the keys have to be read before anything else.
     has_to_load: bool,
 }
 
-fn names_a_key(renewal: &Renewal) -> bool {
-    renewal.targets.iter().any(|target| matches!(target, Target::Key(_)))
+fn names_a_key(news: &News) -> bool {
+    news.targets.iter().any(|target| matches!(target, Target::Key(_)))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::token::{Position, Renewal, Replica, Roll};
+use crate::token::{News, Position, Replica, Roll};
 
 /// What part of its lease a replica uses: the rest is for clocks that run at different speeds. Whoever waits for the end
 /// of a lease waits for all of it.
@@ -27,9 +27,9 @@ pub(super) struct Membership {
 pub(super) enum Next {
     /// It is no replica any more, or its position is not in the registry's log: forget everything, and join anew.
     Join,
-    /// Forget what the renewal names, then rely on memory until this time. Where there was something to forget, say so at
-    /// once: somebody waits.
-    Rely { until: Duration, tell: bool },
+    /// Forget what the answer names, then rely on memory until this time; without one, as long as before. Where there was
+    /// something to forget, say so at once: somebody waits.
+    Follow { until: Option<Duration>, tell: bool },
 }
 
 impl Membership {
@@ -42,11 +42,21 @@ impl Membership {
 
     /// Takes the answer to a renewal that was asked for at `asked_at`, a time taken before the question was sent. `None`
     /// is a refusal.
-    pub(super) fn renewed(&mut self, asked_at: Duration, renewal: Option<&Renewal>) -> Next {
-        let Some(renewal) = renewal else { return Next::Join };
-        let tell = renewal.position != self.position;
-        self.position = renewal.position;
-        Next::Rely { until: asked_at + self.lease * USED_TENTHS / 10, tell }
+    pub(super) fn renewed(&mut self, asked_at: Duration, answer: Option<&News>) -> Next {
+        self.take(answer, Some(asked_at + self.lease * USED_TENTHS / 10))
+    }
+
+    /// Takes the answer to a question for news alone, which gives no lease: what it says to have been told is not durable,
+    /// and a lease must not rest on that.
+    pub(super) fn heard(&mut self, answer: Option<&News>) -> Next {
+        self.take(answer, None)
+    }
+
+    fn take(&mut self, answer: Option<&News>, until: Option<Duration>) -> Next {
+        let Some(news) = answer else { return Next::Join };
+        let tell = news.position != self.position;
+        self.position = news.position;
+        Next::Follow { until, tell }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) use self::keys::{KeyRotation, Resealed, Retire, Retired};
 pub(crate) use self::rotation::{Rotated, Rotation};
 use crate::error::Error;
 use crate::token::{
-    Act, AuditEvent, FeedPage, Filter, Jti, Mark, NewKey, Position, PurgeRun, Record, RecordPage, Renewal, Revocation,
+    Act, AuditEvent, FeedPage, Filter, Jti, Mark, NewKey, News, Position, PurgeRun, Record, RecordPage, Revocation,
     Roll, Scopes, Session, SessionRecord, Sid, StoredKey, Subject, TokenType,
 };
 
@@ -269,9 +269,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     /// Enters a replica on the roll in the place of an earlier one of the same process; where it stands.
     async fn join(&self, id: Uuid, name: &str, lease_ms: i64, instead_of: Option<Uuid>) -> Result<Position, Error>;
-    /// Says that a replica has applied all changes up to this position, and tells it of those since. `None` where it is
-    /// not on the roll any more, or the log doesn't have its position.
-    async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<Renewal>, Error>;
+    /// Gives a replica its next lease: says that it has applied all changes up to this position, and tells it of those
+    /// since, durably. `None` where it is not on the roll any more, or the log doesn't have its position.
+    async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<News>, Error>;
+    /// The same between two renewals, without a lease: nothing rests on what it says, so it may be lost in a crash.
+    async fn hear(&self, id: Uuid, applied: Position) -> Result<Option<News>, Error>;
     /// The last change there is.
     async fn position(&self) -> Result<Position, Error>;
     /// Takes a replica from the roll.

@@ -77,7 +77,8 @@ macro_rules! implement_store {
             }
             FOLLOW_LIMIT {
                 fn join(id: Uuid, name: &str, lease_ms: i64, instead_of: Option<Uuid>) -> Position;
-                fn renew(id: Uuid, applied: Position) -> Option<Renewal>;
+                fn renew(id: Uuid, applied: Position) -> Option<News>;
+                fn hear(id: Uuid, applied: Position) -> Option<News>;
                 fn position() -> Position;
                 fn leave(id: Uuid) -> ();
                 fn keys(follows: bool) -> Vec<StoredKey>;

@@ -35,9 +35,9 @@ pub(crate) struct Mark {
     pub(crate) roll: Uuid,
 }
 
-/// What a replica is told when it renews its lease.
+/// What a replica is told when it asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Renewal {
+pub(crate) struct News {
     /// The last change there was when the registry was asked.
     pub(crate) position: Position,
     /// What changed since the replica's own position, up to there, in order.

@@ -14,7 +14,7 @@ mod subject;
 mod verdict;
 
 pub use act::{Act, Actor, ActorKind};
-pub(crate) use change::{Action, FeedEvent, FeedPage, Mark, Position, Renewal, Replica, Roll, Target};
+pub(crate) use change::{Action, FeedEvent, FeedPage, Mark, News, Position, Replica, Roll, Target};
 #[cfg(feature = "server")]
 pub(crate) use claims::console_audience;
 pub use claims::{AudienceRule, Claims, Rules};

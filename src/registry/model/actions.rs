@@ -14,9 +14,12 @@ pub(super) enum Action {
     BackUp,
     Restore,
     Trim,
-    /// A renewal that was given up changes its row.
+    /// A question that was given up changes its row.
     Land,
+    /// For the next lease.
     Ask(usize),
+    /// For news alone.
+    Hear(usize),
     /// The database takes the snapshot.
     See(usize),
     /// The database changes the row.
@@ -103,6 +106,9 @@ impl Protocol {
             }
             Asking::Idle => {
                 actions.push(Action::Ask(index));
+                if self.hears {
+                    actions.push(Action::Hear(index));
+                }
                 if self.leaves {
                     actions.push(Action::Leave(index));
                 }
@@ -202,6 +208,7 @@ impl Protocol {
             }
             Action::Land => self.land(state),
             Action::Ask(process)
+            | Action::Hear(process)
             | Action::See(process)
             | Action::Renew(process)
             | Action::Lose(process)

@@ -10,7 +10,7 @@
 //!
 //! Not in the model: the table of stamps, which is replaced by what it is for (an entry or a fill whose token was to be
 //! forgotten since its tick is no good); sessions, subjects and keys, since a change of any of them is one of tokens;
-//! notifications, since a replica may renew whenever it likes. A change is visible as soon as it is durable. A restored
+//! notifications, since a replica may ask whenever it likes. A change is visible as soon as it is durable. A restored
 //! backup takes as long as the longest lease to come back; `Rule::RestoreTakesTime` shows why it has to.
 //!
 //! `configurations` checks the protocol as it is. `rules` takes one rule out at a time, and the checker has to find what
@@ -29,7 +29,7 @@ use stateright::{Model, Property};
 use uuid::Uuid;
 
 use crate::registry::lease::{Membership, Next};
-use crate::token::Renewal;
+use crate::token::News;
 use actions::Action;
 use configurations::Reach;
 use rules::Rule;
@@ -109,8 +109,10 @@ struct Protocol {
     reads_ahead: bool,
     /// Checks fill the memory, and stop between their two comparisons.
     has_checks: bool,
-    /// The database takes the snapshot of a renewal before it changes the row; a renewal that was given up still does.
+    /// The database takes the snapshot of a question before it changes the row; for one that was given up it still does.
     has_late_renewals: bool,
+    /// A replica asks for news between two renewals.
+    hears: bool,
     loses_answers: bool,
     restarts: bool,
     leaves: bool,
@@ -137,6 +139,7 @@ impl Protocol {
         reads_ahead: false,
         has_checks: false,
         has_late_renewals: false,
+        hears: true,
         loses_answers: false,
         restarts: false,
         leaves: false,
@@ -214,9 +217,10 @@ impl Protocol {
             }
             let id = Self::id(process, 1);
             let mut membership = Membership::joined(uuid(id), start.position(), self.lease(process));
-            let renewal = Renewal { position: start.position(), targets: Vec::new() };
-            let Next::Rely { until, .. } = membership.renewed(state.reading(process), Some(&renewal)) else {
-                unreachable!("a renewal is no refusal")
+            let renewal = News { position: start.position(), targets: Vec::new() };
+            let Next::Follow { until: Some(until), .. } = membership.renewed(state.reading(process), Some(&renewal))
+            else {
+                unreachable!("a renewal gives a lease")
             };
             let new = &mut state.processes[process];
             *new = Process {
@@ -241,10 +245,16 @@ impl Protocol {
             process.until = Duration::ZERO;
         }
         match &mut process.asking {
-            Asking::Asked { at } | Asking::Seen { at, .. } | Asking::Answered { at, .. } if now >= *at + lease => {
+            Asking::Asked { at: Some(at) }
+            | Asking::Seen { at: Some(at), .. }
+            | Asking::Answered { at: Some(at), .. }
+                if now >= *at + lease =>
+            {
                 *at = Duration::ZERO;
             }
-            Asking::Told { until, .. } | Asking::Forgot { until } if now >= *until => *until = Duration::ZERO,
+            Asking::Told { until: Some(until), .. } | Asking::Forgot { until } if now >= *until => {
+                *until = Duration::ZERO;
+            }
             _ => {}
         }
     }

@@ -7,7 +7,7 @@ use super::actions::Action;
 use super::rules::Rule;
 use super::world::{Asking, Database, Fill, FillStep, Late, Phase, Process, Row, Snapshot, State, Tokens, short, uuid};
 use crate::registry::lease::{Membership, Next};
-use crate::token::{Jti, Renewal, Target};
+use crate::token::{Jti, News, Target};
 
 impl Process {
     pub(super) fn forget(&mut self, tokens: Tokens) {
@@ -22,7 +22,8 @@ impl Protocol {
     pub(super) fn step_replica(&self, state: &mut State, index: usize, action: Action) {
         let now = state.reading(index);
         match (action, state.processes[index].asking) {
-            (Action::Ask(_), _) => state.processes[index].asking = Asking::Asked { at: now },
+            (Action::Ask(_), _) => state.processes[index].asking = Asking::Asked { at: Some(now) },
+            (Action::Hear(_), _) => state.processes[index].asking = Asking::Asked { at: None },
             (Action::See(_), Asking::Asked { at }) => {
                 let snapshot = self.snapshot(state, index);
                 state.processes[index].asking = Asking::Seen { at, snapshot };
@@ -32,10 +33,11 @@ impl Protocol {
                 self.renew(state, index, at, snapshot);
             }
             (Action::Renew(_), Asking::Seen { at, snapshot }) => self.renew(state, index, at, snapshot),
-            (Action::Lose(_), Asking::Seen { snapshot, .. }) => {
+            (Action::Lose(_), Asking::Seen { at, snapshot }) => {
                 if let Some(membership) = &state.processes[index].membership {
                     let applied = u8::try_from(membership.position.seq).expect("a short log");
-                    state.late = Some(Late { id: short(membership.id), applied, snapshot });
+                    let is_renewal = at.is_some();
+                    state.late = Some(Late { id: short(membership.id), applied, is_renewal, snapshot });
                 }
                 state.processes[index].asking = Asking::Idle;
             }
@@ -45,8 +47,10 @@ impl Protocol {
             (Action::Forget(_), Asking::Told { until, targets }) => {
                 let process = &mut state.processes[index];
                 process.forget(targets);
-                process.asking =
-                    if self.lacks(Rule::ForgetBeforeRely) { Asking::Idle } else { Asking::Forgot { until } };
+                process.asking = match until {
+                    Some(until) if !self.lacks(Rule::ForgetBeforeRely) => Asking::Forgot { until },
+                    _ => Asking::Idle,
+                };
             }
             (Action::Rely(_), Asking::Forgot { until }) => {
                 let process = &mut state.processes[index];
@@ -69,8 +73,8 @@ impl Protocol {
                 let id = uuid(Self::id(index, process.lives));
                 let mut membership = Membership::joined(id, place.position(), lease);
                 if self.lacks(Rule::NoLeaseWithJoin) {
-                    let renewal = Renewal { position: place.position(), targets: Vec::new() };
-                    if let Next::Rely { until, .. } = membership.renewed(at, Some(&renewal)) {
+                    let renewal = News { position: place.position(), targets: Vec::new() };
+                    if let Next::Follow { until: Some(until), .. } = membership.renewed(at, Some(&renewal)) {
                         process.until = until;
                     }
                 }
@@ -113,34 +117,43 @@ impl Protocol {
     }
 
     fn snapshot(&self, state: &State, index: usize) -> Snapshot {
-        let position = state.processes[index].membership.as_ref().map(|membership| membership.position);
-        let position = position.expect("only a member asks");
+        let membership = state.processes[index].membership.as_ref().expect("only a member asks");
+        let (position, own) = (membership.position, short(membership.id));
         let (place, log) = (state.database.place(), &state.database);
         let is_known =
             if self.lacks(Rule::RandomIds) { position.seq <= i64::from(place.seq) } else { log.holds(position) };
-        Snapshot { place, targets: log.since(position.seq), is_known }
+        let is_there = log.rows.iter().any(|row| row.id == own) || self.lacks(Rule::GoneIsRefused);
+        Snapshot { place, targets: log.since(position.seq), is_known: is_known && is_there }
     }
 
-    fn renew(&self, state: &mut State, index: usize, at: Duration, snapshot: Snapshot) {
+    fn renew(&self, state: &mut State, index: usize, at: Option<Duration>, snapshot: Snapshot) {
         let membership = state.processes[index].membership.as_ref().expect("only a member asks");
         let applied = u8::try_from(membership.position.seq).expect("a short log");
-        let is_accepted = self.change_row(state, short(membership.id), applied, snapshot);
+        let is_accepted = self.change_row(state, short(membership.id), applied, at.is_some(), snapshot);
         let answer = is_accepted.then_some(snapshot);
         state.processes[index].asking = Asking::Answered { at, answer };
     }
 
     pub(super) fn land(&self, state: &mut State) {
-        if let Some(Late { id, applied, snapshot }) = state.late.take() {
-            self.change_row(state, id, applied, snapshot);
+        if let Some(Late { id, applied, is_renewal, snapshot }) = state.late.take() {
+            self.change_row(state, id, applied, is_renewal, snapshot);
         }
     }
 
-    /// What the statement of a renewal writes, and whether it found its row and its position.
-    fn change_row(&self, state: &mut State, id: u8, applied: u8, snapshot: Snapshot) -> bool {
+    /// What the statement of a question writes, and whether it found its row and its position. A renewal has to find the row
+    /// where it changes it.
+    fn change_row(&self, state: &mut State, id: u8, applied: u8, is_renewal: bool, snapshot: Snapshot) -> bool {
         if !snapshot.is_known {
             return false;
         }
-        let Some(row) = state.database.row(id) else { return self.lacks(Rule::GoneIsRefused) };
+        let Some(row) = state.database.row(id) else { return !is_renewal || self.lacks(Rule::GoneIsRefused) };
+        if !is_renewal || self.lacks(Rule::LeaseByRenewal) {
+            let row = *row;
+            state.commit_loosely(self.database_crashes, |database| {
+                *database.row(id).expect("it was there") = Row { applied, ..row };
+            });
+            return true;
+        }
         let told = snapshot.place.seq;
         let granted = if self.lacks(Rule::GrantedOnlyGrows) { told } else { told.max(row.granted) };
         let is_durable = row.granted < told && !self.lacks(Rule::TellingIsDurable);
@@ -156,17 +169,21 @@ impl Protocol {
         true
     }
 
-    fn answer(&self, state: &mut State, index: usize, at: Duration, answer: Option<Snapshot>) {
-        let asked_at = if self.lacks(Rule::LeaseFromQuestion) { state.reading(index) } else { at };
-        let lease = self.lease(index);
+    fn answer(&self, state: &mut State, index: usize, at: Option<Duration>, answer: Option<Snapshot>) {
+        let (now, lease) = (state.reading(index), self.lease(index));
+        let asked_at = if self.lacks(Rule::LeaseFromQuestion) { at.map(|_| now) } else { at };
         let process = &mut state.processes[index];
         let membership = process.membership.as_mut().expect("only a member asks");
-        let renewal = answer.map(|snapshot| Renewal {
+        let news = answer.map(|snapshot| News {
             position: snapshot.place.position(),
             targets: (0..8).filter(|token| snapshot.targets & 1 << token != 0).map(target).collect(),
         });
-        let (until, targets) = match (membership.renewed(asked_at, renewal.as_ref()), answer) {
-            (Next::Rely { until, .. }, Some(snapshot)) => (until, snapshot.targets),
+        let next = match asked_at {
+            Some(asked_at) => membership.renewed(asked_at, news.as_ref()),
+            None => membership.heard(news.as_ref()),
+        };
+        let (until, targets) = match (next, answer) {
+            (Next::Follow { until, .. }, Some(snapshot)) => (until, snapshot.targets),
             _ => {
                 process.asking = Asking::Refused { is_half_done: false };
                 if !self.is_fine {
@@ -176,15 +193,15 @@ impl Protocol {
                 return;
             }
         };
-        let until = if self.lacks(Rule::Margin) { asked_at + lease } else { until };
+        let until = if self.lacks(Rule::Margin) { asked_at.map(|asked_at| asked_at + lease) } else { until };
         if self.is_fine {
             process.asking = Asking::Told { until, targets };
             if self.lacks(Rule::ForgetBeforeRely) {
-                process.until = until;
+                process.until = until.unwrap_or(process.until);
             }
         } else {
             process.forget(targets);
-            process.until = until;
+            process.until = until.unwrap_or(process.until);
             process.asking = Asking::Idle;
         }
     }

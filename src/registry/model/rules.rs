@@ -31,6 +31,8 @@ pub(super) enum Rule {
     GoneIsRefused,
     /// A renewal that tells something new is durable.
     TellingIsDurable,
+    /// What gives a lease says in the row what it told. Without: it writes no more than who asks for news alone.
+    LeaseByRenewal,
     /// What a replica has been told never becomes less. Without: a late renewal writes what it once read.
     GrantedOnlyGrows,
     /// Who makes a change waits for those that have not applied it. Without: looks once.
@@ -103,6 +105,7 @@ finds! {
     mark_out_moves_roll_for_backups: ALONE_BACKUP without MarkOutMovesRoll;
     gone_is_refused: CRASH without GoneIsRefused;
     telling_is_durable: CRASH without TellingIsDurable;
+    lease_by_renewal: CRASH without LeaseByRenewal;
     granted_only_grows: LATE without GrantedOnlyGrows;
     wait_for_leases: CLOCKS without WaitForLeases;
     whole_lease: CLOCKS without WholeLease;

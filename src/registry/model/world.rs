@@ -112,16 +112,16 @@ pub(super) fn short(id: Uuid) -> u8 {
     u8::try_from(id.as_u128()).expect("an id of the model")
 }
 
-/// What the database found when it took the snapshot of a renewal.
+/// What the database found when it took the snapshot of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Snapshot {
     pub(super) place: Place,
     pub(super) targets: Tokens,
-    /// Whether the position that the replica named is in the log.
+    /// Whether the position that the replica named is in the log, and its row on the roll.
     pub(super) is_known: bool,
 }
 
-/// How far a process is with asking for its next lease.
+/// How far a process is with asking: for its next lease, which it counts from `at`, or without that for news alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Asking {
     /// Not on the roll as far as it knows, and without anything in its memory.
@@ -137,23 +137,23 @@ pub(super) enum Asking {
         place: Place,
     },
     Idle,
-    /// The time was taken; the question is on its way.
+    /// The question is on its way.
     Asked {
-        at: Duration,
+        at: Option<Duration>,
     },
     /// The snapshot was taken; the row has not been changed yet.
     Seen {
-        at: Duration,
+        at: Option<Duration>,
         snapshot: Snapshot,
     },
     /// The row was changed, or there is none; the answer is on its way.
     Answered {
-        at: Duration,
+        at: Option<Duration>,
         answer: Option<Snapshot>,
     },
     /// The answer is here, and has to be forgotten what it names.
     Told {
-        until: Duration,
+        until: Option<Duration>,
         targets: Tokens,
     },
     /// That is done; only to rely on memory again remains.
@@ -259,11 +259,12 @@ pub(super) struct Change {
     pub(super) is_void: bool,
 }
 
-/// A renewal whose answer nobody waits for any more, and which can still change its row.
+/// A question whose answer nobody waits for any more, and which can still change its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Late {
     pub(super) id: u8,
     pub(super) applied: u8,
+    pub(super) is_renewal: bool,
     pub(super) snapshot: Snapshot,
 }
 

@@ -34,8 +34,9 @@ impl Postgres {
         let ids: Vec<Uuid> = asked.iter().map(|revoke| revoke.jti.as_uuid()).collect();
         let times: Vec<i64> = asked.iter().map(|revoke| revoke.now).collect();
         // One statement that commits by itself, so that no process can be stopped between the lock of the position and the
-        // end of the transaction. Its first part sets for it what BEGIN sets for others.
-        let found = sqlx::query!(
+        // end of the transaction. Its first part sets for it what BEGIN sets for others. Where nobody else is on the roll there is
+        // nobody to wake.
+        let statement = sqlx::query!(
             r#"with limits as materialized (
                 select set_config('counterfoil.noted', 'on', true), set_config('lock_timeout', '3s', true),
                     case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
@@ -74,10 +75,12 @@ impl Postgres {
                 select p.seq - g.places + g.place, p.change, 'token', g.jti::text, g.now, 'revoked', g.expires_at
                 from gone g cross join place p
             ), woken as (
-                select seq, change, roll, pg_notify('counterfoil', '') from place
+                select pg_notify('counterfoil', coalesce($9::uuid::text, '')) from place
+                where exists (select from cf_replicas r where r.id is distinct from $9)
             )
-            select h.jti, w.seq as "seq?", w.change as "change?", w.roll as "roll?"
-            from held h left join gone g on g.jti = h.jti left join woken w on g.jti is not null"#,
+            select h.jti, p.seq as "seq?", p.change as "change?", p.roll as "roll?"
+            from held h left join gone g on g.jti = h.jti left join place p on g.jti is not null
+                cross join (select count(*) from woken) as told"#,
             &ids,
             &column(|revoke| revoke.act.actor.confined_to()) as &[Option<String>],
             &column(|revoke| Some(revoke.act.actor.kind.as_str())) as &[Option<String>],
@@ -85,10 +88,10 @@ impl Postgres {
             &column(|revoke| revoke.act.reason.as_deref()) as &[Option<String>],
             &column(|revoke| revoke.act.ip.as_deref()) as &[Option<String>],
             &times,
-            &asked.iter().map(|revoke| revoke.is_final).collect::<Vec<bool>>()
-        )
-        .fetch_all(&self.pool)
-        .await?;
+            &asked.iter().map(|revoke| revoke.is_final).collect::<Vec<bool>>(),
+            self.joined()
+        );
+        let found = self.revoker.with(async |connection| statement.fetch_all(connection).await).await?;
         let found: HashMap<Uuid, Option<Mark>> = found
             .into_iter()
             .map(|row| {

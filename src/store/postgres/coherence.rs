@@ -1,12 +1,14 @@
 //! The log of changes, and the roll of the replicas that follow it.
 
+use std::sync::PoisonError;
+
 use sqlx::postgres::{PgConnection, PgListener, PgPool};
 use uuid::Uuid;
 
 use super::Postgres;
 use crate::store::notice::{self, Change, FeedRow};
 use crate::store::rows::{self, BEHIND_MAX, Noted, RollRow};
-use crate::token::{FeedPage, Mark, Position, Renewal, Roll};
+use crate::token::{FeedPage, Mark, News, Position, Roll};
 
 /// What is notified of every change.
 const CHANNEL: &str = "counterfoil";
@@ -20,7 +22,7 @@ impl Postgres {
         instead_of: Option<Uuid>,
     ) -> Result<Position, sqlx::Error> {
         // The position is locked first here, unlike in a change, which locks no replica's row.
-        let position = sqlx::query_as!(
+        let statement = sqlx::query_as!(
             Position,
             r#"with place as (
                 update cf_position set roll = gen_random_uuid() where id = 1 returning seq, change
@@ -39,17 +41,17 @@ impl Postgres {
             name,
             lease_ms,
             instead_of
-        )
-        .fetch_one(&self.follower)
-        .await?;
+        );
+        let position = self.follower.with(async |connection| statement.fetch_one(connection).await).await?;
+        *self.joined.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
         Ok(position)
     }
 
-    pub(super) async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<Renewal>, sqlx::Error> {
+    pub(super) async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<News>, sqlx::Error> {
         // One statement, so one snapshot. It may be an old one: a renewal that was given up goes on in the server, and must
         // not take back what a later one has told. What it says to have told must be as durable as the lease that rests on it: only
         // a renewal that tells nothing new may be lost in a crash.
-        let noted = sqlx::query_as!(
+        let statement = sqlx::query_as!(
             Noted,
             r#"with mine as (
                 update cf_replicas r
@@ -68,34 +70,59 @@ impl Postgres {
             applied.seq,
             applied.change,
             BEHIND_MAX
-        )
-        .fetch_all(&self.follower)
-        .await?;
-        rows::renewal(noted)
+        );
+        let noted = self.follower.with(async |connection| statement.fetch_all(connection).await).await?;
+        rows::news(noted)
+    }
+
+    pub(super) async fn hear(&self, id: Uuid, applied: Position) -> Result<Option<News>, sqlx::Error> {
+        // Nothing is written where nothing is said anew. Who waits reads what is said from the same memory, and after a crash
+        // that undoes it there is nobody to wait but who asks again: so no disk has to be waited for.
+        let statement = sqlx::query_as!(
+            Noted,
+            r#"with mine as materialized (
+                select p.seq, p.change, r.applied
+                from cf_replicas r cross join cf_position p
+                where r.id = $1 and p.id = 1 and p.seq - $2 between 0 and $4
+                    and ((p.seq = $2 and p.change = $3)
+                        or exists (select from cf_changes c where c.seq = $2 and c.change = $3))
+            ), told as (
+                update cf_replicas set applied = $2, seen_at = extract(epoch from clock_timestamp())::bigint
+                where id = $1 and exists (select from mine m where m.applied <> $2)
+                    and set_config('synchronous_commit', 'off', true) <> ''
+            )
+            select m.seq as "seq!", m.change as "change!", c.kind as "kind?", c.target as "target?"
+            from mine m left join cf_changes c on c.seq > $2 and c.seq <= m.seq
+            order by c.seq"#,
+            id,
+            applied.seq,
+            applied.change,
+            BEHIND_MAX
+        );
+        let noted = self.follower.with(async |connection| statement.fetch_all(connection).await).await?;
+        rows::news(noted)
     }
 
     pub(super) async fn position(&self) -> Result<Position, sqlx::Error> {
-        sqlx::query_as!(Position, "/* postgres */ select seq, change from cf_position where id = 1")
-            .fetch_one(&self.follower)
-            .await
+        let statement = sqlx::query_as!(Position, "/* postgres */ select seq, change from cf_position where id = 1");
+        self.follower.with(async |connection| statement.fetch_one(connection).await).await
     }
 
     pub(super) async fn leave(&self, id: Uuid) -> Result<(), sqlx::Error> {
-        sqlx::query!("delete from cf_replicas where id = $1", id).execute(&self.follower).await?;
-        Ok(())
+        let statement = sqlx::query!("delete from cf_replicas where id = $1", id);
+        self.follower.with(async |connection| statement.execute(connection).await.map(drop)).await
     }
 
     pub(super) async fn roll(&self) -> Result<Roll, sqlx::Error> {
-        let found = sqlx::query_as!(
+        let statement = sqlx::query_as!(
             RollRow,
             r#"/* postgres */ select p.seq, p.change, p.roll, r.id as "id?", r.name as "name?", r.lease_ms as "lease_ms?",
                 r.applied as "applied?", r.granted as "granted?", r.joined_at as "joined_at?", r.seen_at as "seen_at?"
             from cf_position p left join cf_replicas r on true
             where p.id = 1
             order by r.joined_at, r.id"#
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        );
+        let found = self.looker.with(async |connection| statement.fetch_all(connection).await).await?;
         rows::roll(found)
     }
 
@@ -191,12 +218,22 @@ impl Postgres {
                 Some(listener) => listener,
                 None => listen(pool).await?,
             };
+            let is_kept = loop {
+                match listener.try_recv().await? {
+                    Some(word) if self.is_own(word.payload()) => {}
+                    word => break word.is_some(),
+                }
+            };
             // Without a word the connection was lost, and words with it: that too is a reason to look.
-            let is_kept = listener.try_recv().await?.is_some();
             *listening = is_kept.then_some(listener);
             Ok::<_, sqlx::Error>(())
         });
         matches!(heard.await, Ok(Ok(())))
+    }
+
+    /// Whether a word is of what this process did itself, and has forgotten already: it is enough to say so at the next poll.
+    fn is_own(&self, payload: &str) -> bool {
+        self.joined().is_some_and(|id| payload == id.to_string())
     }
 }
 

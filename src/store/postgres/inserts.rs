@@ -1,6 +1,6 @@
 //! Putting tokens on the registry, many at once.
 
-use sqlx::postgres::{PgConnection, PgExecutor, PgPool};
+use sqlx::postgres::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::Postgres;
@@ -17,7 +17,9 @@ impl Postgres {
         let mut tries_left = ADDING_TRIES;
         while !new.is_empty() && tries_left > 0 {
             let of = Columns::of(inserts, &new);
-            let Some(found) = rows::not_twice(insert_new(&self.pool, &of).await)? else {
+            let Some(found) =
+                rows::not_twice(self.inserter.with(async |connection| insert_new(connection, &of).await).await)?
+            else {
                 return Ok(vec![Inserted::Duplicate; inserts.len()]);
             };
             for found in found.iter().filter(|found| found.is_known) {
@@ -29,7 +31,9 @@ impl Postgres {
         }
         if !joining.is_empty() {
             let of = Columns::of(inserts, &joining);
-            let Some(found) = rows::not_twice(insert_joining(&self.pool, &of).await)? else {
+            let Some(found) =
+                rows::not_twice(self.inserter.with(async |connection| insert_joining(connection, &of).await).await)?
+            else {
                 return Ok(vec![Inserted::Duplicate; inserts.len()]);
             };
             for place in found {
@@ -187,7 +191,7 @@ pub(super) async fn insert_tokens(
 
 /// Joins live sessions, each if the token presented for it is still not revoked. One statement that commits by itself. The
 /// rows are locked in order, and looked at again where a lock was waited for.
-async fn insert_joining(pool: &PgPool, of: &Columns<'_>) -> Result<Vec<Found>, sqlx::Error> {
+async fn insert_joining(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as!(
         Found,
         r#"with limits as materialized (
@@ -253,7 +257,7 @@ async fn insert_joining(pool: &PgPool, of: &Columns<'_>) -> Result<Vec<Found>, s
         &of.tokens.user_agent as &[Option<&str>],
         &of.tokens.imported
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await
 }
 

@@ -6,18 +6,21 @@ mod coherence;
 mod console;
 mod inserts;
 mod keys;
+mod lane;
 mod purge;
 mod rotation;
 mod tokens;
 mod users;
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, Transaction};
 
+use self::lane::Lane;
 use super::*;
 
 /// Begins a change, in one round trip. It is durable when it is acknowledged, whatever the server's default is, notes by
@@ -52,10 +55,16 @@ pub(super) struct Postgres {
     options: PgConnectOptions,
     pool: PgPool,
     /// One connection, which renews and acknowledges, so that no crowd of requests can come in its way.
-    follower: PgPool,
+    follower: Lane,
+    /// For what comes in batches, one at a time.
+    inserter: Lane,
+    revoker: Lane,
+    looker: Lane,
     /// One connection, which listens. `None` where it may not.
     listener: Option<PgPool>,
     listening: tokio::sync::Mutex<Option<PgListener>>,
+    /// The replica that joined the roll here, which need not be woken for what is revoked here.
+    joined: Mutex<Option<Uuid>>,
     connections_max: u32,
 }
 
@@ -86,8 +95,14 @@ impl Postgres {
                 .after_connect(|connection, _| {
                     Box::pin(async move {
                         // Every statement is made so that one plan fits all its parameters, and making a plan takes longer
-                        // than most of them.
-                        sqlx::query!("set plan_cache_mode = 'force_generic_plan'").execute(&mut *connection).await?;
+                        // than most of them. It is made along an index though the table may be empty as yet: it is kept while that
+                        // grows. Where there is none, a scan counts as too dear for words, and is not to be compiled for that.
+                        sqlx::query!(
+                            "select set_config('plan_cache_mode', 'force_generic_plan', false) as plans,
+                                set_config('enable_seqscan', 'off', false) as scans, set_config('jit', 'off', false) as jit"
+                        )
+                        .fetch_one(&mut *connection)
+                        .await?;
                         // What a replica says of a token may be old: after a failover it is as good as no answer.
                         match is_replica(connection).await? {
                             true => Err(sqlx::Error::Protocol("it is a replica, which can't be written to".to_owned())),
@@ -97,11 +112,16 @@ impl Postgres {
                 })
                 .connect_lazy_with(connect.clone())
         };
+        let shared = pool(options.connections_max);
         Ok(Self {
-            pool: pool(options.connections_max),
-            follower: pool(1),
+            follower: Lane::new(&pool(1)),
+            inserter: Lane::new(&shared),
+            revoker: Lane::new(&shared),
+            looker: Lane::new(&shared),
+            pool: shared,
             listener: options.listen.then(|| pool(1)),
             listening: tokio::sync::Mutex::default(),
+            joined: Mutex::default(),
             options: connect,
             connections_max: options.connections_max,
         })
@@ -161,7 +181,12 @@ impl Postgres {
             tokio::join!(listener.close(), async { drop(self.listening.lock().await.take()) });
         }
         self.follower.close().await;
+        tokio::join!(self.inserter.close(), self.revoker.close(), self.looker.close());
         self.pool.close().await;
+    }
+
+    fn joined(&self) -> Option<Uuid> {
+        *self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn begin(&self) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {

@@ -3,12 +3,12 @@
 use uuid::Uuid;
 
 use super::subject;
-use crate::token::{Position, Renewal, Replica, Roll, Target};
+use crate::token::{News, Position, Replica, Roll, Target};
 
 /// How many changes a replica may be behind and still be told of each; one that is further behind forgets everything.
 pub(in crate::store) const BEHIND_MAX: i64 = 10_000;
 
-/// A change that a replica is told of, with the position that the whole renewal comes to. Without any change there is one
+/// A change that a replica is told of, with the position that all of them come to. Without any change there is one
 /// row with the position alone.
 pub(in crate::store) struct Noted {
     pub(in crate::store) seq: i64,
@@ -19,11 +19,11 @@ pub(in crate::store) struct Noted {
 
 /// Without a row it was refused. Where it names something that this program can't read, the replica is better off
 /// forgetting everything.
-pub(in crate::store) fn renewal(noted: Vec<Noted>) -> Result<Option<Renewal>, sqlx::Error> {
+pub(in crate::store) fn news(noted: Vec<Noted>) -> Result<Option<News>, sqlx::Error> {
     let Some(first) = noted.first() else { return Ok(None) };
     let position = Position { seq: first.seq, change: first.change };
     let targets = noted.into_iter().filter_map(|row| Some(target(&row.kind?, row.target?)));
-    Ok(targets.collect::<Result<_, _>>().ok().map(|targets| Renewal { position, targets }))
+    Ok(targets.collect::<Result<_, _>>().ok().map(|targets| News { position, targets }))
 }
 
 pub(in crate::store) fn target(kind: &str, target: String) -> Result<Target, sqlx::Error> {

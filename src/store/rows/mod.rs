@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub(super) use self::accounts::{ClientRow, RepeatRow, UserRow, client_action};
-pub(super) use self::coherence::{BEHIND_MAX, Noted, RollRow, renewal, roll, target};
+pub(super) use self::coherence::{BEHIND_MAX, Noted, RollRow, news, roll, target};
 pub(super) use self::records::{ParticularsRow, RecordRow, SessionRecordRow, SessionRow, StatusRow, statuses};
 use super::Premise;
 use crate::error::Error;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{BEGIN, Sqlite};
 use crate::store::notice::{self, Change, FeedRow};
 use crate::store::rows::{self, BEHIND_MAX, Noted, RollRow};
-use crate::token::{FeedPage, Mark, Position, Renewal, Roll};
+use crate::token::{FeedPage, Mark, News, Position, Roll};
 
 impl Sqlite {
     pub(super) async fn join(
@@ -39,11 +39,20 @@ impl Sqlite {
         Ok(position)
     }
 
-    pub(super) async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<Renewal>, sqlx::Error> {
+    pub(super) async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<News>, sqlx::Error> {
+        self.follow(id, applied, true).await
+    }
+
+    pub(super) async fn hear(&self, id: Uuid, applied: Position) -> Result<Option<News>, sqlx::Error> {
+        self.follow(id, applied, false).await
+    }
+
+    async fn follow(&self, id: Uuid, applied: Position, leases: bool) -> Result<Option<News>, sqlx::Error> {
         // What it says to have told is written before it is told: a crash of the machine ends all processes on it.
         let mut tx = self.follower.begin_with(BEGIN).await?;
         let renewed = sqlx::query!(
-            "update cf_replicas set applied = ?2, granted = p.seq, seen_at = unixepoch()
+            "update cf_replicas
+            set applied = ?2, granted = case when ?5 then p.seq else granted end, seen_at = unixepoch()
             from cf_position p
             where cf_replicas.id = ?1 and p.id = 1 and p.seq - ?2 between 0 and ?4
                 and ((p.seq = ?2 and p.change = ?3)
@@ -51,7 +60,8 @@ impl Sqlite {
             id,
             applied.seq,
             applied.change,
-            BEHIND_MAX
+            BEHIND_MAX,
+            leases
         )
         .execute(&mut *tx)
         .await?;
@@ -69,7 +79,7 @@ impl Sqlite {
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
-        rows::renewal(noted)
+        rows::news(noted)
     }
 
     pub(super) async fn position(&self) -> Result<Position, sqlx::Error> {
