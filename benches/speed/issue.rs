@@ -18,11 +18,33 @@ use crate::{Bench, Outcome};
 /// Sessions that the rows of a baseline belong to: many, so that its clients don't queue for the row of one.
 const SESSIONS: i64 = 10_000;
 
+/// The rest of a row, after its ids.
+macro_rules! row {
+    () => {
+        r#"'user-1', 'access', 1750000000, 1750000000, 1750000900, '', '{"aud": ["https://bench.example"],"client_id": "counterfoil","exp": 1750000900,"fresh": false,"iat": 1750000000,"iss": "https://bench.example","jti": "01977420-dc00-7000-8000-000000000000","nbf": 1750000000,"sid": "01977420-dc00-7000-8000-000000000001","sub": "user-1","type": "access"}', 'kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k'"#
+    };
+}
+
 /// What pgbench runs: one row in a transaction of its own. The claims are as long as those of a token, and spaced, since
 /// pgbench takes a colon before a number for a variable.
-const INSERT: &str = r#"\set session random(1, 10000)
-insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) values (gen_random_uuid(), lpad(to_hex(:session::int), 32, '0')::uuid, 'user-1', 'access', 1750000000, 1750000000, 1750000900, '', '{"aud": ["https://bench.example"],"client_id": "counterfoil","exp": 1750000900,"fresh": false,"iat": 1750000000,"iss": "https://bench.example","jti": "01977420-dc00-7000-8000-000000000000","nbf": 1750000000,"sid": "01977420-dc00-7000-8000-000000000001","sub": "user-1","type": "access"}', 'kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k');
-"#;
+const INSERT: &str = concat!(
+    "\\set session random(1, 10000)\n",
+    "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) ",
+    "values (gen_random_uuid(), lpad(to_hex(:session::int), 32, '0')::uuid, ",
+    row!(),
+    ");\n"
+);
+
+/// How many rows that adds.
+const ROWS_MANY: f64 = 256.0;
+
+/// As many such rows in one statement as callers wait at most. What PostgreSQL takes for them no program can do without.
+const INSERT_MANY: &str = concat!(
+    "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) ",
+    "select gen_random_uuid(), lpad(to_hex((random() * 9999)::int + 1), 32, '0')::uuid, ",
+    row!(),
+    " from generate_series(1, 256);\n"
+);
 
 /// One way of issuing, at a number of callers, and what it is to reach.
 struct Case<'a> {
@@ -39,6 +61,10 @@ pub(crate) async fn on_postgres(bench: &Bench, table: &mut Table) -> Outcome<()>
     let setup = Setup::new(&bench.postgres.create("issue").await?, &folder);
     let script = folder.join("insert.sql");
     fs::write(&script, INSERT)?;
+    let many = folder.join("insert_many.sql");
+    fs::write(&many, INSERT_MANY)?;
+    // By one and by two connections, since there are two cores.
+    let mut floors = [(1, Vec::new()), (2, Vec::new())];
     // An HMAC takes less than a microsecond, so that what is left is the record.
     let recording = Replica::open(&setup.clone().with_secret()).await?;
     let signing = Replica::open(&setup).await?;
@@ -56,7 +82,11 @@ pub(crate) async fn on_postgres(bench: &Bench, table: &mut Table) -> Outcome<()>
     for round in 0..bench.options.rounds {
         bench.say("issue", format!("round {} of {}", round + 1, bench.options.rounds));
         empty(&mut connection).await?;
-        base.push(bench.postgres.pgbench("issue", &script, bench.options.seconds)?);
+        base.push(bench.postgres.pgbench("issue", &script, 16, bench.options.seconds)?);
+        for (clients, rows) in &mut floors {
+            empty(&mut connection).await?;
+            rows.push(ROWS_MANY * bench.postgres.pgbench("issue", &many, *clients, bench.options.seconds)?);
+        }
         for case in &mut cases {
             empty(&mut connection).await?;
             let issued = issue_rate(&case.replica.registry, case.callers, bench.options.seconds).await?;
@@ -73,6 +103,10 @@ pub(crate) async fn on_postgres(bench: &Bench, table: &mut Table) -> Outcome<()>
             ("pgbench, 16 clients", &base),
             Reach::AtLeast(case.reach),
         );
+    }
+    for (clients, rows) in &floors {
+        let figure = format!("the table alone, 256 rows a statement, {clients} connections, PostgreSQL");
+        table.ratio(figure, PER_SECOND, rows, ("pgbench, 16 clients", &base), Reach::Report);
     }
     drop(cases);
     recording.close().await;

@@ -66,9 +66,10 @@ impl Postgres {
     }
 
     /// Transactions a second of this script: prepared statements, 16 clients on 2 threads.
-    pub(crate) fn pgbench(&self, database: &str, script: &Path, seconds: u64) -> Outcome<f64> {
+    pub(crate) fn pgbench(&self, database: &str, script: &Path, clients: u32, seconds: u64) -> Outcome<f64> {
         let output = Command::new(self.programs.join("pgbench"))
-            .args(["--no-vacuum", "--protocol", "prepared", "--client", "16", "--jobs", "2"])
+            .args(["--no-vacuum", "--protocol", "prepared", "--client", &clients.to_string()])
+            .args(["--jobs", &clients.min(2).to_string()])
             .args(["--time", &seconds.to_string(), "--host", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--username", "counterfoil", "--file"])
             .arg(script)

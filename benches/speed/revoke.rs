@@ -1,8 +1,9 @@
 //! Revoking until every replica has taken note: this process is one of them, the others are real servers.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
-use counterfoil::{Actor, Jti};
+use counterfoil::{Actor, Jti, Registry};
 use sqlx::{Executor, PgConnection};
 use uuid::Uuid;
 
@@ -82,26 +83,57 @@ impl Replicas {
         Ok(millis(began.elapsed()))
     }
 
-    /// The bare statement, committed by itself; in milliseconds.
-    async fn update(&mut self) -> Outcome<f64> {
-        let jti = self.next()?;
-        let began = Instant::now();
-        let changed = sqlx::query(
-            "update cf_tokens set revoked_at = $2, revoked_by_kind = 'application', revoked_by = 'bench' where jti = $1",
-        )
-        .bind(jti)
-        .bind(1_750_000_000_i64)
-        .execute(&mut self.connection)
-        .await?;
-        let took = began.elapsed();
-        assert_eq!(changed.rows_affected(), 1, "the row is there");
-        Ok(millis(took))
+    /// Revokes tokens, and does the same by the bare statement, in turn; in milliseconds. In one task, as a request is
+    /// answered: from outside of the runtime each answer would have to wake another thread.
+    async fn in_turn(&mut self, bare: PgConnection, count: usize) -> Outcome<(PgConnection, Turns)> {
+        let ids = (0..2 * count).map(|_| self.next()).collect::<Outcome<Vec<Uuid>>>()?;
+        Ok(tokio::spawn(turns(self.own.registry.clone(), bare, ids)).await?.map_err(|error| error.to_string())?)
     }
 
     async fn stop(self) -> Outcome<()> {
         self.own.close().await;
         self.others.into_iter().try_for_each(Server::stop)
     }
+}
+
+/// How long each took, in milliseconds.
+#[derive(Default)]
+struct Turns {
+    own: Vec<f64>,
+    base: Vec<f64>,
+}
+
+async fn turns(
+    registry: Registry,
+    mut bare: PgConnection,
+    ids: Vec<Uuid>,
+) -> Result<(PgConnection, Turns), Box<dyn Error + Send + Sync>> {
+    let mut turns = Turns::default();
+    for (place, jti) in ids.into_iter().enumerate() {
+        if place % 2 == 0 {
+            turns.base.push(update(&mut bare, jti).await?);
+            continue;
+        }
+        let began = Instant::now();
+        registry.revoke(Jti::from(jti), Actor::application("bench")).await?;
+        turns.own.push(millis(began.elapsed()));
+    }
+    Ok((bare, turns))
+}
+
+/// The bare statement, committed by itself; in milliseconds.
+async fn update(connection: &mut PgConnection, jti: Uuid) -> Result<f64, sqlx::Error> {
+    let began = Instant::now();
+    let changed = sqlx::query(
+        "update cf_tokens set revoked_at = $2, revoked_by_kind = 'application', revoked_by = 'bench' where jti = $1",
+    )
+    .bind(jti)
+    .bind(1_750_000_000_i64)
+    .execute(connection)
+    .await?;
+    let took = began.elapsed();
+    assert_eq!(changed.rows_affected(), 1, "the row is there");
+    Ok(millis(took))
 }
 
 /// With all replicas healthy: woken by NOTIFY, and by polling alone.
@@ -119,23 +151,19 @@ pub(crate) async fn healthy(bench: &Bench, table: &mut Table) -> Outcome<()> {
             let mut replicas = Replicas::start(bench, &name, setup, count).await?;
             // What changes a row by plain SQL is a change as well, and would be made one by a trigger: that is no part of
             // the bare statement.
-            replicas.connection.execute("set session_replication_role = replica").await?;
-            for _ in 0..bench.options.revocations.min(20) {
-                replicas.revoke().await?;
-                replicas.update().await?;
-            }
+            let mut bare = bench.postgres.connect(&name).await?;
+            bare.execute("set session_replication_role = replica").await?;
+            (bare, _) = replicas.in_turn(bare, bench.options.revocations.min(20)).await?;
             let (mut own_p50, mut base_p50, mut all) = (Vec::new(), Vec::new(), Vec::new());
             for round in 0..bench.options.rounds {
                 bench.say("revoke", format!("{name}, round {} of {}", round + 1, bench.options.rounds));
-                let (mut own, mut base) = (Vec::new(), Vec::new());
-                for _ in 0..bench.options.revocations {
-                    base.push(replicas.update().await?);
-                    own.push(replicas.revoke().await?);
-                }
+                let (back, Turns { mut own, base }) = replicas.in_turn(bare, bench.options.revocations).await?;
+                bare = back;
                 own_p50.push(percentile(&own, 0.5));
                 base_p50.push(percentile(&base, 0.5));
                 all.append(&mut own);
             }
+            drop(bare);
             replicas.stop().await?;
             bench.postgres.drop_database(&name).await?;
 
