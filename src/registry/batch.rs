@@ -12,6 +12,8 @@ use crate::error::Error;
 
 /// The most requests that wait at once; beyond, callers are refused instead of piling up.
 const WAITING_MAX: usize = 100_000;
+/// How many requests wait before work that writes is begun beside other such work.
+const CROWD: usize = 64;
 /// The most requests that one transaction takes.
 const BATCH_MAX: usize = 1_000;
 
@@ -34,7 +36,7 @@ struct Queue<T, R> {
 }
 
 impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
-    /// With up to `at_once` batches under way.
+    /// With up to `at_once` batches under way, more than one only where a crowd waits.
     pub(super) fn new<F>(at_once: u32, work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
@@ -71,7 +73,7 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
                 return Err(Error::unavailable("too many requests wait for the database"));
             }
             queue.waiting.push((request, answer));
-            let starts = queue.running < self.0.at_once;
+            let starts = queue.running == 0 || (queue.running < self.0.at_once && self.0.is_enough(&queue));
             queue.running += u32::from(starts);
             starts
         };
@@ -86,6 +88,12 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
 impl<T, R> Shared<T, R> {
     fn lock(&self) -> MutexGuard<'_, Queue<T, R>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether enough wait for a batch beside another one. What is written costs most for each batch, so that two small ones
+    /// take longer than one of both.
+    fn is_enough(&self, queue: &Queue<T, R>) -> bool {
+        self.only_reads || queue.waiting.len() >= CROWD
     }
 }
 
@@ -103,8 +111,8 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Running<T, R> {
             }
             let batch: Vec<_> = {
                 let mut queue = self.shared.lock();
-                if queue.waiting.is_empty() {
-                    // Under the lock: who comes now starts another task.
+                if queue.waiting.is_empty() || (queue.running > 1 && !self.shared.is_enough(&queue)) {
+                    // Under the lock: who comes now starts another task, or is heard of by one that goes on.
                     queue.running -= 1;
                     self.is_counted = false;
                     return;
@@ -170,8 +178,12 @@ mod tests {
 
     /// A worker that doubles numbers, takes a permit for each batch, and refuses batches with a 13.
     fn doubling(permits: &Arc<Semaphore>, batches: &Arc<AtomicUsize>) -> Arc<Batcher<u32, u32>> {
+        doubling_at_once(1, permits, batches)
+    }
+
+    fn doubling_at_once(at_once: u32, permits: &Arc<Semaphore>, batches: &Arc<AtomicUsize>) -> Arc<Batcher<u32, u32>> {
         let (permits, batches) = (permits.clone(), batches.clone());
-        Arc::new(Batcher::new(1, move |numbers: Arc<[u32]>| {
+        Arc::new(Batcher::new(at_once, move |numbers: Arc<[u32]>| {
             let (permits, batches) = (permits.clone(), batches.clone());
             async move {
                 batches.fetch_add(1, Ordering::SeqCst);
@@ -206,6 +218,26 @@ mod tests {
         permits.add_permits(2);
         for (number, answer) in first.join_all().await.into_iter().chain(others.join_all().await) {
             assert_eq!(answer.unwrap(), number * 2);
+        }
+        assert_eq!(batches.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_does_not_wait_for_one_batch() {
+        let (permits, batches) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let batcher = doubling_at_once(2, &permits, &batches);
+        let numbers: Vec<u32> = (100..100 + u32::try_from(CROWD).unwrap()).collect();
+        let (last, crowd) = numbers.split_last().unwrap();
+        let first = ask(&batcher, &[1]).await;
+        let many = ask(&batcher, crowd).await;
+        assert_eq!(batches.load(Ordering::SeqCst), 1);
+        let one_more = ask(&batcher, &[*last]).await;
+        assert_eq!(batches.load(Ordering::SeqCst), 2);
+        permits.add_permits(2);
+        for asked in [first, many, one_more] {
+            for (number, answer) in asked.join_all().await {
+                assert_eq!(answer.unwrap(), number * 2);
+            }
         }
         assert_eq!(batches.load(Ordering::SeqCst), 2);
     }

@@ -96,7 +96,7 @@ impl Registry {
                     let store = naming.clone();
                     async move { store.generations(&asked).await }
                 }),
-                inserts: Batcher::new(1, move |inserts| {
+                inserts: Batcher::new(store.inserts_at_once(), move |inserts| {
                     let store = inserting.clone();
                     async move { store.insert(&inserts).await }
                 }),

@@ -216,6 +216,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// The database's own time.
     async fn time(&self) -> Result<DateTime<Utc>, Error>;
     fn pool_use(&self) -> PoolUse;
+    /// How many calls of [`insert`](Self::insert) at once get on faster than one after the other.
+    fn inserts_at_once(&self) -> u32;
     async fn close(&self);
 
     // Tokens and sessions.

@@ -1,18 +1,20 @@
-//! A connection that is kept for one kind of work.
+//! Connections that are kept for one kind of work.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool};
+use tokio::sync::Semaphore;
 
 use super::TRUSTED_IDLE;
 
-/// A connection of its own for work of which there is always more, done by one at a time. A pool tries each connection when it
-/// gets it back, which takes as long as a short statement, and hands out another one meanwhile, which has seen none of
-/// the work.
+/// Connections of its own for work of which there is always more. A pool tries each connection when it gets it back, which
+/// takes as long as a short statement, and hands out another one meanwhile, which has seen none of the work.
 pub(super) struct Lane {
     pool: PgPool,
-    kept: tokio::sync::Mutex<Option<Kept>>,
+    free: Semaphore,
+    kept: Mutex<Vec<Kept>>,
 }
 
 /// It is none of the pool's any more, which could not take it back where no runtime is left.
@@ -22,22 +24,24 @@ struct Kept {
 }
 
 impl Lane {
-    /// With connections that this pool opens.
-    pub(super) fn new(pool: &PgPool) -> Self {
-        Self { pool: pool.clone(), kept: tokio::sync::Mutex::default() }
+    /// With up to so many connections at once, opened by this pool.
+    pub(super) fn new(pool: &PgPool, width: u32) -> Self {
+        let free = Semaphore::new(usize::try_from(width).unwrap_or(1));
+        Self { pool: pool.clone(), free, kept: Mutex::default() }
     }
 
-    /// Has work done: on the connection that is kept, or on one of the pool's where somebody is at work there already, who may
-    /// wait for a lock. Where it fails, or is given up half-way, nobody knows what the connection is still good for, and the
-    /// next work gets another.
+    /// Has work done: on a connection that is kept, or on one of the pool's where all of those are at work, and may wait for
+    /// a lock. Where it fails, or is given up half-way, nobody knows what the connection is still good for, and the next work
+    /// gets another.
     pub(super) async fn with<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
-        let Ok(mut kept) = self.kept.try_lock() else {
+        let Ok(_place) = self.free.try_acquire() else {
             return work(&mut *self.pool.acquire().await?).await;
         };
-        let tried = match kept.take() {
+        let kept = self.kept().pop();
+        let tried = match kept {
             Some(kept) => kept.tried().await,
             None => None,
         };
@@ -46,14 +50,19 @@ impl Lane {
             None => self.pool.acquire().await?.detach(),
         };
         let done = work(&mut connection).await?;
-        *kept = Some(Kept { connection, used_at: Instant::now() });
+        self.kept().push(Kept { connection, used_at: Instant::now() });
         Ok(done)
     }
 
-    /// Nothing more is to be done, on it or on its pool.
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing more is to be done, here or in its pool.
     pub(super) async fn close(&self) {
         self.pool.close().await;
-        if let Some(Kept { connection, .. }) = self.kept.lock().await.take() {
+        let kept = std::mem::take(&mut *self.kept());
+        for Kept { connection, .. } in kept {
             // Where the server does not hear of it any more, that is as well.
             let _ = connection.close().await;
         }

@@ -56,7 +56,7 @@ pub(super) struct Postgres {
     pool: PgPool,
     /// One connection, which renews and acknowledges, so that no crowd of requests can come in its way.
     follower: Lane,
-    /// For what comes in batches, one at a time.
+    /// For what comes in batches.
     inserter: Lane,
     revoker: Lane,
     looker: Lane,
@@ -72,6 +72,7 @@ impl Postgres {
     const ANSWER_LIMIT: Duration = Duration::from_secs(5);
     const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
     const SWEEP_LIMIT: Duration = Duration::from_secs(60);
+    const INSERTS_AT_ONCE: u32 = 2;
 
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let connect: PgConnectOptions = options.url.parse().map_err(failure::unreachable)?;
@@ -114,10 +115,10 @@ impl Postgres {
         };
         let shared = pool(options.connections_max);
         Ok(Self {
-            follower: Lane::new(&pool(1)),
-            inserter: Lane::new(&shared),
-            revoker: Lane::new(&shared),
-            looker: Lane::new(&shared),
+            follower: Lane::new(&pool(1), 1),
+            inserter: Lane::new(&shared, Self::INSERTS_AT_ONCE),
+            revoker: Lane::new(&shared, 1),
+            looker: Lane::new(&shared, 1),
             pool: shared,
             listener: options.listen.then(|| pool(1)),
             listening: tokio::sync::Mutex::default(),

@@ -55,6 +55,8 @@ impl Sqlite {
     const ANSWER_LIMIT: Duration = Duration::from_secs(20);
     const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
     const SWEEP_LIMIT: Duration = Duration::from_secs(60);
+    /// One connection writes.
+    const INSERTS_AT_ONCE: u32 = 1;
 
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let connect = SqliteConnectOptions::from_str(&options.url)
