@@ -22,11 +22,17 @@ impl Postgres {
             else {
                 return Ok(vec![Inserted::Duplicate; inserts.len()]);
             };
-            for found in found.iter().filter(|found| found.is_known) {
-                outcomes[found.place()] = inserts[found.place()].outcome(found.is_stored);
+            for place in new {
+                outcomes[place] = Inserted::Stored;
+            }
+            for refused in &found {
+                outcomes[at(refused.place)] = match refused.is_known {
+                    true => inserts[at(refused.place)].outcome(false),
+                    false => Inserted::Superseded,
+                };
             }
             // One whose subject somebody else adds just now is to be tried again, when it can be seen.
-            new = found.iter().filter(|found| !found.is_known).map(Found::place).collect();
+            new = found.iter().filter(|refused| !refused.is_known).map(|refused| at(refused.place)).collect();
             tries_left -= 1;
         }
         if !joining.is_empty() {
@@ -37,7 +43,7 @@ impl Postgres {
                 return Ok(vec![Inserted::Duplicate; inserts.len()]);
             };
             for place in found {
-                outcomes[place.place()] = Inserted::Stored;
+                outcomes[at(place)] = Inserted::Stored;
             }
         }
         Ok(outcomes)
@@ -47,27 +53,25 @@ impl Postgres {
 /// How often the insert of a new session is tried whose subject is being added by somebody else.
 const ADDING_TRIES: u32 = 4;
 
-/// What became of the insert at a place.
-struct Found {
+/// An insert that was not stored.
+struct Refused {
     place: i32,
-    is_stored: bool,
     /// Whether the subject could be seen as it is now.
     is_known: bool,
 }
 
-impl Found {
-    fn place(&self) -> usize {
-        usize::try_from(self.place).unwrap_or(usize::MAX)
-    }
+fn at(place: i32) -> usize {
+    usize::try_from(place).unwrap_or(usize::MAX)
 }
 
-/// Begins sessions, each if its premise is true. One statement that commits by itself, with the subjects locked in order.
+/// Begins sessions, each if its premise is true, and gives those whose is not: mostly none, which spares a row for each. One
+/// statement that commits by itself, with the subjects locked in order.
 ///
 /// Where a lock was waited for, the subject's row is as it is now, but the users and clients are as they were before: whoever
 /// adds one to a subject that is there moves its generation on, by which that is seen.
-async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<Vec<Found>, sqlx::Error> {
+async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<Vec<Refused>, sqlx::Error> {
     sqlx::query_as!(
-        Found,
+        Refused,
         r#"with limits as materialized (
             select set_config('lock_timeout', '3s', true),
                 case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
@@ -110,10 +114,10 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<V
                     ip, user_agent, imported)
             join asked a on a.place = t.place join begun b on b.sid = a.sid
         )
-        select a.place as "place!", b.sid is not null as "is_stored!",
+        select a.place as "place!",
             k.subject is not null and (not a.is_foreign or f.generation = k.generation) as "is_known!"
-        from asked a left join known k on k.subject = a.subject left join begun b on b.sid = a.sid
-            left join foreign_ones f on f.place = a.place"#,
+        from asked a left join known k on k.subject = a.subject left join foreign_ones f on f.place = a.place
+        where a.sid not in (select sid from begun)"#,
         &of.place,
         &of.subject as &[&str],
         &of.sid,
@@ -149,7 +153,7 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<V
 pub(super) async fn insert_new_on(connection: &mut PgConnection, insert: &Insert) -> Result<Inserted, sqlx::Error> {
     let of = Columns::of(std::slice::from_ref(insert), &[0]);
     let Some(found) = rows::not_twice(insert_new(connection, &of).await)? else { return Ok(Inserted::Duplicate) };
-    Ok(insert.outcome(found.iter().any(|found| found.is_stored)))
+    Ok(insert.outcome(found.is_empty()))
 }
 
 /// Puts tokens into a session that is locked, as issued with a refresh token where one is named.
@@ -191,9 +195,8 @@ pub(super) async fn insert_tokens(
 
 /// Joins live sessions, each if the token presented for it is still not revoked. One statement that commits by itself. The
 /// rows are locked in order, and looked at again where a lock was waited for.
-async fn insert_joining(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<Vec<Found>, sqlx::Error> {
-    sqlx::query_as!(
-        Found,
+async fn insert_joining(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<Vec<i32>, sqlx::Error> {
+    sqlx::query_scalar!(
         r#"with limits as materialized (
             select set_config('lock_timeout', '3s', true),
                 case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
@@ -234,7 +237,7 @@ async fn insert_joining(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Resu
                     ip, user_agent, imported)
             join live l on l.place = t.place
         )
-        select place as "place!", true as "is_stored!", true as "is_known!" from live"#,
+        select place as "place!" from live"#,
         &of.place,
         &of.subject as &[&str],
         &of.sid,
