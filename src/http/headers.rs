@@ -1,7 +1,7 @@
 //! Headers that every answer has, whichever route or catcher gave it.
 
 use rocket::fairing::{Fairing, Info, Kind};
-use rocket::http::Header;
+use rocket::http::{Header, Status};
 use rocket::{Request, Response};
 
 use super::console;
@@ -30,6 +30,11 @@ impl Fairing for Headers {
         if !response.headers().contains("Cache-Control") || (carries_credential(request, registry) && !is_file(request))
         {
             response.set_header(Header::new("Cache-Control", "no-store"));
+        }
+        // What was not read of the body is still to come, so the connection ends here. A client has to know, or it sends its next
+        // request into it (RFC 9112 §9.6).
+        if response.status() == Status::PayloadTooLarge {
+            response.set_header(Header::new("Connection", "close"));
         }
         // Here, and in no fairing of its own, which every request would pass through.
         if console::is_within(request) {
