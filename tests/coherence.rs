@@ -361,7 +361,7 @@ fn whoever_has_to_hear_of_a_revocation_is_woken() {
         let other = Server::start_on(url, |settings| settings).await;
         until_leased(&other).await;
         revoke().await;
-        // The words come in order, so the first is of the second revocation. Both replicas are in this process's reach.
+        // The words come in order, so the first is of the second revocation: it says which replica made it.
         let id = "select count(*) from cf_replicas where id::text = ";
         let word = listener.recv().await.unwrap();
         assert_eq!(one.count(&format!("{id}'{}'", word.payload())).await, 1, "{}", word.payload());

@@ -274,7 +274,7 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Gives a replica its next lease: says that it has applied all changes up to this position, and tells it of those
     /// since, durably. `None` where it is not on the roll any more, or the log doesn't have its position.
     async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<News>, Error>;
-    /// The same between two renewals, without a lease: nothing rests on what it says, so it may be lost in a crash.
+    /// The same between two renewals, without a lease, so that what is said may be lost in a crash.
     async fn hear(&self, id: Uuid, applied: Position) -> Result<Option<News>, Error>;
     /// The last change there is.
     async fn position(&self) -> Result<Position, Error>;

@@ -106,9 +106,7 @@ impl Protocol {
             }
             Asking::Idle => {
                 actions.push(Action::Ask(index));
-                if self.hears {
-                    actions.push(Action::Hear(index));
-                }
+                actions.push(Action::Hear(index));
                 if self.leaves {
                     actions.push(Action::Leave(index));
                 }

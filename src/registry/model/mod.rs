@@ -111,8 +111,6 @@ struct Protocol {
     has_checks: bool,
     /// The database takes the snapshot of a question before it changes the row; for one that was given up it still does.
     has_late_renewals: bool,
-    /// A replica asks for news between two renewals.
-    hears: bool,
     loses_answers: bool,
     restarts: bool,
     leaves: bool,
@@ -139,7 +137,6 @@ impl Protocol {
         reads_ahead: false,
         has_checks: false,
         has_late_renewals: false,
-        hears: true,
         loses_answers: false,
         restarts: false,
         leaves: false,

@@ -76,8 +76,8 @@ impl Postgres {
     }
 
     pub(super) async fn hear(&self, id: Uuid, applied: Position) -> Result<Option<News>, sqlx::Error> {
-        // Nothing is written where nothing is said anew. Who waits reads what is said from the same memory, and after a crash
-        // that undoes it there is nobody to wait but who asks again: so no disk has to be waited for.
+        // Nothing is written where nothing is said anew. Whoever waits sees the row before it is on a disk, and a crash that
+        // undoes it lets them wait for longer, never for less.
         let statement = sqlx::query_as!(
             Noted,
             r#"with mine as materialized (
