@@ -1,13 +1,16 @@
 //! Connections that are kept for one kind of work.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool};
 use tokio::sync::Semaphore;
 
 use super::TRUSTED_IDLE;
+
+/// How long one is kept: as long as sqlx's pools keep theirs.
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// Connections of its own for work of which there is always more. A pool tries each connection when it gets it back, which
 /// takes as long as a short statement, and hands out another one meanwhile, which has seen none of the work.
@@ -20,6 +23,7 @@ pub(super) struct Lane {
 /// It is none of the pool's any more, which could not take it back where no runtime is left.
 struct Kept {
     connection: PgConnection,
+    opened_at: Instant,
     used_at: Instant,
 }
 
@@ -45,12 +49,13 @@ impl Lane {
             Some(kept) => kept.tried().await,
             None => None,
         };
-        let mut connection = match tried {
-            Some(connection) => connection,
-            None => self.pool.acquire().await?.detach(),
+        let mut kept = match tried {
+            Some(kept) => kept,
+            None => Kept::new(self.pool.acquire().await?.detach()),
         };
-        let done = work(&mut connection).await?;
-        self.kept().push(Kept { connection, used_at: Instant::now() });
+        let done = work(&mut kept.connection).await?;
+        kept.used_at = Instant::now();
+        self.kept().push(kept);
         Ok(done)
     }
 
@@ -70,9 +75,15 @@ impl Lane {
 }
 
 impl Kept {
-    /// The connection, where it is still good: after a while the server may have been restarted.
-    async fn tried(mut self) -> Option<PgConnection> {
-        let is_good = self.used_at.elapsed() <= TRUSTED_IDLE || self.connection.ping().await.is_ok();
-        is_good.then_some(self.connection)
+    fn new(connection: PgConnection) -> Self {
+        let now = Instant::now();
+        Self { connection, opened_at: now, used_at: now }
+    }
+
+    /// Itself, where it is still good: after a while the server may have been restarted, or another one have its name.
+    async fn tried(mut self) -> Option<Self> {
+        let is_good = self.opened_at.elapsed() <= LIFETIME
+            && (self.used_at.elapsed() <= TRUSTED_IDLE || self.connection.ping().await.is_ok());
+        is_good.then_some(self)
     }
 }
