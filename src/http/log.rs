@@ -5,9 +5,9 @@ use std::time::Instant;
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Header, Method};
 use rocket::{Data, Orbit, Request, Response, Rocket};
-use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::registry::Registry;
+use crate::token::uuid_of;
 
 /// The header a request id comes and goes in.
 const REQUEST_ID: &str = "X-Request-Id";
@@ -78,9 +78,7 @@ fn is_sane(id: &str) -> bool {
 
 /// A UUID of version 7, so that ids sort by time.
 fn new_id(request: &Request<'_>) -> String {
-    let now = request.rocket().state::<Registry>().map(Registry::now).unwrap_or_default();
-    let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
-    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos())).to_string()
+    uuid_of(request.rocket().state::<Registry>().map(Registry::now).unwrap_or_default()).to_string()
 }
 
 #[cfg(test)]

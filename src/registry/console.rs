@@ -6,7 +6,7 @@ use super::grant::Device;
 use super::issue::{Draft, Drafted, lifetime};
 use super::{AsOf, Checked, Expect, Issued, Registry};
 use crate::error::Error;
-use crate::store::{NewSession, Premise, Within};
+use crate::store::{Premise, Within};
 use crate::token::{Denial, Jti, Scopes, TokenType, console_audience};
 
 impl Registry {
@@ -31,17 +31,10 @@ impl Registry {
         claims.scope = scope.clone();
         // Whatever is set for the cookies of the API: here every form has it. 122 random bits of the operating system.
         claims.csrf = Some(uuid::Uuid::new_v4().to_string());
-        let device = Device::new(ip, user_agent);
-        let session = NewSession {
-            sid: claims.sid,
-            client: None,
-            label: None,
-            ip: device.ip.clone(),
-            user_agent: device.user_agent.clone(),
-        };
-        let access = Draft { claims, granted: None, label: None, device, client: None, scope };
-        let within = Within::New(session, Premise::Generation(generation));
-        self.register(Drafted { subject, within, access, refresh: None, cookies: false }).await
+        let origin = Device::new(ip, user_agent).with_label(None);
+        let within = Within::New(claims.sid, Premise::Generation(generation));
+        let access = Draft { claims, granted: None, scope };
+        self.register(Drafted { subject, origin, within, access, refresh: None, cookies: false }).await
     }
 
     /// Checks a token of the console. No other is accepted here, and this one nowhere else.

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::store::Generation;
+use crate::store::{Generation, Origin};
 use crate::token::{Claims, Scopes, Subject, checked_audiences};
 
 /// The longest label, in characters.
@@ -69,6 +69,10 @@ impl Device {
         let user_agent =
             user_agent.map(|agent| agent.chars().filter(|c| !c.is_control()).take(USER_AGENT_CHARS_MAX).collect());
         Self { ip: ip.map(|ip| ip.to_string()), user_agent }
+    }
+
+    pub(super) fn with_label(self, label: Option<String>) -> Origin {
+        Origin { client: None, label, ip: self.ip, user_agent: self.user_agent }
     }
 }
 

@@ -77,10 +77,6 @@ impl Registry {
             claims,
             granted,
             kid: verified.kid,
-            client: None,
-            label: None,
-            ip: None,
-            user_agent: None,
             imported: true,
         };
         self.register_imported(subject, record, jti.own_session()).await?;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::grant::{ClientRef, Device};
+use super::grant::ClientRef;
 use super::{AsOf, Checked, Grant, Issued, IssuedToken, Personal, Registry, whole_seconds};
 use crate::config::{Location, WhenFull};
 use crate::error::{Error, Kind};
 use crate::keys::{KeyRing, Signed};
-use crate::store::{Cap, Insert, Inserted, NewSession, NewToken, Premise, Repeat, Within};
+use crate::store::{Cap, Insert, Inserted, NewToken, Origin, Premise, Repeat, Within};
 use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, Target, TokenType, is_console_audience};
 
 /// The `client_id` of tokens that no client asked for.
@@ -42,10 +42,6 @@ impl Granted {
 pub(super) struct Draft {
     pub(super) claims: Claims,
     pub(super) granted: Option<String>,
-    pub(super) label: Option<String>,
-    pub(super) device: Device,
-    /// The name of the client that asked for it.
-    pub(super) client: Option<String>,
     pub(super) scope: Scopes,
 }
 
@@ -53,6 +49,7 @@ pub(super) struct Draft {
 #[derive(Clone)]
 pub(super) struct Drafted {
     pub(super) subject: Subject,
+    pub(super) origin: Origin,
     pub(super) within: Within,
     pub(super) access: Draft,
     pub(super) refresh: Option<Draft>,
@@ -70,14 +67,11 @@ impl Drafted {
     }
 
     /// As asked for by a client.
-    fn be_of(&mut self, client: &ClientRef) {
+    fn be_of(&mut self, client: ClientRef) {
         for draft in self.drafts() {
             draft.claims.client_id.clone_from(&client.id);
-            draft.client = Some(client.name.clone());
         }
-        if let Within::New(session, _) = &mut self.within {
-            session.client = Some(client.name.clone());
-        }
+        self.origin.client = Some(client.name);
     }
 
     /// With the ids, and as of the time, of what was asked for first.
@@ -92,8 +86,8 @@ impl Drafted {
         if let Some(refresh) = &mut self.refresh {
             refresh.claims.jti = first.refresh;
         }
-        if let Within::New(session, _) = &mut self.within {
-            session.sid = first.sid;
+        if let Within::New(sid, _) = &mut self.within {
+            *sid = first.sid;
         }
     }
 }
@@ -148,35 +142,20 @@ impl Registry {
         if grant.is_personal {
             access.claims.sid = access.claims.jti.own_session();
         }
-        access.label.clone_from(&grant.label);
-        access.device = grant.device.clone();
         let refresh = if grant.refresh {
             let lifetime = self.within_max_age(grant.refresh_expires.unwrap_or(settings.refresh_expires));
             let lifetime = self::lifetime(lifetime, "refresh_expires_in")?;
             let mut claims = self.draft_claims(&grant.subject, sid, TokenType::Refresh, lifetime, cookies);
             claims.aud = vec![settings.issuer.clone()];
-            Some(Draft {
-                claims,
-                granted: Some(granted.to_json()?),
-                label: grant.label.clone(),
-                device: grant.device.clone(),
-                client: None,
-                scope: grant.scope,
-            })
+            Some(Draft { claims, granted: Some(granted.to_json()?), scope: grant.scope })
         } else {
             None
         };
-        let session = NewSession {
-            sid: access.claims.sid,
-            client: None,
-            label: grant.label,
-            ip: grant.device.ip,
-            user_agent: grant.device.user_agent,
-        };
-        let within = Within::New(session, premise);
-        let mut drafted = Drafted { subject: grant.subject, within, access, refresh, cookies };
+        let origin = grant.device.with_label(grant.label);
+        let within = Within::New(access.claims.sid, premise);
+        let mut drafted = Drafted { subject: grant.subject, origin, within, access, refresh, cookies };
         if let Some(client) = grant.client {
-            drafted.be_of(&client);
+            drafted.be_of(client);
         }
         Ok(drafted)
     }
@@ -214,17 +193,10 @@ impl Registry {
             claims.aud.clone_from(&by.aud);
         }
         claims.scope = scope.clone();
-        let (label, device) = (Some(personal.label), personal.device);
-        let draft = Draft { claims, granted: None, label, device, client: None, scope };
-        let session = NewSession {
-            sid: jti.own_session(),
-            client: None,
-            label: draft.label.clone(),
-            ip: draft.device.ip.clone(),
-            user_agent: draft.device.user_agent.clone(),
-        };
-        let (subject, within) = (by.sub.clone(), Within::New(session, Premise::Generation(generation)));
-        self.register_for(presented, Drafted { subject, within, access: draft, refresh: None, cookies: false }).await
+        let access = Draft { claims, granted: None, scope };
+        let origin = personal.device.with_label(Some(personal.label));
+        let (subject, within) = (by.sub.clone(), Within::New(jti.own_session(), Premise::Generation(generation)));
+        self.register_for(presented, Drafted { subject, origin, within, access, refresh: None, cookies: false }).await
     }
 
     /// [Registers](Self::register) what is given for a token, and hands it out where the token's key was not retired meanwhile:
@@ -272,7 +244,7 @@ impl Registry {
         claims.fresh = fresh;
         claims.scope = scope.clone();
         claims.extra.extend(granted.claims.clone());
-        Ok(Draft { claims, granted: None, label: None, device: Device::default(), client: None, scope })
+        Ok(Draft { claims, granted: None, scope })
     }
 
     pub(super) fn draft_claims(
@@ -352,7 +324,7 @@ impl Registry {
 
     /// Signs the drafts; what is then to be put on the registry.
     pub(super) fn signed(&self, ring: &KeyRing, drafted: Drafted) -> Result<(Issued, Insert), Error> {
-        let Drafted { subject, within, access, refresh, cookies } = drafted;
+        let Drafted { subject, origin, within, access, refresh, cookies } = drafted;
         let mut tokens = Vec::with_capacity(2);
         let mut sign = |draft: Draft| -> Result<IssuedToken, Error> {
             let signed = sign_draft(ring, &draft)?;
@@ -364,16 +336,16 @@ impl Registry {
         let access = sign(access)?;
         let refresh = refresh.map(&mut sign).transpose()?;
         let session_expires_at = refresh.as_ref().map_or(0, |refresh| refresh.claims.exp).max(access.claims.exp);
-        let insert = Insert { subject, within, tokens, now: self.seconds(), session_expires_at };
+        let insert = Insert { subject, origin, within, tokens, now: self.seconds(), session_expires_at };
         Ok((Issued { access, refresh, cookies }, insert))
     }
 
     /// Puts one token on the registry as imported, in a session of its own.
     pub(super) async fn register_imported(&self, subject: Subject, token: NewToken, sid: Sid) -> Result<(), Error> {
-        let session = NewSession { sid, client: None, label: token.label.clone(), ip: None, user_agent: None };
         let insert = Insert {
             subject,
-            within: Within::New(session, Premise::None),
+            origin: Origin::default(),
+            within: Within::New(sid, Premise::None),
             session_expires_at: token.expires_at,
             now: self.seconds(),
             tokens: vec![token],
@@ -402,10 +374,6 @@ pub(super) fn new_token(draft: &Draft, claims: String, kid: String) -> NewToken 
         claims,
         granted: draft.granted.clone(),
         kid,
-        client: draft.client.clone(),
-        label: draft.label.clone(),
-        ip: draft.device.ip.clone(),
-        user_agent: draft.device.user_agent.clone(),
         imported: false,
     }
 }
@@ -458,11 +426,9 @@ mod tests {
         let (alice, sid): (Subject, Sid) = ("alice".parse().unwrap(), Sid::new(registry.now()));
         let claims = registry.draft_claims(&alice, sid, TokenType::Access, 60, false);
         let issue = async || {
-            let (device, scope) = (Device::default(), Scopes::default());
-            let session = NewSession { sid, client: None, label: None, ip: None, user_agent: None };
-            let access = Draft { claims: claims.clone(), granted: None, label: None, device, client: None, scope };
-            let (subject, within) = (alice.clone(), Within::New(session, Premise::None));
-            registry.register(Drafted { subject, within, access, refresh: None, cookies: false }).await
+            let access = Draft { claims: claims.clone(), granted: None, scope: Scopes::default() };
+            let (subject, origin, within) = (alice.clone(), Origin::default(), Within::New(sid, Premise::None));
+            registry.register(Drafted { subject, origin, within, access, refresh: None, cookies: false }).await
         };
         let first = issue().await.unwrap();
         assert_eq!(issue().await.unwrap(), first);

@@ -10,7 +10,7 @@ use super::issue::{Draft, Drafted, Granted, new_token, sign_draft, superseded};
 use super::{Checked, Issued, Refresh, Registry, whole_seconds};
 use crate::error::{Error, Kind};
 use crate::keys::KeyRing;
-use crate::store::{Refreshable, Rotated, Rotation, Within};
+use crate::store::{Origin, Refreshable, Rotated, Rotation, Within};
 use crate::token::{Claims, Scopes, Target, TokenType};
 
 impl Registry {
@@ -40,17 +40,15 @@ impl Registry {
             .map_err(|error| Error::internal("the grant of a refresh token can't be read").with_source(error))?;
         let mut access =
             self.draft_access(&claims.sub, claims.sid, &granted, scope_of(&refresh, &granted.scope)?, false)?;
-        access.label.clone_from(&kept.label);
-        access.device = refresh.device;
         access.claims.client_id.clone_from(&claims.client_id);
-        access.client.clone_from(&kept.client);
+        let origin = Origin { client: kept.client.clone(), ..refresh.device.with_label(kept.label.clone()) };
         if rotates {
-            let issued = self.rotate(claims, kept, granted, access).await?;
+            let issued = self.rotate(claims, kept, granted, origin, access).await?;
             return if self.was_retired(presented.kid()).await? { Err(superseded()) } else { Ok(issued) };
         }
         let within = Within::Existing { sid: claims.sid, presented: claims.jti };
         let (subject, cookies) = (claims.sub.clone(), granted.cookies);
-        self.register_for(presented, Drafted { subject, within, access, refresh: None, cookies }).await
+        self.register_for(presented, Drafted { subject, origin, within, access, refresh: None, cookies }).await
     }
 
     async fn rotate(
@@ -58,15 +56,17 @@ impl Registry {
         presented: &Claims,
         kept: Refreshable,
         granted: Granted,
+        origin: Origin,
         access: Draft,
     ) -> Result<Issued, Error> {
-        let refresh = self.draft_successor(presented, &kept, &granted, &access)?;
+        let refresh = self.draft_successor(presented, kept, &granted)?;
         let ring = self.ring();
         let (signed_access, signed_refresh) = (sign_draft(&ring, &access)?, sign_draft(&ring, &refresh)?);
         let asked = Rotation {
             subject: presented.sub.clone(),
             sid: presented.sid,
             presented: presented.jti,
+            origin,
             session_expires_at: refresh.claims.exp.max(access.claims.exp),
             access: self
                 .is_recorded(&access.claims)
@@ -109,13 +109,7 @@ impl Registry {
 
     /// The refresh token that takes the place of the presented one: as long as that was, and not beyond the end of the
     /// chain.
-    fn draft_successor(
-        &self,
-        presented: &Claims,
-        kept: &Refreshable,
-        granted: &Granted,
-        access: &Draft,
-    ) -> Result<Draft, Error> {
+    fn draft_successor(&self, presented: &Claims, kept: Refreshable, granted: &Granted) -> Result<Draft, Error> {
         let lifetime = (presented.exp - presented.iat).max(1);
         let mut claims =
             self.draft_claims(&presented.sub, presented.sid, TokenType::Refresh, lifetime, granted.cookies);
@@ -125,14 +119,7 @@ impl Registry {
             return Err(superseded());
         }
         claims.client_id.clone_from(&presented.client_id);
-        Ok(Draft {
-            claims,
-            granted: Some(kept.granted.clone()),
-            label: kept.label.clone(),
-            device: access.device.clone(),
-            client: kept.client.clone(),
-            scope: granted.scope.clone(),
-        })
+        Ok(Draft { claims, granted: Some(kept.granted), scope: granted.scope.clone() })
     }
 
     /// Not beyond the end that a chain of refresh tokens has.

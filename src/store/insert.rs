@@ -17,10 +17,10 @@ pub(crate) enum Premise {
     Foreign,
 }
 
-/// A session that begins with an [`Insert`].
-#[derive(Debug, Clone)]
-pub(crate) struct NewSession {
-    pub(crate) sid: Sid,
+/// By whom, and from where, tokens were asked for. It is kept with each of them, and with the session that begins with them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    /// The name of the client that asked.
     pub(crate) client: Option<String>,
     pub(crate) label: Option<String>,
     pub(crate) ip: Option<String>,
@@ -41,10 +41,6 @@ pub(crate) struct NewToken {
     /// Of a refresh token: what the tokens got with it are given, as JSON.
     pub(crate) granted: Option<String>,
     pub(crate) kid: String,
-    pub(crate) client: Option<String>,
-    pub(crate) label: Option<String>,
-    pub(crate) ip: Option<String>,
-    pub(crate) user_agent: Option<String>,
     pub(crate) imported: bool,
 }
 
@@ -52,7 +48,7 @@ pub(crate) struct NewToken {
 #[derive(Debug, Clone)]
 pub(crate) enum Within {
     /// One that begins with them.
-    New(NewSession, Premise),
+    New(Sid, Premise),
     /// A live one, if the token that was presented for it is still not revoked.
     Existing { sid: Sid, presented: Jti },
 }
@@ -61,6 +57,7 @@ pub(crate) enum Within {
 #[derive(Debug, Clone)]
 pub(crate) struct Insert {
     pub(crate) subject: Subject,
+    pub(crate) origin: Origin,
     pub(crate) within: Within,
     /// May be empty (a session may begin with unstored access tokens only).
     pub(crate) tokens: Vec<NewToken>,
@@ -74,8 +71,7 @@ impl Insert {
     /// The session that its tokens join.
     pub(crate) fn sid(&self) -> Sid {
         match &self.within {
-            Within::New(session, _) => session.sid,
-            Within::Existing { sid, .. } => *sid,
+            Within::New(sid, _) | Within::Existing { sid, .. } => *sid,
         }
     }
 

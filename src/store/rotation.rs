@@ -1,6 +1,6 @@
 //! What a refresh token becomes when it is presented: decided under its row's lock, the same for both databases.
 
-use super::NewToken;
+use super::{NewToken, Origin};
 use crate::token::{Jti, Sid, Subject};
 
 /// Tokens to be issued for a refresh token, which is then spent.
@@ -9,6 +9,7 @@ pub(crate) struct Rotation {
     pub(crate) subject: Subject,
     pub(crate) sid: Sid,
     pub(crate) presented: Jti,
+    pub(crate) origin: Origin,
     /// `None` where access tokens are not recorded.
     pub(crate) access: Option<NewToken>,
     /// The successor.
@@ -108,14 +109,20 @@ mod tests {
             claims: String::new(),
             granted: None,
             kid: "now".to_owned(),
-            client: None,
-            label: None,
-            ip: None,
-            user_agent: None,
             imported: false,
         };
-        let (subject, sid) = ("alice".parse().unwrap(), jti.own_session());
-        Rotation { subject, sid, presented: jti, access: None, refresh, now, grace: 10, session_expires_at: now }
+        let (subject, sid, origin) = ("alice".parse().unwrap(), jti.own_session(), Origin::default());
+        Rotation {
+            subject,
+            sid,
+            presented: jti,
+            origin,
+            access: None,
+            refresh,
+            now,
+            grace: 10,
+            session_expires_at: now,
+        }
     }
 
     fn link(spent_at: Option<i64>) -> Link {

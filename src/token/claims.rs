@@ -224,6 +224,9 @@ impl Claims {
     /// Refuses additional claims that use a reserved name or are too large. `identity` is a further name that repeats
     /// `sub`, where one is configured.
     pub(crate) fn check_extra(extra: &Map<String, Value>, identity: Option<&str>) -> Result<(), Error> {
+        if extra.is_empty() {
+            return Ok(());
+        }
         if let Some(name) =
             extra.keys().find(|name| RESERVED.contains(&name.as_str()) || identity == Some(name.as_str()))
         {

@@ -5,9 +5,16 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::{ContextV7, Timestamp, Uuid};
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::error::Error;
+
+/// A UUID of version 7: the time in milliseconds, and 74 random bits.
+pub(crate) fn uuid_of(now: DateTime<Utc>) -> Uuid {
+    let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+    // Without a counter, which would be random bits too, asked of the operating system once more.
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
+}
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $field:literal) => {
@@ -19,9 +26,7 @@ macro_rules! id {
         impl $name {
             /// A fresh id, made at `now`; its random bits come from the operating system.
             pub fn new(now: DateTime<Utc>) -> Self {
-                let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
-                let context = ContextV7::new();
-                Self(Uuid::new_v7(Timestamp::from_unix(&context, seconds, now.timestamp_subsec_nanos())))
+                Self(uuid_of(now))
             }
 
             /// The id as a UUID.

@@ -5,8 +5,7 @@ use uuid::Uuid;
 
 use super::Postgres;
 use crate::store::rows;
-use crate::store::{Insert, Inserted, NewToken, Premise, Within};
-use crate::token::{Sid, Subject};
+use crate::store::{Insert, Inserted, NewToken, Premise, Rotation, Within};
 
 impl Postgres {
     pub(super) async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, sqlx::Error> {
@@ -16,7 +15,7 @@ impl Postgres {
             (0..inserts.len()).partition(|place| is_new(&inserts[*place]));
         let mut tries_left = ADDING_TRIES;
         while !new.is_empty() && tries_left > 0 {
-            let of = Columns::of(inserts, &new);
+            let of = Rows::of(inserts, &new);
             let Some(found) =
                 rows::not_twice(self.inserter.with(async |connection| insert_new(connection, &of).await).await)?
             else {
@@ -31,12 +30,15 @@ impl Postgres {
                     false => Inserted::Superseded,
                 };
             }
-            // One whose subject somebody else adds just now is to be tried again, when it can be seen.
             new = found.iter().filter(|refused| !refused.is_known).map(|refused| at(refused.place)).collect();
+            if !new.is_empty() {
+                let subjects: Vec<&str> = new.iter().map(|place| inserts[*place].subject.as_str()).collect();
+                self.inserter.with(async |connection| add_subjects(connection, &subjects).await).await?;
+            }
             tries_left -= 1;
         }
         if !joining.is_empty() {
-            let of = Columns::of(inserts, &joining);
+            let of = Rows::of(inserts, &joining);
             let Some(found) =
                 rows::not_twice(self.inserter.with(async |connection| insert_joining(connection, &of).await).await)?
             else {
@@ -50,13 +52,14 @@ impl Postgres {
     }
 }
 
-/// How often the insert of a new session is tried whose subject is being added by somebody else.
+/// How often the insert of a new session is tried: at first its subject may not be there yet, and later somebody else may
+/// remove it, or change it, at this very moment.
 const ADDING_TRIES: u32 = 4;
 
 /// An insert that was not stored.
 struct Refused {
     place: i32,
-    /// Whether the subject could be seen as it is now.
+    /// Whether the subject is there, and could be seen as it is now.
     is_known: bool,
 }
 
@@ -68,99 +71,104 @@ fn at(place: i32) -> usize {
 /// statement that commits by itself, with the subjects locked in order.
 ///
 /// Where a lock was waited for, the subject's row is as it is now, but the users and clients are as they were before: whoever
-/// adds one to a subject that is there moves its generation on, by which that is seen.
-async fn insert_new(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<Vec<Refused>, sqlx::Error> {
+/// adds one to a subject that is there moves its generation on, by which that is seen. Those are looked up one by one: `exists`
+/// might be planned as a list of them all.
+///
+/// The session's subject and the tokens' session are there, since they are held or begun here; so no trigger has to look
+/// (`counterfoil.noted`).
+async fn insert_new(executor: impl PgExecutor<'_>, of: &Rows<'_>) -> Result<Vec<Refused>, sqlx::Error> {
     sqlx::query_as!(
         Refused,
         r#"with limits as materialized (
-            select set_config('lock_timeout', '3s', true),
+            select set_config('counterfoil.noted', 'on', true), set_config('lock_timeout', '3s', true),
                 case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
                     then set_config('synchronous_commit', 'on', true) end
         ), asked as materialized (
-            select a.* from limits cross join unnest($1::int[], $2::text[], $3::uuid[], $4::bigint[], $5::bigint[],
-                $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[], $26::bool[])
-                as a (place, subject, sid, generation, now, expires_at, client, label, ip, user_agent, is_foreign)
+            select a.* from limits cross join unnest($1::int[], $2::bool[], $3::text[], $4::uuid[], $5::bigint[], $6::bool[],
+                $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::uuid[], $14::text[],
+                $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::bool[])
+                as a (place, is_first, subject, sid, generation, is_foreign, now, session_expires_at, client, label, ip,
+                    user_agent, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted, kid, imported)
         ), held as materialized (
             select u.subject, u.generation from cf_subjects u where u.subject in (select subject from asked)
             order by u.subject for share
-        ), added as (
-            insert into cf_subjects (subject)
-            select distinct a.subject from asked a
-            where not exists (select from held h where h.subject = a.subject) order by a.subject
-            on conflict do nothing returning subject, generation
-        ), known as (
-            select subject, generation from held union all select subject, generation from added
-        ), foreign_ones as materialized (
-            select a.place, coalesce(s.generation, 0) as generation,
-                exists (select from cf_users n where n.username = a.subject)
-                    or exists (select from cf_clients c where c.client_id = a.subject) as is_own
-            from asked a left join cf_subjects s on s.subject = a.subject where a.is_foreign
         ), begun as (
             insert into cf_sessions
                 (sid, subject, generation, client, label, ip, user_agent, created_at, last_seen_at, expires_at)
-            select a.sid, a.subject, k.generation, a.client, a.label, a.ip, a.user_agent, a.now, a.now, a.expires_at
-            from asked a join known k on k.subject = a.subject left join foreign_ones f on f.place = a.place
-            where (a.generation is null or a.generation = k.generation)
-                and (not a.is_foreign or (f.generation = k.generation and not f.is_own))
+            select a.sid, a.subject, h.generation, a.client, a.label, a.ip, a.user_agent, a.now, a.now, a.session_expires_at
+            from asked a join held h on h.subject = a.subject
+            where a.is_first and (a.generation is null or a.generation = h.generation)
+                and (not a.is_foreign
+                    or h.generation = (select s.generation from cf_subjects s where s.subject = a.subject)
+                        and (select n.username from cf_users n where n.username = a.subject) is null
+                        and (select c.client_id from cf_clients c where c.client_id = a.subject) is null)
             returning sid
         ), stored as (
             insert into cf_tokens (sid, subject, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted,
                 kid, client, label, ip, user_agent, imported)
-            select a.sid, a.subject, t.jti, t.token_type, t.issued_at, t.not_before, t.expires_at, t.scope, t.claims,
-                t.granted, t.kid, t.client, t.label, t.ip, t.user_agent, t.imported
-            from unnest($11::int[], $12::uuid[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[],
-                $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[], $25::bool[])
-                as t (place, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted, kid, client, label,
-                    ip, user_agent, imported)
-            join asked a on a.place = t.place join begun b on b.sid = a.sid
+            select a.sid, a.subject, a.jti, a.token_type, a.issued_at, a.not_before, a.expires_at, a.scope, a.claims,
+                a.granted, a.kid, a.client, a.label, a.ip, a.user_agent, a.imported
+            from asked a join begun b on b.sid = a.sid where a.jti is not null
         )
         select a.place as "place!",
-            k.subject is not null and (not a.is_foreign or f.generation = k.generation) as "is_known!"
-        from asked a left join known k on k.subject = a.subject left join foreign_ones f on f.place = a.place
-        where a.sid not in (select sid from begun)"#,
+            h.subject is not null and (not a.is_foreign
+                or h.generation = (select s.generation from cf_subjects s where s.subject = a.subject)) as "is_known!"
+        from asked a left join held h on h.subject = a.subject
+        where a.is_first and a.sid not in (select sid from begun)"#,
         &of.place,
+        &of.is_first,
         &of.subject as &[&str],
         &of.sid,
         &of.generation as &[Option<i64>],
+        &of.is_foreign,
         &of.now,
         &of.session_expires_at,
-        &of.session_client as &[Option<&str>],
-        &of.session_label as &[Option<&str>],
-        &of.session_ip as &[Option<&str>],
-        &of.session_user_agent as &[Option<&str>],
-        &of.tokens.place,
-        &of.tokens.jti,
-        &of.tokens.token_type as &[&str],
-        &of.tokens.issued_at,
-        &of.tokens.not_before,
-        &of.tokens.expires_at,
-        &of.tokens.scope,
-        &of.tokens.claims as &[&str],
-        &of.tokens.granted as &[Option<&str>],
-        &of.tokens.kid as &[&str],
-        &of.tokens.client as &[Option<&str>],
-        &of.tokens.label as &[Option<&str>],
-        &of.tokens.ip as &[Option<&str>],
-        &of.tokens.user_agent as &[Option<&str>],
-        &of.tokens.imported,
-        &of.is_foreign
+        &of.client as &[Option<&str>],
+        &of.label as &[Option<&str>],
+        &of.ip as &[Option<&str>],
+        &of.user_agent as &[Option<&str>],
+        &of.jti as &[Option<Uuid>],
+        &of.token_type as &[Option<&str>],
+        &of.issued_at as &[Option<i64>],
+        &of.not_before as &[Option<i64>],
+        &of.expires_at as &[Option<i64>],
+        &of.scope as &[Option<String>],
+        &of.claims as &[Option<&str>],
+        &of.granted as &[Option<&str>],
+        &of.kid as &[Option<&str>],
+        &of.imported as &[Option<bool>]
     )
     .fetch_all(executor)
     .await
 }
 
+/// Adds subjects that are not there. It need not be durable: what is then put on the registry for them is, and with it whatever
+/// came before.
+async fn add_subjects(executor: impl PgExecutor<'_>, subjects: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "with limits as materialized (
+            select set_config('lock_timeout', '3s', true), set_config('synchronous_commit', 'off', true)
+        )
+        insert into cf_subjects (subject) select distinct s.subject from limits cross join unnest($1::text[]) as s (subject)
+        order by s.subject on conflict do nothing",
+        subjects as &[&str]
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
 /// The same for one, in a transaction that has locked its subject.
 pub(super) async fn insert_new_on(connection: &mut PgConnection, insert: &Insert) -> Result<Inserted, sqlx::Error> {
-    let of = Columns::of(std::slice::from_ref(insert), &[0]);
+    let of = Rows::of(std::slice::from_ref(insert), &[0]);
     let Some(found) = rows::not_twice(insert_new(connection, &of).await)? else { return Ok(Inserted::Duplicate) };
     Ok(insert.outcome(found.is_empty()))
 }
 
-/// Puts tokens into a session that is locked, as issued with a refresh token where one is named.
+/// Puts tokens into the session of a rotation, which is locked, as issued with a refresh token where one is named.
 pub(super) async fn insert_tokens(
     connection: &mut PgConnection,
-    sid: Sid,
-    subject: &Subject,
+    asked: &Rotation,
     tokens: &[NewToken],
     issued_with: Option<Uuid>,
 ) -> Result<(), sqlx::Error> {
@@ -169,8 +177,8 @@ pub(super) async fn insert_tokens(
             "insert into cf_tokens (sid, subject, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted,
                 kid, client, label, ip, user_agent, imported, issued_with)
             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-            sid.as_uuid(),
-            subject.as_str(),
+            asked.sid.as_uuid(),
+            asked.subject.as_str(),
             token.jti.as_uuid(),
             token.token_type.as_str(),
             token.issued_at,
@@ -180,10 +188,10 @@ pub(super) async fn insert_tokens(
             token.claims,
             token.granted,
             token.kid,
-            token.client,
-            token.label,
-            token.ip,
-            token.user_agent,
+            asked.origin.client,
+            asked.origin.label,
+            asked.origin.ip,
+            asked.origin.user_agent,
             token.imported,
             issued_with
         )
@@ -195,16 +203,18 @@ pub(super) async fn insert_tokens(
 
 /// Joins live sessions, each if the token presented for it is still not revoked. One statement that commits by itself. The
 /// rows are locked in order, and looked at again where a lock was waited for.
-async fn insert_joining(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Result<Vec<i32>, sqlx::Error> {
+async fn insert_joining(executor: impl PgExecutor<'_>, of: &Rows<'_>) -> Result<Vec<i32>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"with limits as materialized (
-            select set_config('lock_timeout', '3s', true),
+            select set_config('counterfoil.noted', 'on', true), set_config('lock_timeout', '3s', true),
                 case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
                     then set_config('synchronous_commit', 'on', true) end
         ), asked as materialized (
-            select a.* from limits cross join
-                unnest($1::int[], $2::text[], $3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[])
-                as a (place, subject, sid, presented, now, expires_at)
+            select a.* from limits cross join unnest($1::int[], $2::bool[], $3::text[], $4::uuid[], $5::uuid[], $6::bigint[],
+                $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::text[], $14::bigint[],
+                $15::bigint[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bool[])
+                as a (place, is_first, subject, sid, presented, now, session_expires_at, client, label, ip, user_agent, jti,
+                    token_type, issued_at, not_before, expires_at, scope, claims, granted, kid, imported)
         ), subjects as materialized (
             select u.subject, u.generation from cf_subjects u where u.subject in (select subject from asked)
             order by u.subject for share
@@ -225,50 +235,49 @@ async fn insert_joining(executor: impl PgExecutor<'_>, of: &Columns<'_>) -> Resu
         ), seen as (
             update cf_sessions s
             set last_seen_at = greatest(s.last_seen_at, l.now), expires_at = greatest(s.expires_at, l.expires_at)
-            from (select sid, max(now) as now, max(expires_at) as expires_at from live group by sid) l where s.sid = l.sid
+            from (select sid, max(now) as now, max(session_expires_at) as expires_at from live group by sid) l
+            where s.sid = l.sid
         ), stored as (
             insert into cf_tokens (sid, subject, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted,
                 kid, client, label, ip, user_agent, imported)
-            select l.sid, l.subject, t.jti, t.token_type, t.issued_at, t.not_before, t.expires_at, t.scope, t.claims,
-                t.granted, t.kid, t.client, t.label, t.ip, t.user_agent, t.imported
-            from unnest($7::int[], $8::uuid[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[],
-                $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bool[])
-                as t (place, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted, kid, client, label,
-                    ip, user_agent, imported)
-            join live l on l.place = t.place
+            select l.sid, l.subject, l.jti, l.token_type, l.issued_at, l.not_before, l.expires_at, l.scope, l.claims,
+                l.granted, l.kid, l.client, l.label, l.ip, l.user_agent, l.imported
+            from live l where l.jti is not null
         )
-        select place as "place!" from live"#,
+        select place as "place!" from live where is_first"#,
         &of.place,
+        &of.is_first,
         &of.subject as &[&str],
         &of.sid,
         &of.presented as &[Option<Uuid>],
         &of.now,
         &of.session_expires_at,
-        &of.tokens.place,
-        &of.tokens.jti,
-        &of.tokens.token_type as &[&str],
-        &of.tokens.issued_at,
-        &of.tokens.not_before,
-        &of.tokens.expires_at,
-        &of.tokens.scope,
-        &of.tokens.claims as &[&str],
-        &of.tokens.granted as &[Option<&str>],
-        &of.tokens.kid as &[&str],
-        &of.tokens.client as &[Option<&str>],
-        &of.tokens.label as &[Option<&str>],
-        &of.tokens.ip as &[Option<&str>],
-        &of.tokens.user_agent as &[Option<&str>],
-        &of.tokens.imported
+        &of.client as &[Option<&str>],
+        &of.label as &[Option<&str>],
+        &of.ip as &[Option<&str>],
+        &of.user_agent as &[Option<&str>],
+        &of.jti as &[Option<Uuid>],
+        &of.token_type as &[Option<&str>],
+        &of.issued_at as &[Option<i64>],
+        &of.not_before as &[Option<i64>],
+        &of.expires_at as &[Option<i64>],
+        &of.scope as &[Option<String>],
+        &of.claims as &[Option<&str>],
+        &of.granted as &[Option<&str>],
+        &of.kid as &[Option<&str>],
+        &of.imported as &[Option<bool>]
     )
     .fetch_all(executor)
     .await
 }
 
-/// Inserts, column by column.
+/// Inserts, column by column: a row for each token, or one without a token where there is none to store.
 #[derive(Default)]
-struct Columns<'a> {
-    /// Which insert it is.
+struct Rows<'a> {
+    /// Which insert it is of.
     place: Vec<i32>,
+    /// Whether it is the first of its insert.
+    is_first: Vec<bool>,
     subject: Vec<&'a str>,
     sid: Vec<Uuid>,
     generation: Vec<Option<i64>>,
@@ -276,80 +285,61 @@ struct Columns<'a> {
     presented: Vec<Option<Uuid>>,
     now: Vec<i64>,
     session_expires_at: Vec<i64>,
-    session_client: Vec<Option<&'a str>>,
-    session_label: Vec<Option<&'a str>>,
-    session_ip: Vec<Option<&'a str>>,
-    session_user_agent: Vec<Option<&'a str>>,
-    tokens: TokenColumns<'a>,
-}
-
-/// The tokens of all of them.
-#[derive(Default)]
-struct TokenColumns<'a> {
-    /// Which insert it belongs to.
-    place: Vec<i32>,
-    jti: Vec<Uuid>,
-    token_type: Vec<&'a str>,
-    issued_at: Vec<i64>,
-    not_before: Vec<i64>,
-    expires_at: Vec<i64>,
-    scope: Vec<String>,
-    claims: Vec<&'a str>,
-    granted: Vec<Option<&'a str>>,
-    kid: Vec<&'a str>,
     client: Vec<Option<&'a str>>,
     label: Vec<Option<&'a str>>,
     ip: Vec<Option<&'a str>>,
     user_agent: Vec<Option<&'a str>>,
-    imported: Vec<bool>,
+    jti: Vec<Option<Uuid>>,
+    token_type: Vec<Option<&'a str>>,
+    issued_at: Vec<Option<i64>>,
+    not_before: Vec<Option<i64>>,
+    expires_at: Vec<Option<i64>>,
+    scope: Vec<Option<String>>,
+    claims: Vec<Option<&'a str>>,
+    granted: Vec<Option<&'a str>>,
+    kid: Vec<Option<&'a str>>,
+    imported: Vec<Option<bool>>,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> Rows<'a> {
     fn of(inserts: &'a [Insert], places: &[usize]) -> Self {
-        let mut columns = Self::default();
+        let mut rows = Self::default();
         for place in places {
             let insert = &inserts[*place];
-            let place = i32::try_from(*place).unwrap_or(i32::MAX);
-            columns.place.push(place);
-            columns.subject.push(insert.subject.as_str());
-            columns.now.push(insert.now);
-            columns.session_expires_at.push(insert.session_expires_at);
-            let (session, premise, sid, presented) = match &insert.within {
-                Within::New(session, premise) => (Some(session), *premise, session.sid, None),
-                Within::Existing { sid, presented } => (None, Premise::None, *sid, Some(presented.as_uuid())),
-            };
-            columns.sid.push(sid.as_uuid());
-            columns.generation.push(rows::generation_of(premise));
-            columns.is_foreign.push(premise == Premise::Foreign);
-            columns.presented.push(presented);
-            columns.session_client.push(session.and_then(|session| session.client.as_deref()));
-            columns.session_label.push(session.and_then(|session| session.label.as_deref()));
-            columns.session_ip.push(session.and_then(|session| session.ip.as_deref()));
-            columns.session_user_agent.push(session.and_then(|session| session.user_agent.as_deref()));
-            for token in &insert.tokens {
-                columns.tokens.push(place, token);
-            }
+            let mut tokens = insert.tokens.iter();
+            rows.push(*place, insert, true, tokens.next());
+            tokens.for_each(|token| rows.push(*place, insert, false, Some(token)));
         }
-        columns
+        rows
     }
-}
 
-impl<'a> TokenColumns<'a> {
-    fn push(&mut self, place: i32, token: &'a NewToken) {
-        self.place.push(place);
-        self.jti.push(token.jti.as_uuid());
-        self.token_type.push(token.token_type.as_str());
-        self.issued_at.push(token.issued_at);
-        self.not_before.push(token.not_before);
-        self.expires_at.push(token.expires_at);
-        self.scope.push(token.scope.to_string());
-        self.claims.push(&token.claims);
-        self.granted.push(token.granted.as_deref());
-        self.kid.push(&token.kid);
-        self.client.push(token.client.as_deref());
-        self.label.push(token.label.as_deref());
-        self.ip.push(token.ip.as_deref());
-        self.user_agent.push(token.user_agent.as_deref());
-        self.imported.push(token.imported);
+    fn push(&mut self, place: usize, insert: &'a Insert, is_first: bool, token: Option<&'a NewToken>) {
+        let (premise, presented) = match &insert.within {
+            Within::New(_, premise) => (*premise, None),
+            Within::Existing { presented, .. } => (Premise::None, Some(presented.as_uuid())),
+        };
+        self.place.push(i32::try_from(place).unwrap_or(i32::MAX));
+        self.is_first.push(is_first);
+        self.subject.push(insert.subject.as_str());
+        self.sid.push(insert.sid().as_uuid());
+        self.generation.push(rows::generation_of(premise));
+        self.is_foreign.push(premise == Premise::Foreign);
+        self.presented.push(presented);
+        self.now.push(insert.now);
+        self.session_expires_at.push(insert.session_expires_at);
+        self.client.push(insert.origin.client.as_deref());
+        self.label.push(insert.origin.label.as_deref());
+        self.ip.push(insert.origin.ip.as_deref());
+        self.user_agent.push(insert.origin.user_agent.as_deref());
+        self.jti.push(token.map(|token| token.jti.as_uuid()));
+        self.token_type.push(token.map(|token| token.token_type.as_str()));
+        self.issued_at.push(token.map(|token| token.issued_at));
+        self.not_before.push(token.map(|token| token.not_before));
+        self.expires_at.push(token.map(|token| token.expires_at));
+        self.scope.push(token.map(|token| token.scope.to_string()));
+        self.claims.push(token.map(|token| token.claims.as_str()));
+        self.granted.push(token.and_then(|token| token.granted.as_deref()));
+        self.kid.push(token.map(|token| token.kid.as_str()));
+        self.imported.push(token.map(|token| token.imported));
     }
 }

@@ -54,7 +54,7 @@ impl Postgres {
             }
             Verdict::GiveAgain => {
                 let (successor, next) = next.ok_or(sqlx::Error::RowNotFound)?;
-                insert_tokens(&mut tx, asked.sid, &asked.subject, asked.access.as_slice(), Some(successor)).await?;
+                insert_tokens(&mut tx, asked, asked.access.as_slice(), Some(successor)).await?;
                 Rotated::Again { claims: next.claims }
             }
             verdict => {
@@ -74,9 +74,9 @@ impl Postgres {
                 .execute(&mut *tx)
                 .await?;
                 let refresh = std::slice::from_ref(&asked.refresh);
-                insert_tokens(&mut tx, asked.sid, &asked.subject, refresh, None).await?;
+                insert_tokens(&mut tx, asked, refresh, None).await?;
                 let with = Some(asked.refresh.jti.as_uuid());
-                insert_tokens(&mut tx, asked.sid, &asked.subject, asked.access.as_slice(), with).await?;
+                insert_tokens(&mut tx, asked, asked.access.as_slice(), with).await?;
                 Rotated::Stored { replaced }
             }
         };

@@ -29,11 +29,12 @@ pub(super) async fn insert_all(
     for (place, insert) in inserts.iter().enumerate() {
         let subject = insert.subject.as_str();
         match &insert.within {
-            Within::New(session, premise) => {
-                let device = (&session.client, &session.label, &session.ip, &session.user_agent);
+            Within::New(sid, premise) => {
+                let origin = &insert.origin;
+                let device = (&origin.client, &origin.label, &origin.ip, &origin.user_agent);
                 let premise = (rows::generation_of(*premise), *premise == Premise::Foreign);
                 let times = (insert.now, insert.session_expires_at);
-                new.push((place, rows::hex(session.sid.as_uuid()), subject, premise, device, times));
+                new.push((place, rows::hex(sid.as_uuid()), subject, premise, device, times));
             }
             Within::Existing { sid, presented } => {
                 let ids = (rows::hex(sid.as_uuid()), rows::hex(presented.as_uuid()));
@@ -51,9 +52,9 @@ pub(super) async fn insert_all(
         joined.into_iter().for_each(|nth| stored[joining[nth].0] = true);
     }
     let tokens = inserts.iter().zip(&stored).filter(|(_, stored)| **stored).flat_map(|(insert, _)| {
-        let (sid, subject) = (rows::hex(insert.sid().as_uuid()), insert.subject.as_str());
+        let (sid, subject, origin) = (rows::hex(insert.sid().as_uuid()), insert.subject.as_str(), &insert.origin);
         insert.tokens.iter().map(move |token| {
-            let device = (&token.client, &token.label, &token.ip, &token.user_agent);
+            let device = (&origin.client, &origin.label, &origin.ip, &origin.user_agent);
             let times = (token.issued_at, token.not_before, token.expires_at);
             let what = (token.token_type.as_str(), token.scope.to_string(), &token.claims, &token.granted, &token.kid);
             (rows::hex(token.jti.as_uuid()), sid.clone(), subject, what, times, device, token.imported)
@@ -167,10 +168,10 @@ pub(super) async fn insert_alone(
             token.claims,
             token.granted,
             token.kid,
-            token.client,
-            token.label,
-            token.ip,
-            token.user_agent,
+            asked.origin.client,
+            asked.origin.label,
+            asked.origin.ip,
+            asked.origin.user_agent,
             token.imported,
             issued_with
         )
