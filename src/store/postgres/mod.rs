@@ -60,6 +60,7 @@ pub(super) struct Postgres {
     inserter: Lane,
     revoker: Lane,
     looker: Lane,
+    sweeper: Lane,
     /// One connection, which listens. `None` where it may not.
     listener: Option<PgPool>,
     listening: tokio::sync::Mutex<Option<PgListener>>,
@@ -119,6 +120,7 @@ impl Postgres {
             inserter: Lane::new(&shared, Self::INSERTS_AT_ONCE),
             revoker: Lane::new(&shared, 1),
             looker: Lane::new(&shared, 1),
+            sweeper: Lane::new(&shared, 1),
             pool: shared,
             listener: options.listen.then(|| pool(1)),
             listening: tokio::sync::Mutex::default(),
@@ -182,7 +184,7 @@ impl Postgres {
             tokio::join!(listener.close(), async { drop(self.listening.lock().await.take()) });
         }
         self.follower.close().await;
-        tokio::join!(self.inserter.close(), self.revoker.close(), self.looker.close());
+        tokio::join!(self.inserter.close(), self.revoker.close(), self.looker.close(), self.sweeper.close());
         self.pool.close().await;
     }
 

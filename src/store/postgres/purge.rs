@@ -38,7 +38,7 @@ impl Postgres {
     }
 
     pub(super) async fn purge_batch(&self, from: i64, cutoff: i64, rows_max: u32) -> Result<PurgedBatch, sqlx::Error> {
-        let gone = sqlx::query!(
+        let statement = sqlx::query!(
             r#"with loosely as materialized (
                 select set_config('synchronous_commit', 'off', true)
             ), due as (
@@ -51,36 +51,42 @@ impl Postgres {
             from,
             cutoff,
             i64::from(rows_max)
-        )
-        .fetch_one(&self.pool)
-        .await?;
+        );
+        let gone = self.sweeper.with(async |connection| statement.fetch_one(connection).await).await?;
         Ok(PurgedBatch { tokens: rows::count(gone.tokens), up_to: gone.up_to })
     }
 
+    /// One statement, so that what rests between is short. A session that somebody joins meanwhile expires later, which is
+    /// looked at again under its lock; a token that plain SQL puts into one is found by a trigger, and nothing goes.
     pub(super) async fn purge_sessions(&self, expired: &Range<i64>, rows_max: u32) -> Result<u64, sqlx::Error> {
-        let mut tx = self.begin().await?;
-        // Locked first and looked at again by the next statement, which sees what was added before the lock.
-        let due = sqlx::query_scalar!(
-            "with loosely as materialized (select set_config('synchronous_commit', 'off', true))
-            select s.sid from loosely cross join cf_sessions s
-            where s.expires_at >= $1 and s.expires_at < $2 and not exists (select from cf_tokens t where t.sid = s.sid)
-            order by s.expires_at limit $3 for update of s skip locked",
+        let statement = sqlx::query!(
+            r#"with loosely as materialized (
+                select set_config('synchronous_commit', 'off', true)
+            ), due as materialized (
+                select s.sid from loosely cross join cf_sessions s
+                where s.expires_at >= $1 and s.expires_at < $2
+                    and (select t.jti from cf_tokens t where t.sid = s.sid limit 1) is null
+                order by s.expires_at limit $3 for update of s skip locked
+            ), gone as (
+                delete from cf_sessions s using due where s.sid = due.sid returning s.sid, s.subject
+            )
+            select count(*) as "sessions!",
+                coalesce(array_agg(distinct g.subject) filter (where not exists (
+                    select from cf_sessions s where s.subject = g.subject and s.sid not in (select sid from gone)
+                )), '{}') as "bereft!"
+            from gone g"#,
             expired.start,
             expired.end,
             i64::from(rows_max)
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let bereft = sqlx::query_scalar!(
-            "delete from cf_sessions s
-            where s.sid = any($1) and not exists (select from cf_tokens t where t.sid = s.sid) returning s.subject",
-            &due
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        forget_subjects(&mut tx, &bereft).await?;
-        tx.commit().await?;
-        Ok(bereft.len() as u64)
+        );
+        let gone = self.sweeper.with(async |connection| statement.fetch_one(connection).await).await?;
+        if !gone.bereft.is_empty() {
+            // One that is left over, by a crash just now, goes with the next session that it has.
+            let mut tx = self.begin().await?;
+            forget_subjects(&mut tx, &gone.bereft).await?;
+            tx.commit().await?;
+        }
+        Ok(rows::count(gone.sessions))
     }
 
     pub(super) async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
