@@ -7,6 +7,7 @@ mod clients;
 mod failure;
 mod insert;
 mod keys;
+mod lane;
 #[macro_use]
 mod verbs;
 mod notice;

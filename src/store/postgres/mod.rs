@@ -6,7 +6,6 @@ mod coherence;
 mod console;
 mod inserts;
 mod keys;
-mod lane;
 mod purge;
 mod rotation;
 mod tokens;
@@ -20,7 +19,7 @@ use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, Transaction};
 
-use self::lane::Lane;
+use super::lane::{Lane, Trust};
 use super::*;
 
 /// Begins a change, in one round trip. It is durable when it is acknowledged, whatever the server's default is, notes by
@@ -55,12 +54,12 @@ pub(super) struct Postgres {
     options: PgConnectOptions,
     pool: PgPool,
     /// One connection, which renews and acknowledges, so that no crowd of requests can come in its way.
-    follower: Lane,
+    follower: Lane<sqlx::Postgres, Idle>,
     /// For what comes in batches.
-    inserter: Lane,
-    revoker: Lane,
-    looker: Lane,
-    sweeper: Lane,
+    inserter: Lane<sqlx::Postgres, Idle>,
+    revoker: Lane<sqlx::Postgres, Idle>,
+    looker: Lane<sqlx::Postgres, Idle>,
+    sweeper: Lane<sqlx::Postgres, Idle>,
     /// One connection, which listens. `None` where it may not.
     listener: Option<PgPool>,
     listening: tokio::sync::Mutex<Option<PgListener>>,
@@ -116,11 +115,11 @@ impl Postgres {
         };
         let shared = pool(options.connections_max);
         Ok(Self {
-            follower: Lane::new(&pool(1), 1),
-            inserter: Lane::new(&shared, Self::INSERTS_AT_ONCE),
-            revoker: Lane::new(&shared, 1),
-            looker: Lane::new(&shared, 1),
-            sweeper: Lane::new(&shared, 1),
+            follower: Lane::new(&pool(1), 1, Idle),
+            inserter: Lane::new(&shared, Self::INSERTS_AT_ONCE, Idle),
+            revoker: Lane::new(&shared, 1, Idle),
+            looker: Lane::new(&shared, 1, Idle),
+            sweeper: Lane::new(&shared, 1, Idle),
             pool: shared,
             listener: options.listen.then(|| pool(1)),
             listening: tokio::sync::Mutex::default(),
@@ -199,6 +198,15 @@ impl Postgres {
     /// A connection of its own, whose error says more than the pool's.
     async fn connect(&self) -> Result<PgConnection, Error> {
         failure::within(CONNECT_LIMIT, PgConnection::connect_with(&self.options)).await.map_err(failure::unreachable)
+    }
+}
+
+/// Trusts a connection that was used just now: after a while the server may have been restarted, or another one have its name.
+struct Idle;
+
+impl Trust<sqlx::Postgres> for Idle {
+    async fn trusts(&self, connection: &mut PgConnection, _: Duration, idle: Duration) -> bool {
+        idle <= TRUSTED_IDLE || connection.ping().await.is_ok()
     }
 }
 

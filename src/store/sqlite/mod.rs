@@ -28,6 +28,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Transaction};
 
+use super::lane::{Lane, Trust};
 use super::*;
 
 /// Begins a change: the one writer at a time is told apart before anything is read.
@@ -45,6 +46,8 @@ pub(super) struct Sqlite {
     /// `None` for a database in memory.
     file: Option<SqliteConnectOptions>,
     readers: SqlitePool,
+    /// For checks, which come in batches.
+    looker: Lane<sqlx::Sqlite, Arc<Watched>>,
     writer: SqlitePool,
     /// One connection, which renews and acknowledges. What it writes need not survive a power cut, which ends all leases.
     follower: SqlitePool,
@@ -57,6 +60,8 @@ impl Sqlite {
     const SWEEP_LIMIT: Duration = Duration::from_secs(60);
     /// One connection writes.
     const INSERTS_AT_ONCE: u32 = 1;
+    /// As many as checks ask at once.
+    const LOOKS_AT_ONCE: u32 = 2;
 
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let connect = SqliteConnectOptions::from_str(&options.url)
@@ -66,14 +71,15 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_LIMIT);
         let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_LIMIT).test_before_acquire(false);
+        let watched = Arc::new(Watched::new(connect.get_filename()));
         if is_in_memory(&options.url) {
             // It is gone when its connection is, so there is one, for all, for good.
             let only = pool.min_connections(1).max_connections(1).idle_timeout(None).max_lifetime(None);
             let only = only.connect_lazy_with(connect.shared_cache(false));
+            let looker = Lane::new(&only, 0, watched);
             let (readers, follower) = (only.clone(), only.clone());
-            return Ok(Self { file: None, readers, writer: only, follower, connections_max: 1 });
+            return Ok(Self { file: None, readers, looker, writer: only, follower, connections_max: 1 });
         }
-        let watched = Arc::new(Watched::new(connect.get_filename()));
         let pool = |connections_max: u32, connect: SqliteConnectOptions| {
             let watched = Arc::clone(&watched);
             let pool = pool.clone().max_connections(connections_max).before_acquire(move |_, meta| {
@@ -82,8 +88,10 @@ impl Sqlite {
             });
             pool.connect_lazy_with(connect)
         };
+        let readers = pool(options.connections_max, connect.clone().pragma("query_only", "on"));
         Ok(Self {
-            readers: pool(options.connections_max, connect.clone().pragma("query_only", "on")),
+            looker: Lane::new(&readers, Self::LOOKS_AT_ONCE, Arc::clone(&watched)),
+            readers,
             writer: pool(1, connect.clone()),
             follower: pool(1, connect.clone().synchronous(SqliteSynchronous::Normal)),
             file: Some(connect),
@@ -142,6 +150,7 @@ impl Sqlite {
 
     async fn close(&self) {
         self.follower.close().await;
+        self.looker.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -239,6 +248,12 @@ impl Watched {
             Some(_) => *found = (id, now),
         }
         now.checked_sub(age).is_none_or(|opened| opened >= found.1) || found.0.is_none()
+    }
+}
+
+impl Trust<sqlx::Sqlite> for Arc<Watched> {
+    async fn trusts(&self, _: &mut SqliteConnection, age: Duration, _: Duration) -> bool {
+        self.is_current(age)
     }
 }
 

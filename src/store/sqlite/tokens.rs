@@ -101,7 +101,7 @@ impl Sqlite {
     pub(super) async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, sqlx::Error> {
         let asked = rows::json(&ids.iter().map(|jti| rows::hex(jti.as_uuid())).collect::<Vec<_>>())?;
         // One row, however many tokens: each row is passed by itself from the connection's own thread to the one that waits.
-        let found = sqlx::query_scalar!(
+        let statement = sqlx::query_scalar!(
             r#"select json_group_array(json_array(
                 hex(t.jti), hex(t.sid), t.subject, t.token_type, t.not_before, t.expires_at, t.imported,
                 t.revoked_at is not null or s.ended_at is not null or s.generation <> u.generation or k.kid is not null,
@@ -114,9 +114,8 @@ impl Sqlite {
             join cf_subjects u on u.subject = s.subject
             left join cf_keys k on k.kid = t.kid and k.state = 'retired'"#,
             asked
-        )
-        .fetch_one(&self.readers)
-        .await?;
+        );
+        let found = self.looker.with(async |connection| statement.fetch_one(connection).await).await?;
         rows::statuses(ids, rows::from_json::<StatusTuple>(&found)?.into_iter().map(StatusRow::from).collect())
     }
 

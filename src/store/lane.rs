@@ -1,57 +1,67 @@
 //! Connections that are kept for one kind of work.
 
+use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::Connection;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Connection, Database, Pool};
 use tokio::sync::Semaphore;
-
-use super::TRUSTED_IDLE;
 
 /// How long one is kept: as long as sqlx's pools keep theirs.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
+/// What tells whether a kept connection is still good.
+pub(super) trait Trust<DB: Database>: Send + Sync {
+    /// Whether one is that is so old, and has had nothing to do for so long.
+    fn trusts(
+        &self,
+        connection: &mut DB::Connection,
+        age: Duration,
+        idle: Duration,
+    ) -> impl Future<Output = bool> + Send;
+}
+
 /// Connections of its own for work of which there is always more. A pool tries each connection when it gets it back, which
 /// takes as long as a short statement, and hands out another one meanwhile, which has seen none of the work.
-pub(super) struct Lane {
-    pool: PgPool,
+pub(super) struct Lane<DB: Database, T> {
+    pool: Pool<DB>,
+    trust: T,
     free: Semaphore,
-    kept: Mutex<Vec<Kept>>,
+    kept: Mutex<Vec<Kept<DB>>>,
 }
 
 /// It is none of the pool's any more, which could not take it back where no runtime is left.
-struct Kept {
-    connection: PgConnection,
+struct Kept<DB: Database> {
+    connection: DB::Connection,
     opened_at: Instant,
     used_at: Instant,
 }
 
-impl Lane {
-    /// With up to so many connections at once, opened by this pool.
-    pub(super) fn new(pool: &PgPool, width: u32) -> Self {
+impl<DB: Database, T: Trust<DB>> Lane<DB, T> {
+    /// With up to so many connections at once, opened by this pool. With none, all work is done on the pool's.
+    pub(super) fn new(pool: &Pool<DB>, width: u32, trust: T) -> Self {
         let free = Semaphore::new(usize::try_from(width).unwrap_or(1));
-        Self { pool: pool.clone(), free, kept: Mutex::default() }
+        Self { pool: pool.clone(), trust, free, kept: Mutex::default() }
     }
 
     /// Has work done: on a connection that is kept, or on one of the pool's where all of those are at work, and may wait for
     /// a lock. Where it fails, or is given up half-way, nobody knows what the connection is still good for, and the next work
     /// gets another.
-    pub(super) async fn with<T>(
+    pub(super) async fn with<R>(
         &self,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, sqlx::Error> {
+        work: impl AsyncFnOnce(&mut DB::Connection) -> Result<R, sqlx::Error>,
+    ) -> Result<R, sqlx::Error> {
         let Ok(_place) = self.free.try_acquire() else {
             return work(&mut *self.pool.acquire().await?).await;
         };
         let kept = self.kept().pop();
         let tried = match kept {
-            Some(kept) => kept.tried().await,
+            Some(kept) => kept.tried(&self.trust).await,
             None => None,
         };
         let mut kept = match tried {
             Some(kept) => kept,
-            None => Kept::new(self.pool.acquire().await?.detach()),
+            None => Kept::from(&self.pool).await?,
         };
         let done = work(&mut kept.connection).await?;
         kept.used_at = Instant::now();
@@ -59,7 +69,7 @@ impl Lane {
         Ok(done)
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept<DB>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -74,16 +84,18 @@ impl Lane {
     }
 }
 
-impl Kept {
-    fn new(connection: PgConnection) -> Self {
+impl<DB: Database> Kept<DB> {
+    async fn from(pool: &Pool<DB>) -> Result<Self, sqlx::Error> {
+        // Before the pool looks at it: what comes to light after that counts against it.
         let now = Instant::now();
-        Self { connection, opened_at: now, used_at: now }
+        let connection = pool.acquire().await?.detach();
+        Ok(Self { connection, opened_at: now, used_at: now })
     }
 
-    /// Itself, where it is still good: after a while the server may have been restarted, or another one have its name.
-    async fn tried(mut self) -> Option<Self> {
-        let is_good = self.opened_at.elapsed() <= LIFETIME
-            && (self.used_at.elapsed() <= TRUSTED_IDLE || self.connection.ping().await.is_ok());
+    /// Itself, where it is still good.
+    async fn tried(mut self, trust: &impl Trust<DB>) -> Option<Self> {
+        let (age, idle) = (self.opened_at.elapsed(), self.used_at.elapsed());
+        let is_good = age <= LIFETIME && trust.trusts(&mut self.connection, age, idle).await;
         is_good.then_some(self)
     }
 }
