@@ -69,34 +69,24 @@ pub(super) async fn insert_all(
 
 /// Begins sessions, each if its premise is true; which of them began.
 async fn begin_sessions(connection: &mut SqliteConnection, new: &str) -> Result<Vec<usize>, sqlx::Error> {
-    sqlx::query!(
-        "insert into cf_subjects (subject) select distinct value ->> 2 from json_each(?1) where true on conflict do nothing",
-        new
-    )
-    .execute(&mut *connection)
-    .await?;
     let places = sqlx::query_scalar!(
-        r#"select json_group_array(n.key) as "places!: String"
-        from json_each(?1) as n join cf_subjects u on u.subject = n.value ->> 2
-        where (n.value ->> '$[3][0]' is null or n.value ->> '$[3][0]' = u.generation)
-            and (not n.value ->> '$[3][1]'
-                or not exists (select 1 from cf_users where username = u.subject)
-                    and not exists (select 1 from cf_clients where client_id = u.subject))"#,
-        new
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    sqlx::query!(
-        "insert into cf_sessions
+        r#"insert into cf_subjects (subject) select distinct value ->> 2 from json_each(?) where true on conflict do nothing;
+        insert into cf_sessions
             (sid, subject, generation, client, label, ip, user_agent, created_at, last_seen_at, expires_at)
         select unhex(n.value ->> 1), u.subject, u.generation, n.value ->> '$[4][0]', n.value ->> '$[4][1]',
             n.value ->> '$[4][2]', n.value ->> '$[4][3]', n.value ->> '$[5][0]', n.value ->> '$[5][0]', n.value ->> '$[5][1]'
-        from json_each(?1) as n join cf_subjects u on u.subject = n.value ->> 2
-        where n.key in (select value from json_each(?2))",
+        from json_each(?) as n join cf_subjects u on u.subject = n.value ->> 2
+        where (n.value ->> '$[3][0]' is null or n.value ->> '$[3][0]' = u.generation)
+            and (not n.value ->> '$[3][1]'
+                or not exists (select 1 from cf_users where username = u.subject)
+                    and not exists (select 1 from cf_clients where client_id = u.subject));
+        select json_group_array(n.key) as "places!: String"
+        from json_each(?) as n join cf_sessions s on s.sid = unhex(n.value ->> 1)"#,
         new,
-        places
+        new,
+        new
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
     rows::from_json(&places)
 }

@@ -41,6 +41,11 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// How often, and after what pause each, a new file is tried to be put in WAL mode, for which SQLite doesn't wait.
 const WAL_TRIES: u32 = 100;
 const WAL_PAUSE: Duration = Duration::from_millis(50);
+/// After how many pages of its log (16 MB) SQLite writes them to the database. By default it does at a quarter of that, which a
+/// few batches of tokens fill with the same pages of indexes again and again.
+const CHECKPOINT_PAGES: &str = "4000";
+/// How much the connection that writes keeps of the database, in KiB: no batch has to read again what the last one wrote.
+const WRITER_CACHE: &str = "-16000";
 
 pub(super) struct Sqlite {
     /// `None` for a database in memory.
@@ -69,7 +74,8 @@ impl Sqlite {
             .create_if_missing(false)
             .foreign_keys(true)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_LIMIT);
+            .busy_timeout(BUSY_LIMIT)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
         let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_LIMIT).test_before_acquire(false);
         let watched = Arc::new(Watched::new(connect.get_filename()));
         if is_in_memory(&options.url) {
@@ -92,7 +98,7 @@ impl Sqlite {
         Ok(Self {
             looker: Lane::new(&readers, Self::LOOKS_AT_ONCE, Arc::clone(&watched)),
             readers,
-            writer: pool(1, connect.clone()),
+            writer: pool(1, connect.clone().pragma("cache_size", WRITER_CACHE)),
             follower: pool(1, connect.clone().synchronous(SqliteSynchronous::Normal)),
             file: Some(connect),
             connections_max: options.connections_max,
