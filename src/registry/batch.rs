@@ -27,7 +27,15 @@ struct Shared<T, R> {
     queue: Mutex<Queue<T, R>>,
     work: Box<Worker<T, R>>,
     at_once: u32,
-    only_reads: bool,
+    kind: Kind,
+}
+
+/// What the work is, by which a batch knows how long to gather.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Writes,
+    WritesAlone,
+    Reads,
 }
 
 struct Queue<T, R> {
@@ -41,7 +49,16 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
     {
-        Self::with(at_once, false, work)
+        Self::with(at_once, Kind::Writes, work)
+    }
+
+    /// The same for work that writes where one transaction can at a time, and waits for the disk each time. Who comes a
+    /// moment late waits for all of the next batch, so each lets those come first who are ready to, unless a crowd waits.
+    pub(super) fn alone<F>(work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Outcome<R>> + Send + 'static,
+    {
+        Self::with(1, Kind::WritesAlone, work)
     }
 
     /// The same for work that only reads. That is so short that the next batch would be gone before those whom the last one
@@ -51,16 +68,16 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
     {
-        Self::with(at_once, true, work)
+        Self::with(at_once, Kind::Reads, work)
     }
 
-    fn with<F>(at_once: u32, only_reads: bool, work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
+    fn with<F>(at_once: u32, kind: Kind, work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
     {
         let queue = Mutex::new(Queue { waiting: Vec::new(), running: 0 });
         let work: Box<Worker<T, R>> = Box::new(move |batch| Box::pin(work(batch)));
-        Self(Arc::new(Shared { queue, work, at_once, only_reads }))
+        Self(Arc::new(Shared { queue, work, at_once, kind }))
     }
 
     /// Has this done, with whatever else is asked for. A caller that goes away takes nothing from the others; what it
@@ -93,7 +110,16 @@ impl<T, R> Shared<T, R> {
     /// Whether enough wait for a batch beside another one. What is written costs most for each batch, so that two small ones
     /// take longer than one of both.
     fn is_enough(&self, queue: &Queue<T, R>) -> bool {
-        self.only_reads || queue.waiting.len() >= CROWD
+        self.kind == Kind::Reads || queue.waiting.len() >= CROWD
+    }
+
+    /// Whether a batch lets others come first.
+    fn gathers(&self) -> bool {
+        match self.kind {
+            Kind::Writes => false,
+            Kind::WritesAlone => self.lock().waiting.len() < CROWD,
+            Kind::Reads => true,
+        }
     }
 }
 
@@ -106,7 +132,7 @@ struct Running<T, R> {
 impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Running<T, R> {
     async fn run(mut self) {
         loop {
-            if self.shared.only_reads {
+            if self.shared.gathers() {
                 tokio::task::yield_now().await;
             }
             let batch: Vec<_> = {
@@ -139,7 +165,7 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Running<T, R> {
             Ok(_) => Error::internal("a batch was answered with another number of answers"),
             Err(error) => error,
         };
-        if requests.len() == 1 || (self.shared.only_reads && failure.is_unavailable()) {
+        if requests.len() == 1 || (self.shared.kind == Kind::Reads && failure.is_unavailable()) {
             answers.into_iter().for_each(|answer| drop(answer.send(Err(failure.clone()))));
             return;
         }
@@ -220,6 +246,20 @@ mod tests {
             assert_eq!(answer.unwrap(), number * 2);
         }
         assert_eq!(batches.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn where_one_writes_at_a_time_those_who_are_ready_come_first() {
+        let batches = Arc::new(AtomicUsize::new(0));
+        let counted = batches.clone();
+        let batcher = Arc::new(Batcher::alone(move |numbers: Arc<[u32]>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(numbers.to_vec()) }
+        }));
+        for (number, answer) in ask(&batcher, &[1, 2, 3, 4]).await.join_all().await {
+            assert_eq!(answer.unwrap(), number);
+        }
+        assert_eq!(batches.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

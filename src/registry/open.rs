@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Consistency, Settings};
 use crate::error::{Error, Kind};
 use crate::keys::KeySource;
-use crate::store::{self, Done, Revoke, Revoked, Schema, Store};
+use crate::store::{self, Done, Insert, Revoke, Revoked, Schema, Store};
 
 /// The longest pause between two attempts to reach the database.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -86,6 +86,10 @@ impl Registry {
         let of = || store.clone();
         let (asked, naming, inserting, revoking, looking) = (of(), of(), of(), of(), of());
         let (retiring, reading, loaded) = (of(), of(), ring.clone());
+        let insert = move |inserts: Arc<[Insert]>| {
+            let store = inserting.clone();
+            async move { store.insert(&inserts).await }
+        };
         let registry = Self {
             inner: Arc::new(Inner {
                 statuses: Batcher::reading(STATUS_BATCHES, move |ids| {
@@ -96,10 +100,10 @@ impl Registry {
                     let store = naming.clone();
                     async move { store.generations(&asked).await }
                 }),
-                inserts: Batcher::new(store.inserts_at_once(), move |inserts| {
-                    let store = inserting.clone();
-                    async move { store.insert(&inserts).await }
-                }),
+                inserts: match store.inserts_at_once() {
+                    1 => Batcher::alone(insert),
+                    at_once => Batcher::new(at_once, insert),
+                },
                 revocations: Batcher::new(1, move |asked| {
                     let store = revoking.clone();
                     async move { revoke_in_turns(&*store, &asked).await }
