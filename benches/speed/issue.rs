@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteSynchronous;
 use sqlx::{Connection, Executor, PgConnection};
-use uuid::Uuid;
 
 use crate::library::{Replica, issue_rate};
 use crate::rows::sqlite;
@@ -142,12 +141,13 @@ fn are_held(issued: usize, held: i64) -> Outcome<()> {
 
 /// Beside one transaction for each row, on one connection, in a file of its own.
 pub(crate) async fn on_sqlite(bench: &Bench, table: &mut Table) -> Outcome<()> {
-    let mut base = Vec::new();
+    let (mut base, mut floor) = (Vec::new(), Vec::new());
     let mut rates = [(16, 8.0, Vec::new()), (256, 20.0, Vec::new())];
     for round in 0..bench.options.rounds {
         bench.say("issue-sqlite", format!("round {} of {}", round + 1, bench.options.rounds));
         let folder = bench.folder(&format!("issue-sqlite-{round}"))?;
-        base.push(single_inserts(&folder, bench.options.seconds).await?);
+        base.push(inserts(&folder, "base.db", INSERT_ONE, bench.options.seconds).await?);
+        floor.push(inserts(&folder, "floor.db", INSERT_SOME, bench.options.seconds).await?);
         for (callers, _, per_second) in &mut rates {
             // A new file for each, so that none finds a larger one than another.
             let (setup, file) = sqlite_setup(&folder, &format!("{callers}.db"));
@@ -162,25 +162,38 @@ pub(crate) async fn on_sqlite(bench: &Bench, table: &mut Table) -> Outcome<()> {
         }
         fs::remove_dir_all(&folder)?;
     }
+    let base = ("one transaction for each row", base.as_slice());
     for (callers, reach, per_second) in &rates {
-        table.ratio(
-            format!("issue (EdDSA), {callers} callers, SQLite, `synchronous=FULL`"),
-            PER_SECOND,
-            per_second,
-            ("one transaction for each row", &base),
-            Reach::AtLeast(*reach),
-        );
+        let figure = format!("issue (EdDSA), {callers} callers, SQLite, `synchronous=FULL`");
+        table.ratio(figure, PER_SECOND, per_second, base, Reach::AtLeast(*reach));
     }
+    table.ratio("the table alone, 256 rows a statement, SQLite", PER_SECOND, &floor, base, Reach::Report);
     Ok(())
 }
+
+/// A row of the baseline on SQLite, and as many in one statement as callers wait at most.
+const INSERT_ONE: &str = concat!(
+    "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) ",
+    "values (randomblob(16), unhex(printf('%032x', abs(random() % 10000) + 1)), ",
+    row!(),
+    ")"
+);
+const INSERT_SOME: &str = concat!(
+    "with recursive n (i) as (select 1 union all select i + 1 from n where i < 256) ",
+    "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) ",
+    "select randomblob(16), unhex(printf('%032x', abs(random() % 10000) + 1)), ",
+    row!(),
+    " from n"
+);
 
 fn sqlite_setup(folder: &Path, name: &str) -> (Setup, PathBuf) {
     let file = folder.join(name);
     (Setup::new(&format!("sqlite://{}", file.display()), folder), file)
 }
 
-async fn single_inserts(folder: &Path, seconds: u64) -> Outcome<f64> {
-    let (setup, file) = sqlite_setup(folder, "base.db");
+/// How many rows a second a statement adds, each time in a transaction of its own.
+async fn inserts(folder: &Path, name: &str, statement: &'static str, seconds: u64) -> Outcome<f64> {
+    let (setup, file) = sqlite_setup(folder, name);
     counterfoil::Registry::migrate(&setup.settings()?).await?;
     let mut connection = sqlite(&file, SqliteSynchronous::Full).await?;
     connection.execute("insert into cf_subjects (subject) values ('user-1')").await?;
@@ -192,26 +205,13 @@ async fn single_inserts(folder: &Path, seconds: u64) -> Outcome<f64> {
     .bind(SESSIONS)
     .execute(&mut connection)
     .await?;
-    let claims = INSERT.split('\'').find(|part| part.starts_with('{')).ok_or("the baseline has no claims")?;
     let began = Instant::now();
     let until = began + Duration::from_secs(seconds);
     let mut inserted = 0;
     while Instant::now() < until {
-        let id = Uuid::new_v4();
-        sqlx::query(
-            "insert into cf_tokens
-                (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid)
-            values (?1, unhex(printf('%032x', ?2)), 'user-1', 'access', 1750000000, 1750000000, 1750000900, '', ?3,
-                'kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k')",
-        )
-        .bind(id)
-        .bind(i64::from(id.as_fields().0) % SESSIONS + 1)
-        .bind(claims)
-        .execute(&mut connection)
-        .await?;
-        inserted += 1;
+        inserted += sqlx::query(statement).execute(&mut connection).await?.rows_affected();
     }
-    let rate = ratio(inserted, 1) / began.elapsed().as_secs_f64();
+    let took = began.elapsed().as_secs_f64();
     connection.close().await?;
-    Ok(rate)
+    Ok(ratio(usize::try_from(inserted)?, 1) / took)
 }
