@@ -66,9 +66,6 @@ impl Opening {
     }
 }
 
-/// How many readings of status may be under way at once.
-const STATUS_BATCHES: u32 = 2;
-
 impl Registry {
     /// Opens the registry: loads the keys, reaches the database and checks or migrates its schema.
     ///
@@ -92,7 +89,7 @@ impl Registry {
         };
         let registry = Self {
             inner: Arc::new(Inner {
-                statuses: Batcher::reading(STATUS_BATCHES, move |ids| {
+                statuses: Batcher::reading(store.looks_at_once(), move |ids| {
                     let store = asked.clone();
                     async move { store.status(&ids).await }
                 }),

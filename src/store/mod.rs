@@ -219,6 +219,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     fn pool_use(&self) -> PoolUse;
     /// How many calls of [`insert`](Self::insert) at once get on faster than one after the other.
     fn inserts_at_once(&self) -> u32;
+    /// The same of [`status`](Self::status).
+    fn looks_at_once(&self) -> u32;
     async fn close(&self);
 
     // Tokens and sessions.

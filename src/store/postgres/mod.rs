@@ -73,6 +73,7 @@ impl Postgres {
     const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
     const SWEEP_LIMIT: Duration = Duration::from_secs(60);
     const INSERTS_AT_ONCE: u32 = 2;
+    const LOOKS_AT_ONCE: u32 = 2;
 
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let connect: PgConnectOptions = options.url.parse().map_err(failure::unreachable)?;

@@ -65,8 +65,8 @@ impl Sqlite {
     const SWEEP_LIMIT: Duration = Duration::from_secs(60);
     /// One connection writes.
     const INSERTS_AT_ONCE: u32 = 1;
-    /// As many as checks ask at once.
-    const LOOKS_AT_ONCE: u32 = 2;
+    /// What takes time is the CPU, and the hand-over of each batch to the connection's own thread.
+    const LOOKS_AT_ONCE: u32 = 1;
 
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let connect = SqliteConnectOptions::from_str(&options.url)
