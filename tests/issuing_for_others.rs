@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
+use crate::binary::PATIENCE;
 use crate::support::forge::{claims_of, jti_of};
-use crate::support::{ADMIN, Answer, ClientSecret, ISSUER, Pair, Server, Value, json, on_both};
+use crate::support::{ADMIN, Answer, ClientSecret, Database, ISSUER, Pair, Server, Value, json, on_both};
 
 const GRANTS: [&str; 6] =
     ["--scope", "tokens:issue", "--grant-scope", "notes:read notes:write", "--audience", "https://api.example"];
@@ -203,6 +205,47 @@ on_both! {
             for answer in issued {
                 server.refuses(answer.ok(201)["access_token"].as_str().unwrap(), "token_revoked").await;
             }
+        }
+    }
+
+    async fn a_client_that_plain_sql_disables_or_removes_gets_nothing_more(server: Server) {
+        for (name, change) in [("shop", "update cf_clients set disabled = true"), ("mill", "delete from cf_clients")] {
+            let client = server.add_client(name, &GRANTS);
+            ask(&server, &client, json!({ "subject": "alice" })).await.ok(201);
+            server.sql(&format!("{change} where client_id = '{}'", client.id)).await;
+            let began = Instant::now();
+            while ask(&server, &client, json!({ "subject": "alice" })).await.status != 401 {
+                assert!(began.elapsed() < PATIENCE, "not noticed: {change}");
+            }
+        }
+    }
+
+    async fn whose_a_name_is_holds_for_plain_sql_too(database: Database) {
+        let server = Server::start(database, |settings| settings).await;
+        let client = server.add_client("shop", &GRANTS);
+        let other = server.add_client("other", &[]);
+        let statuses = async |names: [&str; 2]| {
+            let mut statuses = Vec::new();
+            for subject in names {
+                statuses.push(ask(&server, &client, json!({ "subject": subject })).await.status);
+            }
+            statuses
+        };
+        assert_eq!(statuses(["carol", "dave"]).await, [201, 201]);
+        let columns = "password_hash, scope, disabled, created_at, password_changed_at";
+        server.sql(&format!("insert into cf_users (username, {columns}) select 'carol', {columns} from cf_users")).await;
+        assert_eq!(statuses(["carol", "dave"]).await, [403, 201]);
+        server.sql("update cf_users set username = 'dave' where username = 'carol'").await;
+        assert_eq!(statuses(["carol", "dave"]).await, [201, 403]);
+        server.sql(&format!("update cf_clients set client_id = 'carol' where client_id = '{}'", other.id)).await;
+        assert_eq!(statuses(["carol", "dave"]).await, [403, 403]);
+        server.sql("delete from cf_clients where client_id = 'carol'").await;
+        server.sql("delete from cf_users where username = 'dave'").await;
+        assert_eq!(statuses(["carol", "dave"]).await, [201, 201]);
+        if database == Database::Postgres {
+            // SQLite has no such statement.
+            server.sql("truncate cf_users").await;
+            ask(&server, &client, json!({ "subject": ADMIN })).await.ok(201);
         }
     }
 
