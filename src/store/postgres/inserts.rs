@@ -53,13 +53,13 @@ impl Postgres {
 }
 
 /// How often the insert of a new session is tried: at first its subject may not be there yet, and later somebody else may
-/// remove it, or change it, at this very moment.
+/// remove it at this very moment.
 const ADDING_TRIES: u32 = 4;
 
 /// An insert that was not stored.
 struct Refused {
     place: i32,
-    /// Whether the subject is there, and could be seen as it is now.
+    /// Whether its subject is there.
     is_known: bool,
 }
 
@@ -68,11 +68,8 @@ fn at(place: i32) -> usize {
 }
 
 /// Begins sessions, each if its premise is true, and gives those whose is not: mostly none, which spares a row for each. One
-/// statement that commits by itself, with the subjects locked in order.
-///
-/// Where a lock was waited for, the subject's row is as it is now, but the users and clients are as they were before: whoever
-/// adds one to a subject that is there moves its generation on, by which that is seen. Those are looked up one by one: `exists`
-/// might be planned as a list of them all.
+/// statement that commits by itself, with the subjects locked in order. Where a lock was waited for, the subject's row is as it
+/// is now, and so is all that a premise rests on.
 ///
 /// The session's subject and the tokens' session are there, since they are held or begun here; so no trigger has to look
 /// (`counterfoil.noted`).
@@ -90,7 +87,7 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Rows<'_>) -> Result<Vec<
                 as a (place, is_first, subject, sid, generation, is_foreign, now, session_expires_at, client, label, ip,
                     user_agent, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted, kid, imported)
         ), held as materialized (
-            select u.subject, u.generation from cf_subjects u where u.subject in (select subject from asked)
+            select u.subject, u.generation, u.own from cf_subjects u where u.subject in (select subject from asked)
             order by u.subject for share
         ), begun as (
             insert into cf_sessions
@@ -98,10 +95,7 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Rows<'_>) -> Result<Vec<
             select a.sid, a.subject, h.generation, a.client, a.label, a.ip, a.user_agent, a.now, a.now, a.session_expires_at
             from asked a join held h on h.subject = a.subject
             where a.is_first and (a.generation is null or a.generation = h.generation)
-                and (not a.is_foreign
-                    or h.generation = (select s.generation from cf_subjects s where s.subject = a.subject)
-                        and (select n.username from cf_users n where n.username = a.subject) is null
-                        and (select c.client_id from cf_clients c where c.client_id = a.subject) is null)
+                and not (a.is_foreign and h.own)
             returning sid
         ), stored as (
             insert into cf_tokens (sid, subject, jti, token_type, issued_at, not_before, expires_at, scope, claims, granted,
@@ -110,9 +104,7 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Rows<'_>) -> Result<Vec<
                 a.granted, a.kid, a.client, a.label, a.ip, a.user_agent, a.imported
             from asked a join begun b on b.sid = a.sid where a.jti is not null
         )
-        select a.place as "place!",
-            h.subject is not null and (not a.is_foreign
-                or h.generation = (select s.generation from cf_subjects s where s.subject = a.subject)) as "is_known!"
+        select a.place as "place!", h.subject is not null as "is_known!"
         from asked a left join held h on h.subject = a.subject
         where a.is_first and a.sid not in (select sid from begun)"#,
         &of.place,

@@ -183,8 +183,7 @@ async fn forget_subjects(connection: &mut PgConnection, bereft: &[String]) -> Re
         "delete from cf_subjects u where u.subject = any($1)
             and not exists (select from cf_sessions s where s.subject = u.subject)
             and not exists (select from cf_subject_endings e where e.subject = u.subject)
-            and not exists (select from cf_users n where n.username = u.subject)
-            and not exists (select from cf_clients c where c.client_id = u.subject)",
+            and not u.own",
         &idle
     )
     .execute(connection)

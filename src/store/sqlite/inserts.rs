@@ -77,9 +77,7 @@ async fn begin_sessions(connection: &mut SqliteConnection, new: &str) -> Result<
             n.value ->> '$[4][2]', n.value ->> '$[4][3]', n.value ->> '$[5][0]', n.value ->> '$[5][0]', n.value ->> '$[5][1]'
         from json_each(?) as n join cf_subjects u on u.subject = n.value ->> 2
         where (n.value ->> '$[3][0]' is null or n.value ->> '$[3][0]' = u.generation)
-            and (not n.value ->> '$[3][1]'
-                or not exists (select 1 from cf_users where username = u.subject)
-                    and not exists (select 1 from cf_clients where client_id = u.subject));
+            and not (n.value ->> '$[3][1]' and u.own);
         select json_group_array(n.key) as "places!: String"
         from json_each(?) as n join cf_sessions s on s.sid = unhex(n.value ->> 1)"#,
         new,

@@ -157,8 +157,7 @@ async fn forget_subjects(connection: &mut SqliteConnection, bereft: &[String]) -
         "delete from cf_subjects where subject in (select value from json_each(?1))
             and not exists (select 1 from cf_sessions s where s.subject = cf_subjects.subject)
             and not exists (select 1 from cf_subject_endings e where e.subject = cf_subjects.subject)
-            and not exists (select 1 from cf_users n where n.username = cf_subjects.subject)
-            and not exists (select 1 from cf_clients c where c.client_id = cf_subjects.subject)",
+            and not cf_subjects.own",
         bereft
     )
     .execute(connection)
