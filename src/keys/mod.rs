@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub(crate) use self::jwks::Jwks;
@@ -163,7 +164,7 @@ impl KeyRing {
     }
 
     /// Signs these claims, with the `typ` of the type.
-    pub(crate) fn sign(&self, token_type: TokenType, claims: &Map<String, Value>) -> Result<Signed, Error> {
+    pub(crate) fn sign(&self, token_type: TokenType, claims: &impl Serialize) -> Result<Signed, Error> {
         let header = self.headers.as_ref().map(|headers| match token_type {
             TokenType::Access => &headers.access,
             TokenType::Refresh => &headers.refresh,
@@ -177,7 +178,7 @@ impl KeyRing {
         self.sign_after(&header, claims)
     }
 
-    fn sign_after(&self, header: &str, claims: &Map<String, Value>) -> Result<Signed, Error> {
+    fn sign_after(&self, header: &str, claims: &impl Serialize) -> Result<Signed, Error> {
         let Some((verifier, signer)) = self.current() else {
             return Err(Error::unavailable("there is no key to sign with just now"));
         };

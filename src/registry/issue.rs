@@ -210,7 +210,7 @@ impl Registry {
     /// accepts it but with `check = "refresh"`. For the benchmark of that part alone.
     #[doc(hidden)]
     pub fn sign_alone(&self, claims: &Claims) -> Result<String, Error> {
-        Ok(self.ring().sign(claims.token_type, &claims.to_members())?.token)
+        Ok(self.ring().sign(claims.token_type, claims)?.token)
     }
 
     /// Whether a token that was found live a moment ago still is. One without a record is good for opening routes until
@@ -360,7 +360,7 @@ impl Registry {
 }
 
 pub(super) fn sign_draft(ring: &KeyRing, draft: &Draft) -> Result<Signed, Error> {
-    ring.sign(draft.claims.token_type, &draft.claims.to_members())
+    ring.sign(draft.claims.token_type, &draft.claims)
 }
 
 pub(super) fn new_token(draft: &Draft, claims: String, kid: String) -> NewToken {

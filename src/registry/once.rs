@@ -90,7 +90,7 @@ impl Registry {
                     .map_err(|_| Error::internal("the claims of a record can't be read"))?,
                 None => claims.clone(),
             };
-            let signed = ring.sign(claims.token_type, &claims.to_members())?;
+            let signed = ring.sign(claims.token_type, &claims)?;
             tokens.push(IssuedToken { token: signed.token, claims });
         }
         if !is_there {

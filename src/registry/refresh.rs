@@ -133,7 +133,7 @@ fn sign_again(ring: &KeyRing, claims: &str) -> Result<IssuedToken, Error> {
     let unreadable = || Error::internal("the claims of a record can't be read");
     let members: Map<String, Value> = serde_json::from_str(claims).map_err(|error| unreadable().with_source(error))?;
     let claims = Claims::from_members(members).map_err(|_| unreadable())?;
-    let signed = ring.sign(claims.token_type, &claims.to_members())?;
+    let signed = ring.sign(claims.token_type, &claims)?;
     Ok(IssuedToken { token: signed.token, claims })
 }
 

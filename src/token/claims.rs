@@ -1,5 +1,7 @@
 //! What a token says: its claims, and the rules that need no key and no database.
 
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::{Denial, Jti, Scopes, Sid, Subject, TokenType};
@@ -98,6 +100,39 @@ pub struct Claims {
     pub extra: Map<String, Value>,
 }
 
+/// As the members of the token. A claim that is not there has no member.
+impl Serialize for Claims {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("iss", &self.iss)?;
+        members.serialize_entry("sub", &self.sub)?;
+        match self.aud.as_slice() {
+            [one] => members.serialize_entry("aud", one)?,
+            many => members.serialize_entry("aud", many)?,
+        }
+        members.serialize_entry("exp", &self.exp)?;
+        members.serialize_entry("nbf", &self.nbf)?;
+        members.serialize_entry("iat", &self.iat)?;
+        members.serialize_entry("jti", &self.jti)?;
+        members.serialize_entry("type", self.token_type.as_str())?;
+        members.serialize_entry("sid", &self.sid)?;
+        members.serialize_entry("client_id", &self.client_id)?;
+        if self.token_type == TokenType::Access {
+            members.serialize_entry("fresh", &self.fresh)?;
+        }
+        if !self.scope.is_empty() {
+            members.serialize_entry("scope", &self.scope)?;
+        }
+        if let Some(csrf) = &self.csrf {
+            members.serialize_entry("csrf", csrf)?;
+        }
+        for (name, value) in &self.extra {
+            members.serialize_entry(name, value)?;
+        }
+        members.end()
+    }
+}
+
 /// Which audience a route accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -141,28 +176,11 @@ impl Rules<'_> {
 impl Claims {
     /// The claims as the members of the token.
     pub fn to_members(&self) -> Map<String, Value> {
-        let mut members = Map::new();
-        members.insert("iss".into(), self.iss.clone().into());
-        members.insert("sub".into(), self.sub.as_str().into());
-        members.insert("aud".into(), audience_value(&self.aud));
-        members.insert("exp".into(), self.exp.into());
-        members.insert("nbf".into(), self.nbf.into());
-        members.insert("iat".into(), self.iat.into());
-        members.insert("jti".into(), self.jti.to_string().into());
-        members.insert("type".into(), self.token_type.as_str().into());
-        members.insert("sid".into(), self.sid.to_string().into());
-        members.insert("client_id".into(), self.client_id.clone().into());
-        if self.token_type == TokenType::Access {
-            members.insert("fresh".into(), self.fresh.into());
+        match serde_json::to_value(self) {
+            Ok(Value::Object(members)) => members,
+            // Names that are text, and values that are JSON.
+            _ => Map::new(),
         }
-        if !self.scope.is_empty() {
-            members.insert("scope".into(), self.scope.to_string().into());
-        }
-        if let Some(csrf) = &self.csrf {
-            members.insert("csrf".into(), csrf.clone().into());
-        }
-        members.extend(self.extra.clone());
-        members
     }
 
     /// Reads the claims of a token of this registry; anything missing or of the wrong form is [`Denial::Invalid`].
@@ -269,13 +287,6 @@ fn audience(value: Option<Value>) -> Result<Vec<String>, Denial> {
             })
             .collect(),
         _ => Err(Denial::Invalid),
-    }
-}
-
-fn audience_value(aud: &[String]) -> Value {
-    match aud {
-        [one] => one.clone().into(),
-        many => many.to_vec().into(),
     }
 }
 
