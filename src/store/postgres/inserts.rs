@@ -150,7 +150,7 @@ async fn add_subjects(executor: impl PgExecutor<'_>, subjects: &[&str]) -> Resul
     Ok(())
 }
 
-/// The same for one, in a transaction that has locked its subject.
+/// [`insert_new`] of one, in a transaction that has locked its subject.
 pub(super) async fn insert_new_on(connection: &mut PgConnection, insert: &Insert) -> Result<Inserted, sqlx::Error> {
     let of = Rows::of(std::slice::from_ref(insert), &[0]);
     let Some(found) = rows::not_twice(insert_new(connection, &of).await)? else { return Ok(Inserted::Duplicate) };
