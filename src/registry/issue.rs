@@ -436,6 +436,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_that_is_there_already_speaks_for_nobody_else_of_its_batch() {
+        let registry = Registry::open(Settings::for_tests(), ManualClock::here()).await.unwrap();
+        let drafted = |subject: &str| registry.draft(Grant::to(subject.parse().unwrap())).unwrap();
+        let insert = |subject: &str| registry.signed(&registry.ring(), drafted(subject)).unwrap().1;
+        let (there, new) = (insert("alice"), insert("bob"));
+        let store = registry.store().unwrap();
+        assert_eq!(store.insert(std::slice::from_ref(&there)).await.unwrap(), [Inserted::Stored]);
+        assert!(store.insert(&[there.clone(), new.clone()]).await.is_err());
+        let inserts = &registry.inner.inserts;
+        let (told, stored) = tokio::join!(inserts.call(there), inserts.call(new.clone()));
+        assert_eq!((told.unwrap(), stored.unwrap()), (Inserted::Duplicate, Inserted::Stored));
+        assert!(registry.get(new.tokens[0].jti).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn no_personal_token_is_made_with_a_token_whose_session_has_ended() {
         for check in ["all", "refresh"] {
             let settings = Settings::for_tests_with(&format!("check = \"{check}\"")).unwrap();

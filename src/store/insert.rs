@@ -94,7 +94,7 @@ pub(crate) enum Inserted {
     Superseded,
     /// Nothing was stored: the subject is a user of the server or a client, and it was not to be.
     Reserved,
-    /// Nothing was stored: a token of one of these ids is on the registry already.
+    /// Nothing was stored: a token of one of these ids is on the registry already. Told of one that was asked for by itself.
     Duplicate,
     /// Nothing was stored: the subject has as many sessions as it may have.
     Full,

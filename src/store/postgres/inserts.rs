@@ -16,11 +16,8 @@ impl Postgres {
         let mut tries_left = ADDING_TRIES;
         while !new.is_empty() && tries_left > 0 {
             let of = Rows::of(inserts, &new);
-            let Some(found) =
-                rows::not_twice(self.inserter.with(async |connection| insert_new(connection, &of).await).await)?
-            else {
-                return Ok(vec![Inserted::Duplicate; inserts.len()]);
-            };
+            let found = self.inserter.with(async |connection| insert_new(connection, &of).await).await;
+            let Some(found) = rows::alone_not_twice(inserts, found)? else { return Ok(vec![Inserted::Duplicate]) };
             for place in new {
                 outcomes[place] = Inserted::Stored;
             }
@@ -39,11 +36,8 @@ impl Postgres {
         }
         if !joining.is_empty() {
             let of = Rows::of(inserts, &joining);
-            let Some(found) =
-                rows::not_twice(self.inserter.with(async |connection| insert_joining(connection, &of).await).await)?
-            else {
-                return Ok(vec![Inserted::Duplicate; inserts.len()]);
-            };
+            let found = self.inserter.with(async |connection| insert_joining(connection, &of).await).await;
+            let Some(found) = rows::alone_not_twice(inserts, found)? else { return Ok(vec![Inserted::Duplicate]) };
             for place in found {
                 outcomes[at(place)] = Inserted::Stored;
             }

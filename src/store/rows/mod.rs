@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub(super) use self::accounts::{ClientRow, RepeatRow, UserRow, client_action};
 pub(super) use self::coherence::{BEHIND_MAX, Noted, RollRow, news, roll, target};
 pub(super) use self::records::{ParticularsRow, RecordRow, SessionRecordRow, SessionRow, StatusRow, statuses};
-use super::Premise;
+use super::{Insert, Premise};
 use crate::error::Error;
 use crate::token::{Act, Actor, ActorKind, AuditEvent, Cursor, PurgeRun, Record, RecordPage, StoredKey, Subject};
 
@@ -88,6 +88,18 @@ pub(super) fn not_twice<T>(outcome: Result<T, sqlx::Error>) -> Result<Option<T>,
     match outcome {
         Err(sqlx::Error::Database(cause)) if cause.is_unique_violation() => Ok(None),
         outcome => outcome.map(Some),
+    }
+}
+
+/// The same for inserts, where there is one. Of several, one that was there already says nothing about the others: that is an
+/// error, after which each is tried by itself.
+pub(super) fn alone_not_twice<T>(
+    inserts: &[Insert],
+    outcome: Result<T, sqlx::Error>,
+) -> Result<Option<T>, sqlx::Error> {
+    match inserts {
+        [_] => not_twice(outcome),
+        _ => outcome.map(Some),
     }
 }
 

@@ -10,12 +10,9 @@ use crate::store::{Insert, Inserted, NewToken, Premise, Rotation, Within};
 impl Sqlite {
     pub(super) async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, sqlx::Error> {
         let mut tx = self.begin().await?;
-        match insert_all(&mut tx, inserts).await {
-            Ok(outcomes) => tx.commit().await.map(|()| outcomes),
-            Err(sqlx::Error::Database(cause)) if cause.is_unique_violation() => {
-                tx.rollback().await.map(|()| vec![Inserted::Duplicate; inserts.len()])
-            }
-            Err(error) => Err(error),
+        match rows::alone_not_twice(inserts, insert_all(&mut tx, inserts).await)? {
+            Some(outcomes) => tx.commit().await.map(|()| outcomes),
+            None => tx.rollback().await.map(|()| vec![Inserted::Duplicate]),
         }
     }
 }
