@@ -3,10 +3,15 @@
 use std::time::{Duration, Instant};
 
 use counterfoil::Actor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::feed::{Stream, limited_service, place, service};
 use crate::support::forge::{jti_of, sid_of};
 use crate::support::{Server, on_both};
+
+/// How many events make a log of some ten megabytes.
+const LONG_LOG: usize = 40_000;
 
 fn application() -> Actor {
     Actor::application("test")
@@ -120,6 +125,49 @@ on_both! {
             assert!(began.elapsed() < Duration::from_secs(20), "the place is not given back");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    async fn who_takes_nothing_is_dropped_without_harm(database: Database) {
+        let server =
+            Server::start(database, |settings| settings.set("feed.streams", 1).set("feed.heartbeat", "1s")).await;
+        let service = service(&server).await;
+        let pair = server.issue("alice", "").await;
+        let start = place(&server, &service).await;
+        // Far more than lies between two ends of a connection.
+        server.sql(&format!(
+            "insert into cf_changes (seq, change, kind, target, at, action, expires_at)
+            with recursive n (i) as (select 1 union all select i + 1 from n where i < {LONG_LOG})
+            select seq + i, change, 'subject', '{}', {}, 'revoked', {} from n, cf_position",
+            "b".repeat(200), server.now(), server.now() + 900,
+        )).await;
+        server.sql(&format!("update cf_position set seq = seq + {LONG_LOG}")).await;
+
+        let mut idle = TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap();
+        let request = format!(
+            "GET /revocations/stream?after={start} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+             Authorization: Bearer {service}\r\n\r\n"
+        );
+        idle.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        idle.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        server.get("/revocations/stream").bearer(&service).send().await.error(503, "registry_unavailable");
+        // Nobody else waits for it.
+        server.accepts(&pair.access).await;
+        revoke(&server, &pair.access).await;
+        server.refuses(&pair.access, "token_revoked").await;
+        let began = Instant::now();
+        while server.get("/revocations/stream").bearer(&service).open().await.status() != 200 {
+            assert!(began.elapsed() < Duration::from_secs(30), "the place is not given back");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+
+        // What was under way it may still take, and that is all.
+        let mut taken = Vec::new();
+        tokio::time::timeout(Duration::from_secs(30), idle.read_to_end(&mut taken)).await.unwrap().unwrap();
+        let taken = String::from_utf8(taken).unwrap();
+        let events = taken.matches("data:").count();
+        assert!(0 < events && events < LONG_LOG, "{events}");
     }
 
     async fn another_history_ends_it(server: Server) {

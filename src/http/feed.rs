@@ -1,11 +1,14 @@
 //! The feed of revocations, for services that keep a set of their own: in pages, and as Server-Sent Events.
 
+use std::time::Duration;
+
 use chrono::DateTime;
 use rocket::http::Header;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::stream::{Event, EventStream};
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::Json;
+use rocket::tokio::sync::mpsc;
 use rocket::{Request, Route, Shutdown, State, get, routes, tokio};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
@@ -14,7 +17,7 @@ use super::client::ClientCaller;
 use super::error::ApiError;
 use super::openapi::ErrorBody;
 use crate::error::Error;
-use crate::registry::{Followed, Registry};
+use crate::registry::{Followed, Following, Registry};
 use crate::token::{FeedEvent, Target, rfc3339};
 
 /// What a client must be allowed to do.
@@ -25,6 +28,9 @@ const LIMIT: u16 = 1_000;
 
 /// How many streams of one process there may be is a setting; who finds no place may look again after this many seconds.
 const RETRY_AFTER_SECONDS: u32 = 10;
+
+/// Who takes nothing for as many heartbeats is dropped.
+const UNREAD_HEARTBEATS: u32 = 3;
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
@@ -221,42 +227,67 @@ async fn stream_revocations(
     caller: ClientCaller,
     asked: Asked,
     registry: &State<Registry>,
-    mut shutdown: Shutdown,
+    shutdown: Shutdown,
 ) -> Result<Unbuffered<EventStream![]>, ApiError> {
     caller.require(SCOPE)?;
     let serves = caller.serves().map(<[String]>::to_vec);
-    let mut feed = match registry.follow_feed(asked.last_event_id.or(asked.after), serves).await? {
+    let feed = match registry.follow_feed(asked.last_event_id.or(asked.after), serves).await? {
         Followed::Following(feed) => feed,
         Followed::Gone => return Err(ApiError::gone()),
         Followed::Full => return Err(ApiError::busy(RETRY_AFTER_SECONDS)),
     };
     let heartbeat = registry.settings().feed.heartbeat;
+    let (reader, mut told) = mpsc::channel(1);
+    // In a task of its own: what the answer's body waits for is whoever reads it, and that may be for ever.
+    let telling = Telling { caller, feed, reader, heartbeat };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown => {}
+            () = telling.go_on() => {}
+        }
+    });
     let events = EventStream! {
-        // At once, so that whoever follows knows that it does, and from where on.
-        yield beat(feed.cursor());
-        loop {
-            let next = tokio::select! {
-                biased;
-                () = &mut shutdown => break,
-                next = tokio::time::timeout(heartbeat, feed.next()) => next,
-            };
-            // A token or client that was taken back is told no more, not even this.
-            if !caller.still_live().await {
-                break;
-            }
-            match next {
-                Err(_) if !feed.is_current() => break,
-                Err(_) => yield beat(feed.cursor()),
-                Ok(Ok(Some(events))) => {
-                    for event in events {
-                        yield Revocation::of(event).event();
-                    }
-                }
-                Ok(Ok(None) | Err(_)) => break,
-            }
+        while let Some(event) = told.recv().await {
+            yield event;
         }
     };
     Ok(Unbuffered(events.heartbeat(None)))
+}
+
+/// One stream under way. Its place among them is free again when it ends, whether or not its reader ever takes the rest.
+struct Telling {
+    caller: ClientCaller,
+    feed: Following,
+    reader: mpsc::Sender<Event>,
+    heartbeat: Duration,
+}
+
+impl Telling {
+    async fn go_on(mut self) {
+        // At once, so that whoever follows knows that it does, and from where on.
+        let mut events = vec![beat(self.feed.cursor())];
+        loop {
+            for event in events {
+                // One who takes nothing fills the channel, and one who has left closes it.
+                if self.reader.send_timeout(event, self.heartbeat * UNREAD_HEARTBEATS).await.is_err() {
+                    return;
+                }
+            }
+            let next = tokio::select! {
+                () = self.reader.closed() => return,
+                next = tokio::time::timeout(self.heartbeat, self.feed.next()) => next,
+            };
+            // A token or client that was taken back is told no more, not even this.
+            if !self.caller.still_live().await {
+                return;
+            }
+            events = match next {
+                Err(_) if self.feed.is_current() => vec![beat(self.feed.cursor())],
+                Ok(Ok(Some(events))) => events.into_iter().map(|event| Revocation::of(event).event()).collect(),
+                Err(_) | Ok(Ok(None) | Err(_)) => return,
+            };
+        }
+    }
 }
 
 /// Says that it is alive, and up to where nothing is missing: an id without data is no event, and is kept all the same.

@@ -39,7 +39,7 @@ use chrono::{DateTime, Utc};
 
 pub use check::{Checked, Expect};
 #[cfg(feature = "server")]
-pub(crate) use feed::Followed;
+pub(crate) use feed::{Followed, Following};
 pub use grant::{AsOf, Grant, Issued, Personal, Refresh};
 #[cfg(feature = "server")]
 pub(crate) use inspect::Inspected;
