@@ -2,7 +2,7 @@
 
 use tracing_log::LogTracer;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogFormat;
 
@@ -13,23 +13,23 @@ const UNSAFE_TARGETS: [&str; 5] =
 
 /// Logs a server's life to standard output: `info` and worse, or as `RUST_LOG` says.
 pub(super) fn init_for_server(format: LogFormat) {
-    init("info,sqlx=warn", format, BoxMakeWriter::new(std::io::stdout));
+    init("info,sqlx=warn", format, std::io::stdout);
 }
 
 /// Logs what goes wrong below a command to standard error, where `RUST_LOG` asks for it: the command itself says what
 /// its user needs to know.
 pub(super) fn init_for_command() {
-    init("off", LogFormat::Text, BoxMakeWriter::new(std::io::stderr));
+    init("off", LogFormat::Text, std::io::stderr);
 }
 
-fn init(default: &str, format: LogFormat, writer: BoxMakeWriter) {
+fn init<W>(default: &str, format: LogFormat, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let set = match format {
-        LogFormat::Text => {
-            let ansi = std::io::IsTerminal::is_terminal(&std::io::stdout());
-            tracing::subscriber::set_global_default(subscriber.with_ansi(ansi).finish())
-        }
+        LogFormat::Text => tracing::subscriber::set_global_default(subscriber.finish()),
         LogFormat::Json => tracing::subscriber::set_global_default(
             subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
         ),

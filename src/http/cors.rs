@@ -3,60 +3,42 @@
 
 use std::io::Cursor;
 
-use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Header, Method, Status};
 use rocket::{Request, Response};
 
 use super::catchers::allowed;
-use super::console::is_within;
 use crate::config::{Location, Settings};
-use crate::registry::Registry;
 
 /// What scripts may read beside the headers that they always may.
 const EXPOSED: &str = "Link, WWW-Authenticate, Retry-After, X-Request-Id";
 
 /// Answers browsers that ask whether a page may call, and lets pages read the answers. It does nothing where no origin is
 /// set.
-pub(super) struct Cors;
-
-#[rocket::async_trait]
-impl Fairing for Cors {
-    fn info(&self) -> Info {
-        Info { name: "CORS", kind: Kind::Response | Kind::Singleton }
+pub(super) fn answer(request: &Request<'_>, settings: &Settings, response: &mut Response<'_>) {
+    if settings.cors.origins.is_empty() {
+        return;
     }
-
-    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(registry) = request.rocket().state::<Registry>() else { return };
-        // The console is for nobody's scripts but its own.
-        if is_within(request) {
-            return;
-        }
-        let settings = registry.settings();
-        if settings.cors.origins.is_empty() {
-            return;
-        }
-        let is_any = settings.cors.origins.iter().any(|origin| origin == "*");
-        // Also where no origin is named: a cache must not hand that answer to a page.
-        if !is_any {
-            response.adjoin_header(Header::new("Vary", "Origin"));
-        }
-        let mut sent = request.headers().get("Origin");
-        let (Some(origin), None) = (sent.next(), sent.next()) else { return };
-        if !is_any && !settings.cors.origins.iter().any(|allowed| allowed == origin) {
-            return;
-        }
-        response.set_header(Header::new(
-            "Access-Control-Allow-Origin",
-            if is_any { "*".to_owned() } else { origin.to_owned() },
-        ));
-        if settings.locations.contains(&Location::Cookie) {
-            response.set_header(Header::new("Access-Control-Allow-Credentials", "true"));
-        }
-        if request.method() == Method::Options && request.headers().contains("Access-Control-Request-Method") {
-            preflight(request, settings, response);
-        } else {
-            response.set_header(Header::new("Access-Control-Expose-Headers", EXPOSED));
-        }
+    let is_any = settings.cors.origins.iter().any(|origin| origin == "*");
+    // Also where no origin is named: a cache must not hand that answer to a page.
+    if !is_any {
+        response.adjoin_header(Header::new("Vary", "Origin"));
+    }
+    let mut sent = request.headers().get("Origin");
+    let (Some(origin), None) = (sent.next(), sent.next()) else { return };
+    if !is_any && !settings.cors.origins.iter().any(|allowed| allowed == origin) {
+        return;
+    }
+    response.set_header(Header::new(
+        "Access-Control-Allow-Origin",
+        if is_any { "*".to_owned() } else { origin.to_owned() },
+    ));
+    if settings.locations.contains(&Location::Cookie) {
+        response.set_header(Header::new("Access-Control-Allow-Credentials", "true"));
+    }
+    if request.method() == Method::Options && request.headers().contains("Access-Control-Request-Method") {
+        preflight(request, settings, response);
+    } else {
+        response.set_header(Header::new("Access-Control-Expose-Headers", EXPOSED));
     }
 }
 

@@ -4,9 +4,9 @@ use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Header, Status};
 use rocket::{Request, Response};
 
-use super::console;
 use super::console::is_file;
-use crate::config::{Check, Location};
+use super::{console, cors};
+use crate::config::{Check, Location, Settings};
 use crate::registry::Registry;
 
 /// Says on what lists or revokes that access tokens are out of reach.
@@ -15,7 +15,8 @@ const CHECK: &str = "Counterfoil-Check";
 /// The paths of what lists or revokes.
 const REACH: [&str; 6] = ["/logout", "/auth/tokens", "/auth/all-tokens", "/auth/sessions", "/auth/password", "/admin/"];
 
-/// Keeps answers about credentials out of caches, confines the console's, and says where `check = "refresh"` limits what was asked.
+/// Keeps answers about credentials out of caches, confines the console's, lets pages of other origins read the others, and says
+/// where `check = "refresh"` limits what was asked.
 pub(super) struct Headers;
 
 #[rocket::async_trait]
@@ -26,8 +27,9 @@ impl Fairing for Headers {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(registry) = request.rocket().state::<Registry>() else { return };
+        let settings = registry.settings();
         // Whatever says nothing else of itself is about somebody's tokens, or an error.
-        if !response.headers().contains("Cache-Control") || (carries_credential(request, registry) && !is_file(request))
+        if !response.headers().contains("Cache-Control") || (carries_credential(request, settings) && !is_file(request))
         {
             response.set_header(Header::new("Cache-Control", "no-store"));
         }
@@ -36,19 +38,21 @@ impl Fairing for Headers {
         if response.status() == Status::PayloadTooLarge {
             response.set_header(Header::new("Connection", "close"));
         }
-        // Here, and in no fairing of its own, which every request would pass through.
+        // These two here, and in no fairings of their own, which every request would pass through. The console is for nobody's
+        // scripts but its own.
         if console::is_within(request) {
             console::confine(response);
+        } else {
+            cors::answer(request, settings, response);
         }
         let path = request.uri().path().as_str();
-        if registry.settings().check == Check::Refresh && REACH.iter().any(|reach| path.starts_with(reach)) {
+        if settings.check == Check::Refresh && REACH.iter().any(|reach| path.starts_with(reach)) {
             response.set_header(Header::new(CHECK, "refresh"));
         }
     }
 }
 
-fn carries_credential(request: &Request<'_>, registry: &Registry) -> bool {
-    let settings = registry.settings();
+fn carries_credential(request: &Request<'_>, settings: &Settings) -> bool {
     let headers = request.headers();
     let cookies = request.cookies();
     headers.contains("Authorization")

@@ -31,6 +31,7 @@ mod sessions;
 mod tokens;
 
 use rocket::figment::Figment;
+use rocket::shield::{Frame, NoSniff, Shield};
 use rocket::{Build, Rocket};
 
 use catchers::catchers;
@@ -61,13 +62,17 @@ pub fn server_with_clock(figment: Figment, clock: impl Clock) -> Rocket<Build> {
 
 fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
     rocket::custom(without_default_ip_header(figment))
-        .attach(cors::Cors)
-        .attach(log::RequestLog)
+        // Without Rocket's `Permissions-Policy`, which speaks of a proposal that browsers have given up.
+        .attach(Shield::new().enable(NoSniff::Enable).enable(Frame::SameOrigin))
+        .attach(headers::Headers)
+        .attach(log::RequestLog::new())
         .attach(fairing.with_samples())
         .attach(first_admin::Users::default())
         .attach(operations::Operations::default())
         .attach(console::Console)
-        .attach(headers::Headers)
+        // Rocket looks through them in this order: first what is asked with every request of somebody else's.
+        .mount("/", check::routes())
+        .mount("/", introspect::routes())
         .mount("/", health::routes())
         .mount("/", login::routes())
         .mount("/", tokens::routes())
@@ -75,10 +80,8 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
         .mount("/", password::routes())
         .mount("/", admin::routes())
         .mount("/", overview::routes())
-        .mount("/", check::routes())
         .mount("/", issue::routes())
         .mount("/", oauth::routes())
-        .mount("/", introspect::routes())
         .mount("/", revoke::routes())
         .mount("/", feed::routes())
         .mount("/", discovery::routes())

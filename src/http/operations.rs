@@ -138,7 +138,7 @@ impl Fairing for Operations {
             .merge(Serialized::global("shutdown.signals", [""; 0]));
         let second = rocket::custom(figment)
             .manage(registry)
-            .attach(RequestLog)
+            .attach(RequestLog::new())
             .mount("/", routes(&settings))
             .register("/", super::catchers());
         match second.ignite().await {

@@ -10,7 +10,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use crate::error::Error;
 
 /// A UUID of version 7: the time in milliseconds, and 74 random bits.
-pub(crate) fn uuid_of(now: DateTime<Utc>) -> Uuid {
+fn uuid_of(now: DateTime<Utc>) -> Uuid {
     let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
     // Without a counter, which would be random bits too, asked of the operating system once more.
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))

@@ -20,8 +20,6 @@ pub(crate) use claims::console_audience;
 pub use claims::{AudienceRule, Claims, Rules};
 pub(crate) use claims::{RESERVED, checked_audiences, is_console_audience};
 pub use denial::Denial;
-#[cfg(feature = "server")]
-pub(crate) use id::uuid_of;
 pub use id::{Jti, Sid};
 pub(crate) use key::{KeyInfo, KeyState, NewKey, StoredKey};
 pub use past::{Happening, PurgeRun, SessionRecord};
