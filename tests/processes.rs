@@ -6,6 +6,7 @@
 
 mod client;
 mod fleet;
+mod pooler;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use client::Client;
 use fleet::{Fleet, KILLED, Outcome, SERVERS, USERS};
+use pooler::Pooler;
 use serde_json::Value;
 
 use crate::binary::{Home, PATIENCE, Serving};
 use crate::support::forge::jti_of;
-use crate::support::{Database, on_both, postgres};
+use crate::support::{Database, on_both, postgres, run};
 
 const CLIENTS: usize = 6;
 /// How long the clients work.
@@ -27,52 +29,67 @@ const LOAD: Duration = Duration::from_secs(4);
 on_both! {
     async fn what_three_servers_acknowledge_holds_on_all_of_them(database: Database) {
         let url = (database == Database::Postgres).then(postgres::database);
-        let home = Home::on(url.as_deref()).unset("ALGORITHM").unset("KEYS__SECRET").unset("FIRST_ADMIN");
-        // A refresh token is presented again and again here, which has tests of its own.
-        let home = home.set("REFRESH__ROTATION", "false");
-        // On an empty database, all at once.
-        let mut servers: Vec<Serving> = std::thread::scope(|scope| {
-            let starting: Vec<_> = (0..SERVERS).map(|server| scope.spawn({
-                let home = &home;
-                move || start(home, server)
-            })).collect();
-            starting.into_iter().map(|server| server.join().unwrap()).collect()
-        });
-        USERS.iter().chain(&["scoped"]).for_each(|user| home.add_user(user));
-
-        let fleet = Arc::new(Fleet::new(home, &servers));
-        let deadline = Instant::now() + LOAD;
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|index| tokio::spawn(Client::new(&fleet, index).work(deadline))).collect();
-        let operator = tokio::spawn(operate(fleet.clone(), deadline));
-        tokio::time::sleep(LOAD / 2).await;
-        servers[KILLED].signal("KILL");
-        servers[KILLED].wait();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        servers.push(tokio::task::block_in_place(|| start(&fleet.home, KILLED)));
-        fleet.ports[KILLED].store(servers[SERVERS].port(), Ordering::Release);
-
-        let mut done = operator.await.unwrap();
-        let mut finished = Vec::new();
-        for client in clients {
-            finished.push(client.await.unwrap());
-        }
-        let unanswered = fleet.unanswered.load(Ordering::Acquire);
-        for client in &mut finished {
-            client.check_everything().await;
-            done.short.append(&mut client.done.short);
-            done.changes.append(&mut client.done.changes);
-            done.kept.extend(client.held.iter().map(|held| held.jti.clone()));
-        }
-        assert_eq!(fleet.unanswered.load(Ordering::Acquire), unanswered, "all servers answer in the end");
-
-        let logs: Vec<String> = servers.iter().map(Serving::log).collect();
-        let (_, admin) = fleet.log_in(0, "admin", &first_password(&logs)).await;
-        let admin = admin["access_token"].as_str().unwrap();
-        wait_for_purge(&fleet, admin, &done).await;
-        check_audit(&fleet, &fleet.pages("/admin/audit?limit=1000", admin).await, &done.changes);
-        check_logs(&logs);
+        three_servers(Home::on(url.as_deref())).await;
     }
+}
+
+#[test]
+fn what_three_servers_acknowledge_holds_behind_a_pooler_too() {
+    run(async {
+        let pooler = Pooler::start(&postgres::database());
+        three_servers(Home::on(Some(pooler.url())).set("LISTEN", "false")).await;
+    });
+}
+
+async fn three_servers(home: Home) {
+    let home = home.unset("ALGORITHM").unset("KEYS__SECRET").unset("FIRST_ADMIN");
+    // A refresh token is presented again and again here, which has tests of its own.
+    let home = home.set("REFRESH__ROTATION", "false");
+    // On an empty database, all at once.
+    let mut servers: Vec<Serving> = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..SERVERS)
+            .map(|server| {
+                scope.spawn({
+                    let home = &home;
+                    move || start(home, server)
+                })
+            })
+            .collect();
+        starting.into_iter().map(|server| server.join().unwrap()).collect()
+    });
+    USERS.iter().chain(&["scoped"]).for_each(|user| home.add_user(user));
+
+    let fleet = Arc::new(Fleet::new(home, &servers));
+    let deadline = Instant::now() + LOAD;
+    let clients: Vec<_> = (0..CLIENTS).map(|index| tokio::spawn(Client::new(&fleet, index).work(deadline))).collect();
+    let operator = tokio::spawn(operate(fleet.clone(), deadline));
+    tokio::time::sleep(LOAD / 2).await;
+    servers[KILLED].signal("KILL");
+    servers[KILLED].wait();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    servers.push(tokio::task::block_in_place(|| start(&fleet.home, KILLED)));
+    fleet.ports[KILLED].store(servers[SERVERS].port(), Ordering::Release);
+
+    let mut done = operator.await.unwrap();
+    let mut finished = Vec::new();
+    for client in clients {
+        finished.push(client.await.unwrap());
+    }
+    let unanswered = fleet.unanswered.load(Ordering::Acquire);
+    for client in &mut finished {
+        client.check_everything().await;
+        done.short.append(&mut client.done.short);
+        done.changes.append(&mut client.done.changes);
+        done.kept.extend(client.held.iter().map(|held| held.jti.clone()));
+    }
+    assert_eq!(fleet.unanswered.load(Ordering::Acquire), unanswered, "all servers answer in the end");
+
+    let logs: Vec<String> = servers.iter().map(Serving::log).collect();
+    let (_, admin) = fleet.log_in(0, "admin", &first_password(&logs)).await;
+    let admin = admin["access_token"].as_str().unwrap();
+    wait_for_purge(&fleet, admin, &done).await;
+    check_audit(&fleet, &fleet.pages("/admin/audit?limit=1000", admin).await, &done.changes);
+    check_logs(&logs);
 }
 
 /// The first server purges, and no other.
