@@ -2,9 +2,9 @@
 
 use counterfoil::{Error, Registry, SystemClock};
 
-use crate::support::forge::{header_of, jti_of};
+use crate::support::forge::{claims_of, header_of, jti_of};
 use crate::support::server::Settings;
-use crate::support::{ADMIN, Server, Value, json, on_both};
+use crate::support::{ADMIN, Pair, Server, Value, json, on_both};
 
 const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER_KEY: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
@@ -126,6 +126,29 @@ on_both! {
         let audited: Value = serde_json::from_str(&one.command_ok(&["audit", "--json"], "")).unwrap();
         let of = |action: &str| audited.as_array().unwrap().iter().filter(|entry| entry["action"] == action).count();
         assert_eq!((of("key.rotated"), of("key.published")), (3, 5));
+    }
+
+    async fn a_retry_after_a_rotation_is_signed_by_the_key_of_now(database: Database) {
+        let server = Server::start(database, at_once).await;
+        let client = server.add_client("shop", &["--scope", "tokens:issue"]);
+        let ask = || {
+            let call = server.post("/tokens").basic(&client).header("Idempotency-Key", "k");
+            call.json(&json!({ "subject": "alice" })).send()
+        };
+        let first = Pair::of(&ask().await.ok(201));
+        let now = keys(&server, &["rotate"])["kid"].as_str().unwrap().to_owned();
+        let again = Pair::of(&ask().await.ok(201));
+        assert_eq!((kid_of(&again.access), kid_of(&again.refresh)), (now.clone(), now));
+        assert_eq!(claims_of(&again.access), claims_of(&first.access));
+        until_leased(&server).await;
+        // More than once, so that it could be answered from memory.
+        for token in [&first.access, &again.access, &again.access] {
+            server.accepts(token).await;
+        }
+        keys(&server, &["retire", &kid_of(&first.access)]);
+        // Its record is that of the retired key, whatever signed it.
+        server.refuses(&again.access, "token_revoked").await;
+        ask().await.error(409, "result_revoked");
     }
 
     async fn a_retired_key_takes_all_that_it_signed_with_it(database: Database) {

@@ -227,6 +227,9 @@ impl Registry {
         // has none any more, good for logging out alone, is not remembered.
         let has_its_record = known.recorded || known.asks_key;
         if known.token_type == TokenType::Access && has_its_record {
+            // One that another key signed anew than its record names ends with either, and is found in memory by one of
+            // them alone: of such a one no more than the bytes is known, and its record is asked each time.
+            let reading = reading.filter(|_| !(known.recorded && known.asks_key));
             self.inner.memory.remember(digest, known.clone(), reading);
         }
         Ok(checked)
