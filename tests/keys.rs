@@ -2,6 +2,7 @@
 
 use counterfoil::{Error, Registry, SystemClock};
 
+use crate::support::feed::{events, place, service};
 use crate::support::forge::{claims_of, header_of, jti_of};
 use crate::support::server::Settings;
 use crate::support::{ADMIN, Pair, Server, Value, json, on_both};
@@ -128,6 +129,22 @@ on_both! {
         assert_eq!((of("key.rotated"), of("key.published")), (3, 5));
     }
 
+    async fn whoever_asks_by_the_tag_learns_of_a_rotation(database: Database) {
+        let one = Server::start(database, at_once).await;
+        let other = one.another(at_once).await;
+        let ask = |server: &Server, tag: &str| server.get("/.well-known/jwks.json").header("If-None-Match", tag).send();
+        let old = ask(&one, "\"none\"").await.header("ETag").unwrap().to_owned();
+        keys(&one, &["rotate"]);
+        for server in [&one, &other] {
+            let answer = ask(server, &old).await;
+            assert_eq!(answer.ok(200)["keys"].as_array().unwrap().len(), 3);
+            let new = answer.header("ETag").unwrap();
+            assert_ne!(new, old);
+            // Whichever server is asked next.
+            assert_eq!(ask(&one, new).await.status, 304);
+        }
+    }
+
     async fn a_retry_after_a_rotation_is_signed_by_the_key_of_now(database: Database) {
         let server = Server::start(database, at_once).await;
         let client = server.add_client("shop", &["--scope", "tokens:issue"]);
@@ -149,6 +166,19 @@ on_both! {
         // Its record is that of the retired key, whatever signed it.
         server.refuses(&again.access, "token_revoked").await;
         ask().await.error(409, "result_revoked");
+    }
+
+    async fn the_feed_tells_of_a_retired_key_and_of_no_rotation(database: Database) {
+        let server = Server::start(database, at_once).await;
+        let start = place(&server, &service(&server).await).await;
+        let pair = server.issue("alice", "").await;
+        keys(&server, &["rotate"]);
+        keys(&server, &["retire", &kid_of(&pair.access)]);
+        // Those of before are refused with the key.
+        let told = events(&server, &service(&server).await, start).await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((&told[0]["kid"], &told[0]["action"]), (&json!(kid_of(&pair.access)), &json!("revoked")));
+        assert!(told[0]["exp"].as_i64() >= claims_of(&pair.refresh)["exp"].as_i64(), "{told:?}");
     }
 
     async fn a_retired_key_takes_all_that_it_signed_with_it(database: Database) {
@@ -287,6 +317,22 @@ on_both! {
         server.registry.purge().await.unwrap();
         let left = published(&server).await;
         assert!(left.len() == 2 && !left.contains(&kid_of(&pair.access)), "{left:?}");
+    }
+
+    async fn a_previous_key_stays_for_tokens_without_a_record(database: Database) {
+        let settings = |all| at_once(all).set("check", "refresh").set("refresh_expires", "15m");
+        let limits = json!({ "max_access_expires": "15m", "max_refresh_expires": "15m" });
+        let server = Server::start(database, |all| settings(all).set("issue", limits)).await;
+        let token = server.issue_with("alice", "", |grant| grant.without_refresh()).await.access;
+        keys(&server, &["rotate"]);
+        // The command line goes by the machine's clock, which may be a little ahead.
+        server.advance(890);
+        server.registry.purge().await.unwrap();
+        server.accepts(&token).await;
+        server.advance(200);
+        server.registry.purge().await.unwrap();
+        let left = published(&server).await;
+        assert!(left.len() == 2 && !left.contains(&kid_of(&token)), "{left:?}");
     }
 
     async fn keys_rotate_by_themselves_where_that_is_set(database: Database) {
