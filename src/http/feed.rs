@@ -199,8 +199,9 @@ impl Revocation {
     (status = 403, description = "`insufficient_scope`: needs `tokens:introspect`", body = ErrorBody),
     (status = 410, description = "`gone`: `after` is older than what is kept, or not of this registry", body = ErrorBody),
     (status = 422, description = "`invalid_request`: a parameter is not valid", body = ErrorBody),
+    (status = 429, description = "`rate_limited`: too many wrong secrets", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
-), security(("bearer" = [])))]
+), security(("client" = []), ("bearer" = [])))]
 #[get("/revocations")]
 async fn list_revocations(
     caller: ClientCaller,
@@ -220,8 +221,9 @@ async fn list_revocations(
     (status = 403, description = "`insufficient_scope`: needs `tokens:introspect`", body = ErrorBody),
     (status = 410, description = "`gone`: that number is older than what is kept, or not of this registry", body = ErrorBody),
     (status = 422, description = "`invalid_request`: a parameter is not valid", body = ErrorBody),
+    (status = 429, description = "`rate_limited`: too many wrong secrets", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`, also where there are as many streams as may be", body = ErrorBody),
-), security(("bearer" = [])))]
+), security(("client" = []), ("bearer" = [])))]
 #[get("/revocations/stream")]
 async fn stream_revocations(
     caller: ClientCaller,

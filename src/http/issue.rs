@@ -101,6 +101,8 @@ impl<'r> FromRequest<'r> for Key<'r> {
     (status = 401, description = "`invalid_client`, or why the client's token was refused", body = ErrorBody),
     (status = 403, description = "`insufficient_scope`: the client lacks `tokens:issue`, or may not give this scope or audience; `subject_reserved`: the subject is a user of the server or a client", body = ErrorBody),
     (status = 409, description = "`result_revoked`: what was issued for this `Idempotency-Key` has been revoked; `session_limit`", body = ErrorBody),
+    (status = 413, description = "`invalid_request`: the body is too large", body = ErrorBody),
+    (status = 415, description = "`invalid_request`: the body is not JSON", body = ErrorBody),
     (status = 422, description = "`invalid_request`: a field is not valid, or the `Idempotency-Key` was used with another body", body = ErrorBody),
     (status = 429, description = "`rate_limited`: too many wrong secrets", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
