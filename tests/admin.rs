@@ -133,6 +133,21 @@ on_both! {
         assert_eq!(seen, all);
         let bobs = server.get("/admin/audit?subject=bob").bearer(&admin.access).send().await.ok(200);
         assert_eq!(bobs, json!(all.iter().filter(|entry| entry["subject"] == "bob").collect::<Vec<_>>()));
+        // Each filter alone, the same by HTTP and on the command line.
+        let member = |entry: &Value, name: &str| match name {
+            "actor" => entry["actor"]["name"].clone(),
+            name => entry[name].clone(),
+        };
+        for name in ["subject", "actor", "action", "target"] {
+            let value = member(&all[0], name);
+            let wanted: Vec<&Value> = all.iter().filter(|entry| member(entry, name) == value).collect();
+            assert!(!wanted.is_empty() && wanted.len() < all.len(), "{name}");
+            let value = value.as_str().unwrap();
+            let found = server.get(&format!("/admin/audit?{name}={value}")).bearer(&admin.access).send().await.ok(200);
+            assert_eq!(found, json!(wanted), "{name}");
+            let shown = server.command_ok(&["audit", &format!("--{name}"), value, "--json"], "");
+            assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), found, "{name}");
+        }
         for query in ["limit=0", "limit=1001", "cursor=x"] {
             server
                 .get(&format!("/admin/audit?{query}"))

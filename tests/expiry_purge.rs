@@ -96,6 +96,25 @@ on_both! {
         assert_eq!(held(&server, &watcher).await, 3);
     }
 
+    async fn the_audit_is_kept_as_long_as_is_set(database: Database) {
+        let server = Server::start(database, |settings| settings.set("audit.retain", "2d")).await;
+        let watcher = watcher(&server).await;
+        let audited = async |subject: &str| {
+            let path = format!("/admin/audit?subject={subject}");
+            server.get(&path).bearer(&watcher.access).send().await.ok(200).as_array().unwrap().len()
+        };
+        for subject in ["alice", "bob"] {
+            let pair = server.issue(subject, "").await;
+            server.post("/logout").bearer(&pair.access).send().await.says("Successfully logged out");
+            server.advance(DAY);
+        }
+        server.registry.purge().await.unwrap();
+        assert_eq!((audited("alice").await, audited("bob").await), (1, 1));
+        server.advance(1);
+        server.registry.purge().await.unwrap();
+        assert_eq!((audited("alice").await, audited("bob").await), (0, 1));
+    }
+
     async fn many_batches_make_one_purge(database: Database) {
         let server = Server::start(database, |settings| settings.set("purge.batch", 2).set("purge.pause", "0s")).await;
         let watcher = watcher(&server).await;
