@@ -106,6 +106,25 @@ on_both! {
         server.get("/revocations/stream").bearer(&caller).send().await.error(401, "token_expired");
     }
 
+    async fn it_ends_with_what_its_client_may_do(database: Database) {
+        let server = Server::start(database, |settings| settings.set("feed.heartbeat", "1s")).await;
+        let changes: [(&str, &[&str]); 4] = [
+            ("one", &["client", "disable", "one"]),
+            ("two", &["client", "set", "two", "--scope", "tokens:issue"]),
+            ("three", &["client", "set", "three", "--serves", "https://api.example"]),
+            ("four", &["client", "delete", "four"]),
+        ];
+        for (name, change) in changes {
+            // By its secret: a token of its own would be taken back with it.
+            let client = server.add_client(name, &["--scope", "tokens:introspect"]);
+            let mut stream = Stream::of(server.get("/revocations/stream").basic(&client)).await;
+            stream.block().await.unwrap();
+            server.command_ok(change, "");
+            revoke(&server, &server.issue("bob", "").await.access).await;
+            assert!(stream.is_over().await.is_empty(), "{change:?}");
+        }
+    }
+
     async fn there_are_so_many_and_no_more(database: Database) {
         let server = Server::start(database, |settings| settings.set("feed.streams", 2)).await;
         let service = service(&server).await;

@@ -1,10 +1,10 @@
 //! A service that hears of revocations.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Server;
+use super::{Call, Server};
 
 /// How long is waited for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,6 +63,10 @@ impl Stream {
             Some(last) => call.header("Last-Event-ID", &last.to_string()),
             None => call,
         };
+        Self::of(call).await
+    }
+
+    pub(crate) async fn of(call: Call) -> Self {
         let response = call.open().await;
         assert_eq!(response.status().as_u16(), 200);
         assert!(response.headers()["Content-Type"].to_str().expect("ASCII").starts_with("text/event-stream"));
@@ -97,10 +101,11 @@ impl Stream {
         }
     }
 
-    /// Reads until the stream is over.
+    /// Reads until the stream is over, which must be soon.
     pub(crate) async fn is_over(&mut self) -> Vec<Value> {
-        let mut events = Vec::new();
+        let (mut events, began) = (Vec::new(), Instant::now());
         while let Some((_, event)) = self.block().await {
+            assert!(began.elapsed() < PATIENCE, "the stream goes on");
             events.extend(event);
         }
         events
