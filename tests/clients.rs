@@ -1,5 +1,9 @@
 //! The clients: how each shows who it is, what the command line does to it, and that it is so everywhere at once.
 
+use std::net::IpAddr;
+
+use aws_lc_rs::digest;
+
 use crate::support::{ClientSecret, Server, Value, json, on_both};
 
 /// Asks for a token that says nothing of interest, to see whether the client is let in.
@@ -32,6 +36,8 @@ on_both! {
         let both = call().bearer(&token).form(&[("token", "x"), ("client_id", id), ("client_secret", secret)]);
         both.send().await.oauth_error(400, "invalid_request");
         let two = call().basic(&client).form(&[("token", "x"), ("client_id", &other.id)]);
+        two.send().await.oauth_error(400, "invalid_request");
+        let two = call().bearer(&token).form(&[("token", "x"), ("client_id", &other.id)]);
         two.send().await.oauth_error(400, "invalid_request");
         let two = call().basic(&client).bearer(&token).form(&[("token", "x")]);
         two.send().await.oauth_error(400, "invalid_request");
@@ -145,6 +151,18 @@ on_both! {
         }
         let call = || server.post("/oauth/introspect").basic(&wrong).form(&[("token", "x")]);
         call().send().await.oauth_error(429, "rate_limited");
+        for path in ["/oauth/token", "/oauth/revoke"] {
+            server.post(path).basic(&wrong).form(&[("token", "x")]).send().await.oauth_error(429, "rate_limited");
+        }
+        let issue = server.post("/tokens").basic(&wrong).json(&json!({ "subject": "alice" }));
+        issue.send().await.error(429, "rate_limited");
+        for path in ["/revocations", "/revocations/stream"] {
+            server.get(path).basic(&wrong).send().await.error(429, "rate_limited");
+        }
+        // Whoever calls from elsewhere has failures of its own.
+        let elsewhere = reqwest::Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, 2])).build().unwrap();
+        let answer = elsewhere.get(format!("{}/revocations", server.url())).header("Authorization", wrong.basic());
+        assert_eq!(answer.send().await.unwrap().status(), 401);
         // The failures of others, behind one address with it, don't shut it out.
         assert!(is_let_in(&server, &client).await);
         server.login().await;
@@ -164,7 +182,10 @@ on_both! {
         let listed: Value = serde_json::from_str(&server.command_ok(&["client", "list", "--json"], "")).unwrap();
         assert_eq!(listed[0]["client_id"], added["client_id"]);
         assert!(!listed.to_string().contains(secret) && !listed.to_string().contains("digest"), "{listed}");
-        assert_eq!(server.count(&format!("select count(*) from cf_clients where name = '{secret}'")).await, 0);
+        assert!(server.keeps(added["client_id"].as_str().unwrap()).await && !server.keeps(secret).await);
+        let hex: String = digest::digest(&digest::SHA256, secret.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = if server.database_url().starts_with("sqlite:") { format!("x'{hex}'") } else { format!("'\\x{hex}'") };
+        assert_eq!(server.count(&format!("select count(*) from cf_clients where secret_digest = {digest}")).await, 1);
 
         for (arguments, words) in [
             (&["client", "add", "shop"][..], "name already"),

@@ -175,6 +175,24 @@ impl Server {
         counted.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    /// Whether this text stands anywhere in the server's database.
+    pub(crate) async fn keeps(&self, text: &str) -> bool {
+        if !self.database_url.starts_with("sqlite:") {
+            let tables = format!(
+                "select count(*) from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'
+                and strpos(query_to_xml(format('select * from %I', table_name), true, false, '')::text, '{text}') > 0"
+            );
+            return self.count(&tables).await > 0;
+        }
+        let files = std::fs::read_dir(self.home.path()).expect("a directory").map(|file| file.expect("a file").path());
+        files
+            .filter(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("counterfoil.db")))
+            .any(|file| {
+                let bytes = std::fs::read(file).expect("the file is read");
+                bytes.windows(text.len()).any(|window| window == text.as_bytes())
+            })
+    }
+
     /// A random id in the SQL of the server's database.
     pub(crate) fn random_id(&self) -> &'static str {
         if self.database_url.starts_with("sqlite:") { "randomblob(16)" } else { "gen_random_uuid()" }
