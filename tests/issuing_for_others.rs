@@ -108,6 +108,11 @@ on_both! {
         }
         server.post("/tokens").basic(&client).json_bytes("{").send().await.error(400, "invalid_request");
         server.post("/tokens").basic(&client).body("text/plain", "{}").send().await.error(415, "invalid_request");
+        let keys = server.post("/tokens").basic(&client).header("Idempotency-Key", "a").header("Idempotency-Key", "b");
+        keys.json(&json!({ "subject": "alice" })).send().await.error(400, "invalid_request");
+        let two = server.post("/tokens").basic(&client).basic(&client).json(&json!({ "subject": "alice" }));
+        two.send().await.error(400, "invalid_request");
+        assert_eq!(server.count("select count(*) from cf_tokens where subject = 'alice'").await, 0);
     }
 
     async fn a_key_makes_a_retry_return_the_first_answer(server: Server) {
@@ -119,6 +124,11 @@ on_both! {
         let again = ask_once(&server, &client, "order-1", &body).await.ok(201);
         assert_eq!(first, again);
         server.accepts(again["access_token"].as_str().unwrap()).await;
+        for token in [&first["access_token"], &first["refresh_token"]] {
+            let token = token.as_str().unwrap();
+            let signature = token.rsplit('.').next().unwrap();
+            assert!(server.keeps(&jti_of(token)).await && !server.keeps(signature).await, "a token is kept");
+        }
         assert_eq!(server.count("select count(*) from cf_tokens where subject = 'alice'").await, 2);
         assert_eq!(server.count("select count(*) from cf_sessions where subject = 'alice'").await, 1);
 

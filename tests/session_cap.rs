@@ -22,9 +22,30 @@ on_both! {
         for _ in 0..3 {
             server.client_token(&client).await;
         }
+        // What has expired is none any more, though nothing has purged it.
+        server.advance(30 * 24 * 60 * 60);
+        server.login().await;
+        server.login().await;
+        login().send().await.error(409, "session_limit");
         // Another subject has its own.
         server.issue("alice", "").await;
         assert!(server.registry.issue(counterfoil::Grant::to(ADMIN.parse().unwrap())).await.unwrap_err().is_session_limit());
+    }
+
+    async fn applications_are_refused_too_and_may_ask_again(database: Database) {
+        let server = Server::start(database, |settings| settings.set("sessions", json!({ "max": 1 }))).await;
+        let client = server.add_client("shop", &["--scope", "tokens:issue"]);
+        let call = || server.post("/tokens").basic(&client).json(&json!({ "subject": "alice" }));
+        let once = || call().header("Idempotency-Key", "k").send();
+        let first = call().send().await.ok(201);
+        call().send().await.error(409, "session_limit");
+        once().await.error(409, "session_limit");
+        let logout = server.post("/logout").bearer(first["access_token"].as_str().unwrap());
+        logout.send().await.says("Successfully logged out");
+        let second = once().await.ok(201);
+        // What was issued is no session more.
+        assert_eq!(once().await.ok(201), second);
+        call().send().await.error(409, "session_limit");
     }
 
     async fn the_oldest_makes_room_everywhere_at_once(database: Database) {
