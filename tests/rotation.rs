@@ -180,6 +180,11 @@ on_both! {
         // What is spent and expired is expired: that is no theft any more.
         server.post("/refresh").bearer(&first.refresh).send().await.error(401, "token_expired");
         server.accepts(&third.access).await;
+        // Not even the first one may last longer.
+        let long = std::time::Duration::from_secs(1_000);
+        let pair = server.issue_with("alice", "", |grant| grant.refresh_expires(long)).await;
+        let claims = claims_of(&pair.refresh);
+        assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 100);
     }
 
     async fn without_rotation_a_refresh_token_stays(database: Database) {
@@ -193,6 +198,20 @@ on_both! {
         let rotating = server.another(|settings| settings).await;
         refresh(&rotating, &first.refresh).await;
         is_refused(&server, &first.refresh).await;
+    }
+
+    async fn at_the_token_endpoint_it_rotates_whatever_is_set(database: Database) {
+        let server = Server::start(database, |settings| settings.set("refresh.rotation", false)).await;
+        let client = server.add_client("shop", &["--scope", "tokens:issue"]);
+        let first = server.post("/tokens").basic(&client).json(&json!({ "subject": "alice" })).send().await.ok(201);
+        let ask = async |token: &Value| {
+            let fields = [("grant_type", "refresh_token"), ("refresh_token", token.as_str().unwrap())];
+            server.post("/oauth/token").basic(&client).form(&fields).send().await
+        };
+        let second = ask(&first["refresh_token"]).await.ok(200);
+        assert_ne!(second["refresh_token"], first["refresh_token"]);
+        ask(&second["refresh_token"]).await.ok(200);
+        ask(&first["refresh_token"]).await.oauth_error(400, "invalid_grant");
     }
 
     async fn with_unrecorded_access_tokens_it_rotates_all_the_same(database: Database) {
@@ -239,6 +258,13 @@ on_both! {
         assert!(records.as_array().unwrap().iter().all(|record| record["client"] == "shop"), "{records}");
         ask(&client, &first.refresh, &[]).await.oauth_error(400, "invalid_grant");
         server.refuses(&third.access, "token_revoked").await;
+
+        // What the client may not give any more it gets no more either.
+        let first = issue().await;
+        server.command_ok(&["client", "set", "shop", "--grant-scope", "b"], "");
+        ask(&client, &first.refresh, &[("scope", "a")]).await.oauth_error(400, "invalid_scope");
+        assert_eq!(ask(&client, &first.refresh, &[]).await.ok(200)["scope"], "b");
+        server.command_ok(&["client", "set", "shop", "--grant-scope", "a b"], "");
 
         // A spent one, brought to be revoked, takes its session with it.
         let first = issue().await;
