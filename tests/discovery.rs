@@ -66,6 +66,14 @@ on_both! {
         server.get("/.well-known/oauth-authorization-server/tenant/more").send().await.error(404, "not_found");
     }
 
+    async fn an_issuer_that_is_no_address_has_no_metadata(database: Database) {
+        let server = Server::start(database, |settings| settings.set("issuer", "urn:example:issuer")).await;
+        for path in ["/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/x"] {
+            server.get(path).send().await.error(404, "not_found");
+        }
+        server.get("/.well-known/jwks.json").send().await.ok(200);
+    }
+
     async fn a_secret_is_no_published_key(database: Database) {
         let change = |settings: crate::support::server::Settings| {
             settings.set("algorithm", "HS256").set("keys", json!({ "secret": "a secret of the tests that is long enough" }))
@@ -74,6 +82,11 @@ on_both! {
         assert_eq!(server.get("/.well-known/jwks.json").send().await.ok(200), json!({ "keys": [] }));
         let metadata = server.get("/.well-known/oauth-authorization-server").send().await.ok(200);
         assert!(metadata.get("jwks_uri").is_none() && metadata.get("introspection_signing_alg_values_supported").is_none());
+        // Nor is an answer signed with it, by which whoever can verify it could sign tokens.
+        let client = server.add_client("api", &["--scope", "tokens:introspect"]);
+        let call = server.post("/oauth/introspect").basic(&client).form(&[("token", "x")]);
+        let answer = call.header("Accept", "application/token-introspection+jwt").send().await;
+        assert_eq!(answer.ok(200), json!({ "active": false }));
     }
 
     async fn an_introspection_is_signed_for_whoever_asks_for_that(server: Server) {

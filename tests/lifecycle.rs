@@ -161,6 +161,9 @@ async fn the_operators_routes_can_have_a_port_of_their_own() {
         let response = client().get(format!("http://127.0.0.1:{other}{path}")).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
     }
+    // Where nobody finds it nothing leads there.
+    let metadata = get(&server, "/.well-known/oauth-authorization-server", "").await.json::<Value>().await.unwrap();
+    assert!(metadata["issuer"].is_string() && metadata.get("service_documentation").is_none(), "{metadata}");
     let refused = client().get(format!("http://127.0.0.1:{other}/protected")).send().await.unwrap();
     assert_eq!(refused.status(), 404);
     assert_eq!(refused.json::<Value>().await.unwrap()["error"], "not_found");
