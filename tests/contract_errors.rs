@@ -2,7 +2,7 @@
 //! headers, is in `Answer::error`, which all tests use.
 
 use crate::support::forge::jti_of;
-use crate::support::{ADMIN, PASSWORD, Server, json, on_both};
+use crate::support::{ADMIN, PASSWORD, Server, Value, json, on_both};
 
 on_both! {
     async fn without_a_token_or_with_another_scheme_it_is_missing(server: Server) {
@@ -19,6 +19,29 @@ on_both! {
             let value = format!("{scheme} {}", pair.access);
             assert_eq!(server.get("/protected").header("Authorization", &value).send().await.status, 200, "{scheme}");
         }
+    }
+
+    async fn no_documented_route_that_asks_who_calls_opens_without_an_answer(server: Server) {
+        let document: Value = serde_json::from_str(include_str!("../docs/openapi.json")).unwrap();
+        let mut asked = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let Some(ways) = operation["security"].as_array() else { continue };
+                let place = ["{jti}", "{sid}", "{sub}"].iter().fold(path.clone(), |path, name| {
+                    path.replace(name, "0190a5a0-0000-7000-8000-000000000001")
+                });
+                let call = server.call(&method.to_uppercase(), &place);
+                if path.starts_with("/oauth/") {
+                    let form = [("token", "x"), ("grant_type", "client_credentials")];
+                    call.form(&form).send().await.oauth_error(401, "invalid_client");
+                } else {
+                    let is_for_clients = ways.iter().any(|way| way.get("client").is_some());
+                    call.send().await.error(401, if is_for_clients { "invalid_client" } else { "token_missing" });
+                }
+                asked += 1;
+            }
+        }
+        assert_eq!(asked, 27);
     }
 
     async fn what_is_no_token_is_malformed(server: Server) {
@@ -164,7 +187,8 @@ on_both! {
     }
 
     async fn without_its_database_the_registry_says_that_it_can_not_tell(server: Server) {
-        let pair = server.login().await;
+        let (pair, client) = (server.login().await, server.add_client("shop", &["--scope", "tokens:issue tokens:introspect"]));
+        let body_of_all = json!({ "label": "script", "current": PASSWORD, "new": "another long password" });
         server.registry.close().await;
         for call in [server.get("/protected"), server.get("/auth/check"), server.get("/auth/tokens")] {
             call.bearer(&pair.access).send().await.error(503, "registry_unavailable");
@@ -172,6 +196,39 @@ on_both! {
         server.post("/refresh").bearer(&pair.refresh).send().await.error(503, "registry_unavailable");
         let body = json!({ "username": ADMIN, "password": PASSWORD });
         server.post("/login").json(&body).send().await.error(503, "registry_unavailable");
+        let id = jti_of(&pair.access);
+        for (method, path) in [
+            ("POST", "/logout"),
+            ("POST", "/auth/password"),
+            ("POST", "/auth/tokens"),
+            ("POST", "/auth/tokens/revoke-all"),
+            ("GET", "/auth/tokens/ID"),
+            ("PATCH", "/auth/tokens/ID"),
+            ("PUT", "/auth/tokens/revoke/ID"),
+            ("PUT", "/auth/tokens/unrevoke/ID"),
+            ("GET", "/auth/sessions"),
+            ("DELETE", "/auth/sessions/ID"),
+            ("GET", "/auth/all-tokens"),
+            ("PUT", "/admin/tokens/revoke/ID"),
+            ("PUT", "/admin/tokens/unrevoke/ID"),
+            ("DELETE", "/admin/sessions/ID"),
+            ("POST", "/admin/subjects/alice/revoke-all"),
+            ("GET", "/admin/audit"),
+            ("GET", "/admin/overview"),
+        ] {
+            let call = server.call(method, &path.replace("ID", &id)).bearer(&pair.access);
+            let call = if matches!(method, "POST" | "PATCH") { call.json(&body_of_all) } else { call };
+            call.send().await.error(503, "registry_unavailable");
+        }
+        for path in ["/oauth/token", "/oauth/introspect", "/oauth/revoke"] {
+            let form = [("grant_type", "client_credentials"), ("token", pair.access.as_str())];
+            server.post(path).basic(&client).form(&form).send().await.oauth_error(503, "registry_unavailable");
+        }
+        let issue = server.post("/tokens").basic(&client).json(&json!({ "subject": "alice" }));
+        issue.send().await.error(503, "registry_unavailable");
+        for path in ["/revocations", "/revocations/stream"] {
+            server.get(path).basic(&client).send().await.error(503, "registry_unavailable");
+        }
         // What needs no database to be refused is refused.
         server.refuses("x", "token_malformed").await;
         server.get("/protected").send().await.error(401, "token_missing");
