@@ -170,6 +170,36 @@ on_both! {
         call().send().await.oauth_error(401, "invalid_client");
     }
 
+    async fn each_change_is_in_the_audit_with_its_reason(server: Server) {
+        let client = server.add_client("shop", &["--scope", "a", "--reason", "add"]);
+        let changes: [&[&str]; 5] = [
+            &["set", "shop", "--scope", "b"],
+            &["rotate-secret", "shop"],
+            &["disable", "shop"],
+            &["enable", "shop"],
+            &["delete", "shop"],
+        ];
+        for change in changes {
+            server.command_ok(&[&["client"], change, &["--reason", change[0]]].concat(), "");
+        }
+        let shown = server.command_ok(&["audit", "--subject", &client.id, "--target", "shop", "--json"], "");
+        let shown: Vec<Value> = serde_json::from_str(&shown).unwrap();
+        assert!(shown.iter().all(|entry| entry["actor"]["kind"] == "command_line"), "{shown:?}");
+        let done: Vec<(&str, &str)> = shown
+            .iter()
+            .rev()
+            .map(|entry| (entry["action"].as_str().unwrap(), entry["reason"].as_str().unwrap()))
+            .collect();
+        assert_eq!(done, [
+            ("client.added", "add"),
+            ("client.changed", "set"),
+            ("client.secret", "rotate-secret"),
+            ("client.disabled", "disable"),
+            ("client.enabled", "enable"),
+            ("client.deleted", "delete"),
+        ]);
+    }
+
     async fn the_command_line_shows_a_secret_once_and_keeps_a_digest(server: Server) {
         let options = ["--scope", "tokens:issue", "--grant-scope", "b a", "--audience", "https://api.example", "--first-party"];
         let added = server.command_ok(&[&["client", "add", "shop", "--json"], &options[..]].concat(), "");
