@@ -144,6 +144,40 @@ on_both! {
         }
     }
 
+    async fn what_the_registry_takes_back_by_itself_is_told_of_too(database: Database) {
+        let settings = json!({ "max": 1, "when_full": "end_oldest" });
+        let server = Server::start(database, |all| all.set("sessions", settings)).await;
+        let service = service(&server).await;
+        let refresh = async |token: &str| server.post("/refresh").bearer(token).send().await;
+        let told_of = async |start: i64, name: &str, id: &str| {
+            let told = events(&server, &service, start).await;
+            assert!(told.iter().any(|event| event[name] == id && event["action"] == "revoked"), "{name} {id}: {told:?}");
+        };
+        // A successor that nobody used is replaced, and then a token is in two hands.
+        let (first, start) = (server.login().await, place(&server, &service).await);
+        let lost = refresh(&first.refresh).await.ok(200);
+        server.advance(11);
+        let second = refresh(&first.refresh).await.ok(200);
+        told_of(start, "jti", &jti_of(lost["access_token"].as_str().unwrap())).await;
+        refresh(second["refresh_token"].as_str().unwrap()).await.ok(200);
+        let start = place(&server, &service).await;
+        refresh(&first.refresh).await.error(401, "token_revoked");
+        told_of(start, "sid", &sid_of(&first.access)).await;
+        // The oldest session makes room.
+        let (oldest, start) = (server.login().await, place(&server, &service).await);
+        server.login().await;
+        told_of(start, "sid", &sid_of(&oldest.access)).await;
+        // A client takes one back, and is disabled.
+        let client = server.add_client("shop", &["--scope", "tokens:issue"]);
+        let (own, start) = (server.client_token(&client).await, place(&server, &service).await);
+        server.post("/oauth/revoke").basic(&client).form(&[("token", &own)]).send().await;
+        told_of(start, "jti", &jti_of(&own)).await;
+        server.client_token(&client).await;
+        let start = place(&server, &service).await;
+        server.command_ok(&["client", "disable", "shop"], "");
+        told_of(start, "sub", &client.id).await;
+    }
+
     async fn sessions_whose_ids_say_nothing_are_named(server: Server) {
         let service = service(&server).await;
         let pair = server.issue("alice", "").await;
