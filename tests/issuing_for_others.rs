@@ -133,7 +133,8 @@ on_both! {
         assert_eq!(server.count("select count(*) from cf_sessions where subject = 'alice'").await, 1);
 
         // Another key, another client: another answer. Another body under the same key: none.
-        assert_ne!(ask_once(&server, &client, "order-2", &body).await.ok(201), first);
+        let second = ask_once(&server, &client, "order-2", &body).await.ok(201);
+        assert_ne!(second, first);
         assert_ne!(ask_once(&server, &other, "order-1", &body).await.ok(201), first);
         let another = json!({ "subject": "alice", "scope": "notes:write" });
         let msg = ask_once(&server, &client, "order-1", &another).await.error(422, "invalid_request");
@@ -147,8 +148,15 @@ on_both! {
         let path = format!("/admin/tokens/revoke/{}", jti_of(first["access_token"].as_str().unwrap()));
         server.put(&path).bearer(&admin.access).send().await.says("Token successfully revoked");
         ask_once(&server, &client, "order-1", &body).await.error(409, "result_revoked");
-        // After a day the key is free again.
-        server.advance(24 * 60 * 60);
+        // A refresh token that was used is not given again.
+        let third = ask_once(&server, &client, "order-3", &body).await.ok(201);
+        let fields = [("grant_type", "refresh_token"), ("refresh_token", third["refresh_token"].as_str().unwrap())];
+        server.post("/oauth/token").basic(&client).form(&fields).send().await.ok(200);
+        ask_once(&server, &client, "order-3", &body).await.error(409, "result_revoked");
+        // After a day the key is free again, and not before.
+        server.advance(24 * 60 * 60 - 60);
+        assert_eq!(ask_once(&server, &client, "order-2", &body).await.ok(201), second);
+        server.advance(60);
         let fresh = ask_once(&server, &client, "order-1", &body).await.ok(201);
         server.accepts(fresh["access_token"].as_str().unwrap()).await;
     }
@@ -269,6 +277,8 @@ on_both! {
         assert_eq!(claims["client_id"], json!(client.id));
         let pair = Pair::of(&ask(&server, &client, json!({ "subject": "alice" })).await.ok(201));
         server.command_ok(&["client", "disable", "shop"], "");
+        server.post("/refresh").bearer(&pair.refresh).send().await.error(401, "token_invalid");
+        server.command_ok(&["client", "delete", "shop"], "");
         server.post("/refresh").bearer(&pair.refresh).send().await.error(401, "token_invalid");
     }
 
