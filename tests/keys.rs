@@ -66,6 +66,9 @@ on_both! {
         assert_eq!(in_state(&listed, "current"), [kid_of(&token)]);
         assert_eq!(published(&other).await, [in_state(&listed, "current"), in_state(&listed, "next")].concat());
         assert_eq!(one.count("select count(*) from cf_keys").await, 2);
+        let file = one.home().join("master_key");
+        std::fs::write(&file, MASTER_KEY).unwrap();
+        one.another(|settings| settings.set("master_key_file", json!(file))).await.accepts(&token).await;
     }
 
     async fn many_who_open_at_once_make_one_key(database: Database) {
@@ -414,13 +417,18 @@ on_both! {
         let _ = sealed.issue("alice", "").await;
         let listed = format!("{:?}", keys(&sealed, &["list"]));
         assert!(!listed.contains("PRIVATE") && !format!("{:?}", sealed.registry).contains("PRIVATE"));
+        keys(&sealed, &["rotate"]);
+        // Of one that was replaced the public part is left alone, which is the shorter one.
+        let shorter = "select count(*) from cf_keys where state = 'previous'
+            and length(sealed) < (select min(length(sealed)) from cf_keys where state in ('current', 'next'))";
+        assert_eq!(sealed.count(shorter).await, 1);
         let like = if sealed.database_url().starts_with("sqlite:") {
             "select count(*) from cf_keys where instr(sealed, cast('PRIVATE' as blob)) > 0"
         } else {
             "select count(*) from cf_keys where position('PRIVATE'::bytea in sealed) > 0"
         };
         assert_eq!(sealed.count(like).await, 0);
-        assert_eq!(sealed.count("select count(*) from cf_keys where sealed is not null").await, 2);
+        assert_eq!(sealed.count("select count(*) from cf_keys where sealed is not null").await, 3);
     }
 }
 

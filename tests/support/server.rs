@@ -119,7 +119,10 @@ impl Server {
             Box::pin(async move { assert!(sent.is_ok(), "the test waits for the start") })
         });
         let mut figment = change(settings).0;
-        if !figment.contains("counterfoil.keys.secret") && !figment.contains("counterfoil.master_key") {
+        let has_key = ["keys.secret", "master_key", "master_key_file"]
+            .iter()
+            .any(|key| figment.contains(&format!("counterfoil.{key}")));
+        if !has_key {
             figment = figment.join(("counterfoil.keys.file", key_file));
         }
         let rocket = counterfoil::server_with_clock(figment, clock.clone()).attach(liftoff);
