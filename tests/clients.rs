@@ -119,6 +119,18 @@ on_both! {
         }
     }
 
+    async fn a_disabled_client_is_shut_out_by_an_unrecorded_token_too(database: Database) {
+        let server = Server::start(database, |settings| settings.set("check", "refresh")).await;
+        let client = server.add_client("shop", &["--scope", "tokens:introspect"]);
+        let token = server.client_token(&client).await;
+        let call = || server.post("/oauth/introspect").bearer(&token).form(&[("token", "x")]);
+        call().send().await.ok(200);
+        server.command_ok(&["client", "disable", "shop"], "");
+        // It lives until it expires, and opens nothing that is a client's.
+        server.accepts(&token).await;
+        call().send().await.oauth_error(401, "invalid_token");
+    }
+
     async fn a_scope_that_is_taken_away_is_gone_everywhere_at_once(server: Server) {
         let other = server.another(|settings| settings).await;
         let client = server.add_client("shop", &["--scope", "tokens:introspect tokens:issue"]);
