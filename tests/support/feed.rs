@@ -71,6 +71,8 @@ impl Stream {
         assert_eq!(response.status().as_u16(), 200);
         assert!(response.headers()["Content-Type"].to_str().expect("ASCII").starts_with("text/event-stream"));
         assert_eq!(response.headers()["Cache-Control"], "no-store");
+        // Or nginx keeps events back.
+        assert_eq!(response.headers()["X-Accel-Buffering"], "no");
         Self { response, text: String::new() }
     }
 
