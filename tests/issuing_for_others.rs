@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::binary::PATIENCE;
 use crate::support::forge::{claims_of, jti_of};
+use crate::support::server::Settings;
 use crate::support::{ADMIN, Answer, ClientSecret, Database, ISSUER, Pair, Server, Value, json, on_both};
 
 const GRANTS: [&str; 6] =
@@ -115,6 +116,35 @@ on_both! {
         assert_eq!(server.count("select count(*) from cf_tokens where subject = 'alice'").await, 0);
     }
 
+    async fn lifetimes_are_capped_as_is_set(database: Database) {
+        let caps = json!({ "max_access_expires": "1h", "max_refresh_expires": "2h" });
+        let settings = |all: Settings| all.set("issue", caps).set("refresh_expires", "1h");
+        let server = Server::start(database, settings).await;
+        let client = server.add_client("shop", &GRANTS);
+        let of = |access: u64, refresh: u64| {
+            json!({ "subject": "alice", "access_expires_in": access, "refresh_expires_in": refresh })
+        };
+        ask(&server, &client, of(3_600, 7_200)).await.ok(201);
+        let msg = ask(&server, &client, of(3_601, 7_200)).await.error(422, "invalid_request");
+        assert!(msg.contains("access_expires_in"), "{msg}");
+        let msg = ask(&server, &client, of(3_600, 7_201)).await.error(422, "invalid_request");
+        assert!(msg.contains("refresh_expires_in"), "{msg}");
+    }
+
+    async fn no_cookie_is_set_for_an_application_though_users_have_them(database: Database) {
+        let server = Server::start(database, |settings| settings.set("locations", json!(["header", "cookie"]))).await;
+        let client = server.add_client("shop", &GRANTS);
+        let form = [("grant_type", "client_credentials")];
+        for answer in [
+            ask(&server, &client, json!({ "subject": "alice" })).await,
+            server.post("/oauth/token").basic(&client).form(&form).send().await,
+        ] {
+            assert!(answer.header_values("Set-Cookie").is_empty(), "{answer:?}");
+            let body = answer.ok(answer.status);
+            assert_eq!(claims_of(body["access_token"].as_str().unwrap()).get("csrf"), None);
+        }
+    }
+
     async fn a_key_makes_a_retry_return_the_first_answer(server: Server) {
         let client = server.add_client("shop", &GRANTS);
         let other = server.add_client("other", &GRANTS);
@@ -159,6 +189,19 @@ on_both! {
         server.advance(60);
         let fresh = ask_once(&server, &client, "order-1", &body).await.ok(201);
         server.accepts(fresh["access_token"].as_str().unwrap()).await;
+    }
+
+    async fn a_retry_is_answered_when_its_records_have_gone(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        let body = json!({ "subject": "alice", "refresh": false });
+        let first = ask_once(&server, &client, "k", &body).await.ok(201);
+        server.sql("delete from cf_tokens where subject = 'alice'").await;
+        assert_eq!(ask_once(&server, &client, "k", &body).await.ok(201), first);
+        server.advance(901);
+        server.registry.purge().await.unwrap();
+        assert_eq!(server.count("select count(*) from cf_sessions where subject = 'alice'").await, 0);
+        assert_eq!(ask_once(&server, &client, "k", &body).await.ok(201), first);
+        server.refuses(first["access_token"].as_str().unwrap(), "token_expired").await;
     }
 
     async fn retries_at_once_get_one_answer(server: Server) {
@@ -289,5 +332,12 @@ on_both! {
         let first = ask_once(&server, &client, "k", &body).await.ok(201);
         server.advance(7);
         assert_eq!(ask_once(&server, &client, "k", &body).await.ok(201), first);
+        // Of one that is asked for alone nothing is on the registry but its session.
+        let alone = json!({ "subject": "alice", "refresh": false });
+        let first = ask_once(&server, &client, "alone", &alone).await.ok(201);
+        assert_eq!(ask_once(&server, &client, "alone", &alone).await.ok(201), first);
+        server.command_ok(&["subject", "revoke-all", "alice"], "");
+        ask_once(&server, &client, "k", &body).await.error(409, "result_revoked");
+        ask_once(&server, &client, "alone", &alone).await.error(409, "result_revoked");
     }
 }

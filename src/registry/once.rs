@@ -94,7 +94,12 @@ impl Registry {
             tokens.push(IssuedToken { token: signed.token, claims });
         }
         if !is_there {
-            return Ok(None);
+            // Of tokens that have no record, or none any more, the session tells.
+            match self.store()?.session(drafted.access.claims.sid).await? {
+                None => return Ok(None),
+                Some(session) if session.ended.is_some() => return Ok(Some(Repeated::Revoked)),
+                Some(_) => {}
+            }
         }
         let mut tokens = tokens.into_iter();
         let access = tokens.next().ok_or_else(|| Error::internal("a draft has no access token"))?;
