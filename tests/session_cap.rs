@@ -48,6 +48,25 @@ on_both! {
         call().send().await.error(409, "session_limit");
     }
 
+    async fn retries_at_once_are_one_session(database: Database) {
+        for when_full in ["refuse", "end_oldest"] {
+            let settings = json!({ "max": 1, "when_full": when_full });
+            let server = Server::start(database, |all| all.set("sessions", settings)).await;
+            let client = server.add_client("shop", &["--scope", "tokens:issue"]);
+            for subject in ["alice", "bob", "carol"] {
+                let call = || server.post("/tokens").basic(&client).json(&json!({ "subject": subject }));
+                let asked: Vec<_> =
+                    (0..8).map(|_| tokio::spawn(call().header("Idempotency-Key", subject).send())).collect();
+                let mut answers = Vec::new();
+                for answer in asked {
+                    answers.push(answer.await.unwrap().ok(201));
+                }
+                assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+                server.accepts(answers[0]["access_token"].as_str().unwrap()).await;
+            }
+        }
+    }
+
     async fn the_oldest_makes_room_everywhere_at_once(database: Database) {
         let settings = json!({ "max": 2, "when_full": "end_oldest" });
         let server = Server::start(database, |all| all.set("sessions", settings)).await;

@@ -63,9 +63,11 @@ impl Registry {
             Some(cap) => Some(self.insert_capped(&insert, cap).await?),
             None => self.store()?.insert(std::slice::from_ref(&insert)).await?.pop(),
         };
-        if inserted == Some(Inserted::Duplicate) {
-            let before = self.issued_before(&drafted).await?;
-            return before.ok_or_else(|| Error::internal("a token's id is taken by another"));
+        // Somebody else asked the same at once: its ids are there already, and its session is counted.
+        if matches!(inserted, Some(Inserted::Duplicate | Inserted::Full))
+            && let Some(repeated) = self.issued_before(&drafted).await?
+        {
+            return Ok(repeated);
         }
         super::issue::stored(inserted.unwrap_or(Inserted::Superseded))?;
         self.still_signs(&ring).await?;

@@ -116,7 +116,11 @@ impl Sqlite {
             tx.rollback().await?;
             return Ok(Done { outcome: Capped::refused(), mark: None });
         }
-        let inserted = insert_all(&mut tx, std::slice::from_ref(insert)).await?.pop().unwrap_or(Inserted::Superseded);
+        let inserts = std::slice::from_ref(insert);
+        let inserted = match rows::alone_not_twice(inserts, insert_all(&mut tx, inserts).await)? {
+            Some(mut outcomes) => outcomes.pop().unwrap_or(Inserted::Superseded),
+            None => Inserted::Duplicate,
+        };
         if inserted != Inserted::Stored {
             tx.rollback().await?;
             return Ok(Done { outcome: Capped { inserted, ended: Vec::new() }, mark: None });
