@@ -318,6 +318,12 @@ on_both! {
         let refreshed = server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
         let claims = claims_of(refreshed["access_token"].as_str().unwrap());
         assert_eq!(claims["client_id"], json!(client.id));
+        // Within what the client may still give.
+        let body = json!({ "subject": "alice", "scope": "notes:read notes:write" });
+        let pair = Pair::of(&ask(&server, &client, body).await.ok(201));
+        server.command_ok(&["client", "set", "shop", "--grant-scope", "notes:read"], "");
+        let refreshed = server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
+        assert_eq!(refreshed["scope"], "notes:read");
         let pair = Pair::of(&ask(&server, &client, json!({ "subject": "alice" })).await.ok(201));
         server.command_ok(&["client", "disable", "shop"], "");
         server.post("/refresh").bearer(&pair.refresh).send().await.error(401, "token_invalid");

@@ -103,6 +103,9 @@ async fn refresh(
     let mut refresh = Refresh::new().device(device.ip, device.user_agent);
     if let Some(held) = scopes_of(accounts, token.subject()).await? {
         refresh = refresh.within(held);
+    } else if let Some(client) = clients.get(&token.claims().client_id).await? {
+        // As at the token endpoint: no more than the client may still give.
+        refresh = refresh.within(client.grant_scope().clone());
     }
     let issued = registry.refresh(&token, refresh).await?;
     Ok(confirm(registry, accounts, issued, Began::Nothing).await?)
