@@ -228,6 +228,25 @@ on_both! {
         assert_eq!(verified["record"]["revoked_reason"], "leaked", "{verified}");
     }
 
+    async fn keys_that_do_not_sign_can_be_retired_too(database: Database) {
+        let server = Server::start(database, at_once).await;
+        let old = server.issue("alice", "").await.access;
+        keys(&server, &["rotate"]);
+        let token = server.issue("alice", "").await.access;
+        let [current, next, previous] = &published(&server).await[..] else { panic!("three keys") };
+        assert_eq!((current, previous), (&kid_of(&token), &kid_of(&old)));
+        server.accepts(&old).await;
+        keys(&server, &["retire", previous]);
+        server.refuses(&old, "token_revoked").await;
+        keys(&server, &["retire", next]);
+        let left = published(&server).await;
+        assert!(left.len() == 2 && left[0] == *current && !left.contains(next), "{left:?}");
+        server.accepts(&token).await;
+        // Another one was published in its place, and comes to sign.
+        assert_eq!(keys(&server, &["rotate"])["kid"], json!(left[1]));
+        assert_eq!(kid_of(&server.issue("alice", "").await.access), left[1]);
+    }
+
     async fn unrecorded_tokens_of_a_retired_key_are_refused_at_once(database: Database) {
         let refresh = |settings| at_once(settings).set("check", "refresh");
         let one = Server::start(database, refresh).await;
