@@ -109,6 +109,8 @@ on_both! {
         }
         server.post("/tokens").basic(&client).json_bytes("{").send().await.error(400, "invalid_request");
         server.post("/tokens").basic(&client).body("text/plain", "{}").send().await.error(415, "invalid_request");
+        let large = server.post("/tokens").basic(&client).json_bytes(vec![b' '; 2_000_000]);
+        large.send().await.error(413, "invalid_request");
         let keys = server.post("/tokens").basic(&client).header("Idempotency-Key", "a").header("Idempotency-Key", "b");
         keys.json(&json!({ "subject": "alice" })).send().await.error(400, "invalid_request");
         let two = server.post("/tokens").basic(&client).basic(&client).json(&json!({ "subject": "alice" }));

@@ -50,7 +50,10 @@ on_both! {
         let bytes = "grant_type=%ff";
         post().body("application/x-www-form-urlencoded", bytes).send().await.oauth_error(400, "invalid_request");
         let long = format!("grant_type={}", "x".repeat(100_000));
-        post().body("application/x-www-form-urlencoded", long).send().await.oauth_error(413, "invalid_request");
+        for path in ["/oauth/token", "/oauth/introspect", "/oauth/revoke"] {
+            let call = server.post(path).basic(&client).body("application/x-www-form-urlencoded", long.clone());
+            call.send().await.oauth_error(413, "invalid_request");
+        }
         // A token is no credential of a client's here.
         let token = server.client_token(&client).await;
         let by_token = server.post("/oauth/token").bearer(&token).form(&[credentials]);
