@@ -46,6 +46,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn steady(&self) -> Duration {
         (**self).steady()
     }
+
+    fn now_seconds(&self) -> i64 {
+        (**self).now_seconds()
+    }
 }
 
 /// The clock of the machine.

@@ -41,7 +41,7 @@ impl Verdict {
             return None;
         }
         match (&self.outcome, expected) {
-            (Ok(checked), Some(expected)) if checked.claims().token_type != expected => Some(Err(Denial::WrongType)),
+            (Ok(checked), Some(expected)) if checked.token_type() != expected => Some(Err(Denial::WrongType)),
             (Ok(checked), _) => Some(Ok(checked)),
             // Of the other type it may still be good.
             (Err(Denial::WrongType), expected) if expected != self.expected => None,

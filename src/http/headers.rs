@@ -1,6 +1,5 @@
 //! Headers that every answer has, whichever route or catcher gave it.
 
-use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Header, Status};
 use rocket::{Request, Response};
 
@@ -17,38 +16,27 @@ const REACH: [&str; 6] = ["/logout", "/auth/tokens", "/auth/all-tokens", "/auth/
 
 /// Keeps answers about credentials out of caches, confines the console's, lets pages of other origins read the others, and says
 /// where `check = "refresh"` limits what was asked.
-pub(super) struct Headers;
-
-#[rocket::async_trait]
-impl Fairing for Headers {
-    fn info(&self) -> Info {
-        Info { name: "response headers", kind: Kind::Response | Kind::Singleton }
+pub(super) fn complete(request: &Request<'_>, response: &mut Response<'_>) {
+    let Some(registry) = request.rocket().state::<Registry>() else { return };
+    let settings = registry.settings();
+    // Whatever says nothing else of itself is about somebody's tokens, or an error.
+    if !response.headers().contains("Cache-Control") || (carries_credential(request, settings) && !is_file(request)) {
+        response.set_header(Header::new("Cache-Control", "no-store"));
     }
-
-    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(registry) = request.rocket().state::<Registry>() else { return };
-        let settings = registry.settings();
-        // Whatever says nothing else of itself is about somebody's tokens, or an error.
-        if !response.headers().contains("Cache-Control") || (carries_credential(request, settings) && !is_file(request))
-        {
-            response.set_header(Header::new("Cache-Control", "no-store"));
-        }
-        // What was not read of the body is still to come, so the connection ends here. A client has to know, or it sends its next
-        // request into it (RFC 9112 §9.6).
-        if response.status() == Status::PayloadTooLarge {
-            response.set_header(Header::new("Connection", "close"));
-        }
-        // These two here, and in no fairings of their own, which every request would pass through. The console is for nobody's
-        // scripts but its own.
-        if console::is_within(request) {
-            console::confine(response);
-        } else {
-            cors::answer(request, settings, response);
-        }
-        let path = request.uri().path().as_str();
-        if settings.check == Check::Refresh && REACH.iter().any(|reach| path.starts_with(reach)) {
-            response.set_header(Header::new(CHECK, "refresh"));
-        }
+    // What was not read of the body is still to come, so the connection ends here. A client has to know, or it sends its next
+    // request into it (RFC 9112 §9.6).
+    if response.status() == Status::PayloadTooLarge {
+        response.set_header(Header::new("Connection", "close"));
+    }
+    // The console is for nobody's scripts but its own.
+    if console::is_within(request) {
+        console::confine(response);
+    } else {
+        cors::answer(request, settings, response);
+    }
+    let path = request.uri().path().as_str();
+    if settings.check == Check::Refresh && REACH.iter().any(|reach| path.starts_with(reach)) {
+        response.set_header(Header::new(CHECK, "refresh"));
     }
 }
 

@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Header, Method};
-use rocket::{Data, Orbit, Request, Response, Rocket};
+use rocket::{Request, Response};
 use uuid::{Builder, Uuid};
 
 use crate::registry::Registry;
@@ -36,35 +35,13 @@ impl RequestLog {
         Self { ids: Ids::new() }
     }
 
-    fn arrival<'r>(&self, request: &'r Request<'_>) -> &'r Arrival {
-        request.local_cache(|| {
-            let given = request.headers().get_one(REQUEST_ID).filter(|id| is_sane(id));
-            let now = || request.rocket().state::<Registry>().map(Registry::now).unwrap_or_default();
-            Arrival {
-                id: given.map_or_else(|| self.ids.next(now()), str::to_owned),
-                method: request.method(),
-                at: Instant::now(),
-            }
-        })
-    }
-}
-
-#[rocket::async_trait]
-impl Fairing for RequestLog {
-    fn info(&self) -> Info {
-        Info { name: "request log", kind: Kind::Liftoff | Kind::Request | Kind::Response | Kind::Singleton }
-    }
-
-    async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        let config = rocket.config();
-        tracing::info!(address = %config.address, port = config.port, "listening");
-    }
-
-    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
+    /// Notes when a request arrived.
+    pub(super) fn arrived(&self, request: &Request<'_>) {
         self.arrival(request);
     }
 
-    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+    /// Writes its line, and its id into the answer.
+    pub(super) fn answered<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let arrival = self.arrival(request);
         response.set_header(Header::new(REQUEST_ID, arrival.id.as_str()));
         let route = request.route().map(|route| route.uri.as_str());
@@ -77,6 +54,18 @@ impl Fairing for RequestLog {
             time_us = u64::try_from(arrival.at.elapsed().as_micros()).unwrap_or(u64::MAX),
             request_id = %arrival.id,
         );
+    }
+
+    fn arrival<'r>(&self, request: &'r Request<'_>) -> &'r Arrival {
+        request.local_cache(|| {
+            let given = request.headers().get_one(REQUEST_ID).filter(|id| is_sane(id));
+            let now = || request.rocket().state::<Registry>().map(Registry::now).unwrap_or_default();
+            Arrival {
+                id: given.map_or_else(|| self.ids.next(now()), str::to_owned),
+                method: request.method(),
+                at: Instant::now(),
+            }
+        })
     }
 }
 

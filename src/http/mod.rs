@@ -8,6 +8,7 @@ mod client;
 mod console;
 mod cors;
 mod discovery;
+mod edge;
 mod error;
 mod feed;
 mod first_admin;
@@ -31,7 +32,7 @@ mod sessions;
 mod tokens;
 
 use rocket::figment::Figment;
-use rocket::shield::{Frame, NoSniff, Shield};
+use rocket::shield::{NoSniff, Shield};
 use rocket::{Build, Rocket};
 
 use catchers::catchers;
@@ -62,10 +63,9 @@ pub fn server_with_clock(figment: Figment, clock: impl Clock) -> Rocket<Build> {
 
 fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
     rocket::custom(without_default_ip_header(figment))
-        // Without Rocket's `Permissions-Policy`, which speaks of a proposal that browsers have given up.
-        .attach(Shield::new().enable(NoSniff::Enable).enable(Frame::SameOrigin))
-        .attach(headers::Headers)
-        .attach(log::RequestLog::new())
+        // Of the headers that Rocket adds by itself the one that is of use to answers without a page; pages bring their own.
+        .attach(Shield::new().enable(NoSniff::Enable))
+        .attach(edge::Edge::new())
         .attach(fairing.with_samples())
         .attach(first_admin::Users::default())
         .attach(operations::Operations::default())

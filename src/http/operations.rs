@@ -11,7 +11,7 @@ use rocket::response::Redirect;
 use rocket::tokio::task::JoinHandle;
 use rocket::{Build, Orbit, Responder, Rocket, Route, Shutdown, State, get, routes, uri};
 
-use super::log::RequestLog;
+use super::edge::Edge;
 use super::openapi;
 use super::serve::Failure;
 use crate::config::OperationsSettings;
@@ -138,7 +138,7 @@ impl Fairing for Operations {
             .merge(Serialized::global("shutdown.signals", [""; 0]));
         let second = rocket::custom(figment)
             .manage(registry)
-            .attach(RequestLog::new())
+            .attach(Edge::new())
             .mount("/", routes(&settings))
             .register("/", super::catchers());
         match second.ignite().await {

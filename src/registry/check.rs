@@ -118,6 +118,11 @@ impl Checked {
         self.known.claims.sid
     }
 
+    /// What it is for. Every check asks, and the claims lie further away.
+    pub(crate) fn token_type(&self) -> TokenType {
+        self.known.token_type
+    }
+
     /// Whether it was issued elsewhere.
     #[cfg(feature = "server")]
     pub(crate) fn is_imported(&self) -> bool {

@@ -152,7 +152,9 @@ impl Memory {
         let Entry { known, tick } = self.entries.get(&digest)?;
         let is_live = is_leased
             && tick >= self.floor.load(Ordering::Acquire)
-            && known.places.iter().all(|place| self.stamp(*place).load(Ordering::Acquire) <= tick);
+            // Where nothing at all was forgotten since, no place has to be looked at, each of which lies somewhere else.
+            && (tick >= self.tick.load(Ordering::Acquire)
+                || known.places.iter().all(|place| self.stamp(*place).load(Ordering::Acquire) <= tick));
         Some(Recalled { known, is_live })
     }
 
