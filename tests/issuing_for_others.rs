@@ -333,6 +333,31 @@ on_both! {
         server.post("/refresh").bearer(&pair.refresh).send().await.error(401, "token_invalid");
     }
 
+    async fn an_audience_that_a_client_may_not_give_any_more_is_not_refreshed(server: Server) {
+        const ONE: &str = "https://one.example";
+        const OTHER: &str = "https://other.example";
+        let options = [&GRANTS[..], &["--audience", ONE, "--audience", OTHER, "--first-party"]].concat();
+        let client = server.add_client("shop", &options);
+        let body = json!({ "subject": "alice", "audience": [ONE, OTHER] });
+        let (pair, other) = (Pair::of(&ask(&server, &client, body.clone()).await.ok(201)), ask(&server, &client, body).await);
+        server.command_ok(&["client", "set", "shop", "--audience", OTHER], "");
+        let refreshed = server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
+        assert_eq!(claims_of(refreshed["access_token"].as_str().unwrap())["aud"], json!(OTHER));
+        let by_secret = async |refresh: &str| {
+            let form = [("grant_type", "refresh_token"), ("refresh_token", refresh)];
+            server.post("/oauth/token").basic(&client).form(&form).send().await
+        };
+        let refreshed = by_secret(&Pair::of(&other.ok(201)).refresh).await.ok(200);
+        assert_eq!(claims_of(refreshed["access_token"].as_str().unwrap())["aud"], json!(OTHER));
+        let last = Pair::of(&refreshed);
+        server.command_ok(&["client", "set", "shop", "--audience", ""], "");
+        by_secret(&last.refresh).await.oauth_error(400, "invalid_grant");
+        // It was not used up by that.
+        server.command_ok(&["client", "set", "shop", "--audience", ONE, "--audience", OTHER], "");
+        let refreshed = by_secret(&last.refresh).await.ok(200);
+        assert_eq!(claims_of(refreshed["access_token"].as_str().unwrap())["aud"], json!([ONE, OTHER]));
+    }
+
     async fn with_unrecorded_access_tokens_a_retry_says_the_same(database: Database) {
         let server = Server::start(database, |settings| settings.set("check", "refresh")).await;
         let client = server.add_client("shop", &GRANTS);

@@ -105,7 +105,7 @@ async fn refresh(
         refresh = refresh.within(held);
     } else if let Some(client) = clients.get(&token.claims().client_id).await? {
         // As at the token endpoint: no more than the client may still give.
-        refresh = refresh.within(client.grant_scope().clone());
+        refresh = refresh.within(client.grant_scope().clone()).for_audiences(client.audience());
     }
     let issued = registry.refresh(&token, refresh).await?;
     Ok(confirm(registry, accounts, issued, Began::Nothing).await?)

@@ -92,8 +92,8 @@ async fn refresh(
         Err(Denial::Unavailable) => return Err(Denial::Unavailable.into()),
         _ => return Err(invalid_grant()),
     };
-    let mut refresh =
-        Refresh::new().rotating().within(client.grant_scope().clone()).device(device.ip, device.user_agent);
+    let mut refresh = Refresh::new().rotating().device(device.ip, device.user_agent);
+    refresh = refresh.within(client.grant_scope().clone()).for_audiences(client.audience());
     if let Some(scope) = scope {
         refresh = refresh.narrowed(scope);
     }

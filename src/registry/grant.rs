@@ -256,6 +256,7 @@ impl Personal {
 pub struct Refresh {
     pub(super) within: Option<Scopes>,
     pub(super) narrowed: Option<Scopes>,
+    pub(super) audience: Option<Vec<String>>,
     pub(super) rotates: bool,
     pub(super) device: Device,
 }
@@ -275,6 +276,13 @@ impl Refresh {
     /// With these scopes alone, all of which must have been granted. Those got by refreshing again have all once more.
     pub fn narrowed(mut self, scope: Scopes) -> Self {
         self.narrowed = Some(scope);
+        self
+    }
+
+    /// With the granted audiences cut to the issuer and these, which may still be given.
+    #[cfg(feature = "server")]
+    pub(crate) fn for_audiences(mut self, audience: &[String]) -> Self {
+        self.audience = Some(audience.to_vec());
         self
     }
 

@@ -36,8 +36,9 @@ impl Registry {
             return Err(superseded());
         }
         let kept = self.store()?.refreshable(claims.jti).await?.ok_or_else(superseded)?;
-        let granted: Granted = serde_json::from_str(&kept.granted)
+        let mut granted: Granted = serde_json::from_str(&kept.granted)
             .map_err(|error| Error::internal("the grant of a refresh token can't be read").with_source(error))?;
+        self.cut_audience(&refresh, &mut granted)?;
         let mut access =
             self.draft_access(&claims.sub, claims.sid, &granted, scope_of(&refresh, &granted.scope)?, false)?;
         access.claims.client_id.clone_from(&claims.client_id);
@@ -49,6 +50,15 @@ impl Registry {
         let within = Within::Existing { sid: claims.sid, presented: claims.jti };
         let (subject, cookies) = (claims.sub.clone(), granted.cookies);
         self.register_for(presented, Drafted { subject, origin, within, access, refresh: None, cookies }).await
+    }
+
+    /// Takes from the grant the audiences that may not be given any more. Where none is left, tokens without any would be
+    /// for the issuer instead, which was not granted.
+    fn cut_audience(&self, refresh: &Refresh, granted: &mut Granted) -> Result<(), Error> {
+        let Some(allowed) = &refresh.audience else { return Ok(()) };
+        let had_some = !granted.audience.is_empty();
+        granted.audience.retain(|audience| *audience == self.settings().issuer || allowed.contains(audience));
+        if had_some && granted.audience.is_empty() { Err(superseded()) } else { Ok(()) }
     }
 
     async fn rotate(
