@@ -147,7 +147,7 @@ fn a_port_in_use_stops_the_start_with_one_sentence() {
 
 #[tokio::test]
 async fn the_operators_routes_can_have_a_port_of_their_own() {
-    let home = Home::sqlite().set("OPERATIONS__PORT", &free_port().to_string());
+    let home = Home::sqlite().set("OPERATIONS__PORT", &free_port().to_string()).set("CORS__ORIGINS", r#"["*"]"#);
     let mut server = home.serve();
     let began = Instant::now();
     while server.listening().len() < 2 {
@@ -156,11 +156,16 @@ async fn the_operators_routes_can_have_a_port_of_their_own() {
     }
     let ports = server.listening();
     let other = ports.into_iter().find(|port| *port != server.port()).unwrap();
+    let ask = |url: String| client().get(url).header("Origin", "https://page.example").send();
     for path in ["/metrics", "/openapi.json", "/docs/index.html"] {
         assert_eq!(get(&server, path, "").await.status(), 404, "{path}");
-        let response = client().get(format!("http://127.0.0.1:{other}{path}")).send().await.unwrap();
+        let response = ask(format!("http://127.0.0.1:{other}{path}")).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
+        // What pages of other origins may read is on the other port.
+        assert!(!response.headers().contains_key("Access-Control-Allow-Origin"), "{response:?}");
     }
+    let response = ask(server.url("/livez")).await.unwrap();
+    assert_eq!(response.headers()["Access-Control-Allow-Origin"], "*");
     // Where nobody finds it nothing leads there.
     let metadata = get(&server, "/.well-known/oauth-authorization-server", "").await.json::<Value>().await.unwrap();
     assert!(metadata["issuer"].is_string() && metadata.get("service_documentation").is_none(), "{metadata}");

@@ -138,7 +138,7 @@ impl Fairing for Operations {
             .merge(Serialized::global("shutdown.signals", [""; 0]));
         let second = rocket::custom(figment)
             .manage(registry)
-            .attach(Edge::new())
+            .attach(Edge::of_operators())
             .mount("/", routes(&settings))
             .register("/", super::catchers());
         match second.ignite().await {
