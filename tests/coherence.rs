@@ -230,6 +230,25 @@ on_both! {
         assert_eq!(server.count("select count(*) from cf_replicas").await, 1);
     }
 
+    async fn the_first_change_of_all_finds_who_joined_before_it(server: Server) {
+        until_leased(&server).await;
+        let on_the_roll = || -> serde_json::Value {
+            serde_json::from_str(&server.command_ok(&["replicas", "--json"], "")).unwrap()
+        };
+        assert_eq!(server.count("select seq from cf_position").await, 0);
+        let before = on_the_roll();
+        let pair = server.issue("alice", "").await;
+        server.registry.revoke(jti_of(&pair.access).parse().unwrap(), Actor::application("test")).await.unwrap();
+        let began = Instant::now();
+        while server.count("select count(*) from cf_replicas r, cf_position p where r.applied = p.seq").await != 1 {
+            assert!(began.elapsed() < PATIENCE, "the change is not applied");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // It has its place still.
+        assert_eq!(on_the_roll()[0]["id"], before[0]["id"]);
+        server.refuses(&pair.access, "token_revoked").await;
+    }
+
     async fn one_that_was_marked_out_forgets_and_joins_anew(database: Database) {
         let (one, other, token) = two_who_remember(database).await;
         // Behind its back: it is taken from the roll, and the token is revoked without waiting for anybody.
