@@ -3,8 +3,8 @@
 #     -e COUNTERFOIL_ISSUER=https://tokens.example -e COUNTERFOIL_KEYS__GENERATE=true counterfoil
 
 FROM rust:1-slim-bookworm AS build
-# The crypto library is compiled from C.
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+# The crypto library and the allocator are compiled from C.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 RUN cargo build --release --locked --bin counterfoil

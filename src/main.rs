@@ -1,8 +1,8 @@
 //! The server and command line.
 
-/// Faster than the system's where several threads allocate much that is small: `docs/benchmarks.md`.
+/// Hands out again what was given back last, which is still in the processor's cache: `docs/benchmarks.md`.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     counterfoil::cli::run()

@@ -50,7 +50,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("quick_cache", &["registry/memory.rs"]),
     ("siphasher", &["registry/memory.rs"]),
     ("rustix", &["clock.rs", "registry/open.rs"]),
-    ("mimalloc", &["main.rs"]),
+    ("tikv_jemallocator", &["main.rs"]),
     ("stateright", &["registry/model/"]),
     ("ua_parser", &["http/console/"]),
     ("utoipa", &["http/"]),

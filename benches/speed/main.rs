@@ -34,7 +34,7 @@ use table::Table;
 
 /// As the server has it, so that what runs in this process is like it, the baselines too.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
