@@ -1,14 +1,9 @@
 //! Where log lines go.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use tracing_log::LogTracer;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
 
-use crate::clock::{Clock, SystemClock};
 use crate::config::LogFormat;
 
 /// What Rocket says through `log` about single requests, by the beginning of its target. It names URIs, and the guards'
@@ -32,11 +27,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_timer(Rfc3339)
-        .log_internal_errors(false);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let set = match format {
         LogFormat::Text => tracing::subscriber::set_global_default(subscriber.finish()),
         LogFormat::Json => tracing::subscriber::set_global_default(
@@ -45,17 +36,6 @@ where
     };
     let bridge = LogTracer::builder().with_max_level(log_level()).ignore_all(UNSAFE_TARGETS.map(str::to_owned)).init();
     debug_assert!(set.is_ok() && bridge.is_ok(), "logging is set up once");
-}
-
-/// Times as `tracing-subscriber` writes them by itself, at a fraction of the cost: every line has one.
-struct Rfc3339;
-
-impl FormatTime for Rfc3339 {
-    fn format_time(&self, line: &mut Writer<'_>) -> std::fmt::Result {
-        // It panics before the epoch, where a machine without a clock of its own may begin.
-        let now = SystemTime::from(SystemClock.now()).max(UNIX_EPOCH);
-        write!(line, "{}", humantime::format_rfc3339_micros(now))
-    }
 }
 
 /// The most that is taken over from `log`: at `info` and below Rocket names every URI.
