@@ -54,13 +54,17 @@ pub(crate) async fn measure(bench: &Bench, table: &mut Table) -> Outcome<()> {
     if !output.status.success() {
         return Err("the process that remembers tokens failed".into());
     }
-    let grown: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
+    let printed = String::from_utf8(output.stdout)?;
+    let (grown, counted) = printed.trim().split_once(' ').ok_or("two numbers are printed")?;
+    let (grown, counted): (f64, f64) = (grown.parse()?, counted.parse()?);
     let each = grown / ratio(tokens.len(), 1);
     let bytes = Unit(" bytes", 0);
     let at = tokens.len();
     table.value(format!("memory for each token remembered, at {at}"), bytes, &[each], Reach::Report);
     let beyond = [each - length];
     table.value(format!("the same beyond the token's own {length:.0} bytes"), bytes, &beyond, Reach::AtMost(200.0));
+    // Less than one would mean that `cache_bytes` bounds too little.
+    table.value("of which are counted", Unit("", 2), &[counted / grown], Reach::Report);
 
     let used = &tokens[..bench.options.tokens.min(tokens.len())];
     let requests = Requests::with_tokens(folder.join("protected"), "GET", "/protected", used)?;
@@ -81,7 +85,8 @@ pub(crate) async fn measure(bench: &Bench, table: &mut Table) -> Outcome<()> {
     Ok(())
 }
 
-/// In a process of its own: checks each token of the file once, and prints by how many bytes the process has grown.
+/// In a process of its own: checks each token of the file once, and prints by how many bytes the process has grown, and how many
+/// bytes it counts.
 pub(crate) async fn remember(tokens: &Path) -> Outcome<()> {
     let figment = rocket::Config::figment();
     let app = rocket::custom(figment).attach(counterfoil::fairing());
@@ -118,10 +123,18 @@ pub(crate) async fn remember(tokens: &Path) -> Outcome<()> {
     if remembered * 100 < sampled * 99 {
         return Err(format!("of {sampled} tokens only {remembered} are remembered").into());
     }
-    println!("{grown}");
+    let counted = counted(&registry.metrics_text().await?)?;
+    println!("{grown} {counted}");
     client.terminate().await;
     registry.close().await;
     Ok(())
+}
+
+/// What remembered tokens take by the registry's own count.
+fn counted(metrics: &str) -> Outcome<f64> {
+    let mut lines = metrics.lines();
+    let counted = lines.find_map(|line| line.strip_prefix("counterfoil_remembered_bytes "));
+    Ok(counted.ok_or("remembered bytes are not among the metrics")?.parse()?)
 }
 
 fn next(lines: &Mutex<Lines<BufReader<File>>>) -> Result<Option<String>, String> {
