@@ -12,7 +12,9 @@ use crate::error::Error;
 
 /// The most requests that wait at once; beyond, callers are refused instead of piling up.
 const WAITING_MAX: usize = 100_000;
-/// How many requests wait before work that writes is begun beside other such work.
+/// The fewest requests that are begun to be written beside others.
+const FEW: usize = 8;
+/// So many wait that a batch need not let others come first.
 const CROWD: usize = 64;
 /// The most requests that one transaction takes.
 const BATCH_MAX: usize = 1_000;
@@ -41,10 +43,12 @@ enum Kind {
 struct Queue<T, R> {
     waiting: Vec<(T, oneshot::Sender<Result<R, Error>>)>,
     running: u32,
+    /// How many requests the batches under way have.
+    under_way: usize,
 }
 
 impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
-    /// With up to `at_once` batches under way, more than one only where a crowd waits.
+    /// With up to `at_once` batches under way, another one only where as many wait as are under way.
     pub(super) fn new<F>(at_once: u32, work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
@@ -75,7 +79,7 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
     {
-        let queue = Mutex::new(Queue { waiting: Vec::new(), running: 0 });
+        let queue = Mutex::new(Queue { waiting: Vec::new(), running: 0, under_way: 0 });
         let work: Box<Worker<T, R>> = Box::new(move |batch| Box::pin(work(batch)));
         Self(Arc::new(Shared { queue, work, at_once, kind }))
     }
@@ -96,7 +100,7 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
         };
         if starts {
             // A task of its own: the caller may go away half-way, and the others are answered all the same.
-            tokio::spawn(Running { shared: self.0.clone(), is_counted: true }.run());
+            tokio::spawn(Running { shared: self.0.clone(), is_counted: true, under_way: 0 }.run());
         }
         answered.await.unwrap_or_else(|_| Err(Error::unavailable("the process stops, or a request's work broke off")))
     }
@@ -108,9 +112,10 @@ impl<T, R> Shared<T, R> {
     }
 
     /// Whether enough wait for a batch beside another one. What is written costs most for each batch, so that two small ones
-    /// take longer than one of both.
+    /// take longer than one of both. Where as many wait as are under way, none gets smaller: one batch after the other would
+    /// take these in turn with those.
     fn is_enough(&self, queue: &Queue<T, R>) -> bool {
-        self.kind == Kind::Reads || queue.waiting.len() >= CROWD
+        self.kind == Kind::Reads || queue.waiting.len() >= queue.under_way.max(FEW)
     }
 
     /// Whether a batch lets others come first.
@@ -126,7 +131,10 @@ impl<T, R> Shared<T, R> {
 /// One task that works until nothing waits.
 struct Running<T, R> {
     shared: Arc<Shared<T, R>>,
+    /// Among those that run.
     is_counted: bool,
+    /// How many of those under way are its own.
+    under_way: usize,
 }
 
 impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Running<T, R> {
@@ -137,6 +145,7 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Running<T, R> {
             }
             let batch: Vec<_> = {
                 let mut queue = self.shared.lock();
+                queue.under_way -= std::mem::take(&mut self.under_way);
                 if queue.waiting.is_empty() || (queue.running > 1 && !self.shared.is_enough(&queue)) {
                     // Under the lock: who comes now starts another task, or is heard of by one that goes on.
                     queue.running -= 1;
@@ -144,7 +153,10 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Running<T, R> {
                     return;
                 }
                 let size = queue.waiting.len().min(BATCH_MAX);
-                queue.waiting.drain(..size).filter(|(_, answer)| !answer.is_closed()).collect()
+                let batch: Vec<_> = queue.waiting.drain(..size).filter(|(_, answer)| !answer.is_closed()).collect();
+                self.under_way = batch.len();
+                queue.under_way += self.under_way;
+                batch
             };
             if !batch.is_empty() {
                 self.answer(batch).await;
@@ -189,7 +201,9 @@ impl<T, R> Drop for Running<T, R> {
     /// Where the work panicked, or the runtime ends.
     fn drop(&mut self) {
         if self.is_counted {
-            self.shared.lock().running -= 1;
+            let mut queue = self.shared.lock();
+            queue.running -= 1;
+            queue.under_way -= self.under_way;
         }
     }
 }
@@ -263,23 +277,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_does_not_wait_for_one_batch() {
+    async fn as_many_as_are_under_way_do_not_wait_for_them() {
         let (permits, batches) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
         let batcher = doubling_at_once(2, &permits, &batches);
-        let numbers: Vec<u32> = (100..100 + u32::try_from(CROWD).unwrap()).collect();
-        let (last, crowd) = numbers.split_last().unwrap();
-        let first = ask(&batcher, &[1]).await;
-        let many = ask(&batcher, crowd).await;
-        assert_eq!(batches.load(Ordering::SeqCst), 1);
-        let one_more = ask(&batcher, &[*last]).await;
-        assert_eq!(batches.load(Ordering::SeqCst), 2);
+        let mut asked = Vec::new();
+        // One is under way; then a few; then, when the one is done, as many as these.
+        let few = u32::try_from(FEW).unwrap();
+        for (count, begun) in [(1, 1), (few - 1, 1), (1, 2)] {
+            asked.push(ask(&batcher, &(100..100 + count).collect::<Vec<_>>()).await);
+            assert_eq!(batches.load(Ordering::SeqCst), begun);
+        }
+        asked.push(ask(&batcher, &(200..300).collect::<Vec<_>>()).await);
         permits.add_permits(2);
-        for asked in [first, many, one_more] {
+        asked.push(ask(&batcher, &(300..399).collect::<Vec<_>>()).await);
+        assert_eq!(batches.load(Ordering::SeqCst), 3);
+        asked.push(ask(&batcher, &[399]).await);
+        assert_eq!(batches.load(Ordering::SeqCst), 4);
+        permits.add_permits(100);
+        for asked in asked {
             for (number, answer) in asked.join_all().await {
                 assert_eq!(answer.unwrap(), number * 2);
             }
         }
-        assert_eq!(batches.load(Ordering::SeqCst), 2);
+        assert_eq!(batches.load(Ordering::SeqCst), 4);
     }
 
     #[tokio::test]
