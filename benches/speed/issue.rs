@@ -34,16 +34,56 @@ const INSERT: &str = concat!(
     ");\n"
 );
 
-/// How many rows that adds.
-const ROWS_MANY: f64 = 256.0;
-
-/// As many such rows in one statement as callers wait at most. What PostgreSQL takes for them no program can do without.
+/// Many such rows in one statement. What PostgreSQL takes for them no program can do without.
 const INSERT_MANY: &str = concat!(
     "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) ",
     "select gen_random_uuid(), lpad(to_hex((random() * 9999)::int + 1), 32, '0')::uuid, ",
     row!(),
-    " from generate_series(1, 256);\n"
+    " from generate_series(1, :rows);\n"
 );
+
+/// The same with what an issue writes besides: a session for each.
+const INSERT_WITH_SESSIONS: &str = concat!(
+    "with known as materialized (select gen_random_uuid() as sid from generate_series(1, :rows)), ",
+    "stored as (insert into cf_sessions (sid, subject, generation, created_at, last_seen_at, expires_at) ",
+    "select sid, 'user-1', 0, 1750000000, 1750000000, 1750000900 from known) ",
+    "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) ",
+    "select gen_random_uuid(), sid, ",
+    row!(),
+    " from known;\n"
+);
+
+/// What PostgreSQL does by itself: so many rows in a statement, over so many connections.
+struct Floor {
+    script: PathBuf,
+    what: &'static str,
+    rows: u32,
+    clients: u32,
+    per_second: Vec<f64>,
+}
+
+impl Floor {
+    /// As many rows as callers wait at most, by one and by two connections, since there are two cores; and as many as sixteen
+    /// callers can have under way, in batches of all of them, of a half and of a quarter.
+    fn all(folder: &Path) -> Outcome<[Self; 5]> {
+        let script = |name, sql| {
+            let script = folder.join(name);
+            fs::write(&script, sql).map(|()| script)
+        };
+        let (tokens, sessions) = (script("many.sql", INSERT_MANY)?, script("sessions.sql", INSERT_WITH_SESSIONS)?);
+        let floor = |script: &PathBuf, what, rows, clients| {
+            let script = script.clone();
+            Self { script, what, rows, clients, per_second: Vec::new() }
+        };
+        Ok([
+            floor(&tokens, "the table alone", 256, 1),
+            floor(&tokens, "the table alone", 256, 2),
+            floor(&sessions, "the tables alone, with sessions", 16, 1),
+            floor(&sessions, "the tables alone, with sessions", 8, 2),
+            floor(&sessions, "the tables alone, with sessions", 4, 4),
+        ])
+    }
+}
 
 /// One way of issuing, at a number of callers, and what it is to reach.
 struct Case<'a> {
@@ -60,10 +100,7 @@ pub(crate) async fn on_postgres(bench: &Bench, table: &mut Table) -> Outcome<()>
     let setup = Setup::new(&bench.postgres.create("issue").await?, &folder);
     let script = folder.join("insert.sql");
     fs::write(&script, INSERT)?;
-    let many = folder.join("insert_many.sql");
-    fs::write(&many, INSERT_MANY)?;
-    // By one and by two connections, since there are two cores.
-    let mut floors = [(1, Vec::new()), (2, Vec::new())];
+    let mut floors = Floor::all(&folder)?;
     // An HMAC takes less than a microsecond, so that what is left is the record.
     let recording = Replica::open(&setup.clone().with_secret()).await?;
     let signing = Replica::open(&setup).await?;
@@ -81,10 +118,12 @@ pub(crate) async fn on_postgres(bench: &Bench, table: &mut Table) -> Outcome<()>
     for round in 0..bench.options.rounds {
         bench.say("issue", format!("round {} of {}", round + 1, bench.options.rounds));
         empty(&mut connection).await?;
-        base.push(bench.postgres.pgbench("issue", &script, 16, bench.options.seconds)?);
-        for (clients, rows) in &mut floors {
+        base.push(bench.postgres.pgbench("issue", &script, 16, 1, bench.options.seconds)?);
+        for floor in &mut floors {
             empty(&mut connection).await?;
-            rows.push(ROWS_MANY * bench.postgres.pgbench("issue", &many, *clients, bench.options.seconds)?);
+            let (clients, rows) = (floor.clients, floor.rows);
+            let statements = bench.postgres.pgbench("issue", &floor.script, clients, rows, bench.options.seconds)?;
+            floor.per_second.push(f64::from(rows) * statements);
         }
         for case in &mut cases {
             empty(&mut connection).await?;
@@ -103,9 +142,9 @@ pub(crate) async fn on_postgres(bench: &Bench, table: &mut Table) -> Outcome<()>
             Reach::AtLeast(case.reach),
         );
     }
-    for (clients, rows) in &floors {
-        let figure = format!("the table alone, 256 rows a statement, {clients} connections, PostgreSQL");
-        table.ratio(figure, PER_SECOND, rows, ("pgbench, 16 clients", &base), Reach::Report);
+    for Floor { what, rows, clients, per_second, .. } in &floors {
+        let figure = format!("{what}, {rows} rows a statement, {clients} connections, PostgreSQL");
+        table.ratio(figure, PER_SECOND, per_second, ("pgbench, 16 clients", &base), Reach::Report);
     }
     drop(cases);
     recording.close().await;

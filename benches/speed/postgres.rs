@@ -65,10 +65,11 @@ impl Postgres {
         Ok(())
     }
 
-    /// Transactions a second of this script: prepared statements, 16 clients on 2 threads.
-    pub(crate) fn pgbench(&self, database: &str, script: &Path, clients: u32, seconds: u64) -> Outcome<f64> {
+    /// Transactions a second of this script, which may ask for so many `:rows`: prepared statements, clients on 2 threads.
+    pub(crate) fn pgbench(&self, database: &str, script: &Path, clients: u32, rows: u32, seconds: u64) -> Outcome<f64> {
         let output = Command::new(self.programs.join("pgbench"))
             .args(["--no-vacuum", "--protocol", "prepared", "--client", &clients.to_string()])
+            .args(["--define", &format!("rows={rows}")])
             .args(["--jobs", &clients.min(2).to_string()])
             .args(["--time", &seconds.to_string(), "--host", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--username", "counterfoil", "--file"])
