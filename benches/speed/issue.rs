@@ -63,9 +63,9 @@ struct Floor {
 }
 
 impl Floor {
-    /// As many rows as callers wait at most, by one and by two connections, since there are two cores; and as many as sixteen
-    /// callers can have under way, in batches of all of them, of a half and of a quarter.
-    fn all(folder: &Path) -> Outcome<[Self; 5]> {
+    /// As many rows as callers wait at most, by one and by two connections, since there are two cores. And with sessions as many
+    /// as 16 callers can have under way, in batches of all of them, of a half and of a quarter, and as many as 64 and 256 can.
+    fn all(folder: &Path) -> Outcome<[Self; 7]> {
         let script = |name, sql| {
             let script = folder.join(name);
             fs::write(&script, sql).map(|()| script)
@@ -81,6 +81,8 @@ impl Floor {
             floor(&sessions, "the tables alone, with sessions", 16, 1),
             floor(&sessions, "the tables alone, with sessions", 8, 2),
             floor(&sessions, "the tables alone, with sessions", 4, 4),
+            floor(&sessions, "the tables alone, with sessions", 32, 2),
+            floor(&sessions, "the tables alone, with sessions", 128, 2),
         ])
     }
 }
