@@ -42,9 +42,10 @@ const INSERT_MANY: &str = concat!(
     " from generate_series(1, :rows);\n"
 );
 
-/// The same with what an issue writes besides: a session for each.
+/// The same with what an issue writes besides: a session for each. No trigger looks at the references, as with an issue.
 const INSERT_WITH_SESSIONS: &str = concat!(
-    "with known as materialized (select gen_random_uuid() as sid from generate_series(1, :rows)), ",
+    "with noted as materialized (select set_config('counterfoil.noted', 'on', true)), ",
+    "known as materialized (select gen_random_uuid() as sid from noted cross join generate_series(1, :rows)), ",
     "stored as (insert into cf_sessions (sid, subject, generation, created_at, last_seen_at, expires_at) ",
     "select sid, 'user-1', 0, 1750000000, 1750000000, 1750000900 from known) ",
     "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) ",
