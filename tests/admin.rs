@@ -109,6 +109,34 @@ on_both! {
         server.accepts(&admin.access).await;
     }
 
+    // Before the database has any statistics of its tables, too.
+    async fn thirty_thousand_sessions_of_a_subject_end_at_once(server: Server) {
+        let admin = server.login().await;
+        let pair = server.issue("alice", "").await;
+        let sessions = "insert into cf_sessions (sid, subject, generation, created_at, last_seen_at, expires_at)";
+        let tokens = "insert into cf_tokens
+            (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid)";
+        let (numbers, session, token) = match server.database_url().starts_with("sqlite:") {
+            true => (
+                "(with recursive n (i) as (select 1 union all select i + 1 from n where i < 30000) select i from n)",
+                "unhex('0190a5a0000070008000' || printf('%012x', i))",
+                "unhex('0190a5a1000070008000' || printf('%012x', i))",
+            ),
+            false => (
+                "generate_series(1, 30000) as n (i)",
+                "('0190a5a0-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid",
+                "('0190a5a1-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid",
+            ),
+        };
+        server.sql(&format!("{sessions} select {session}, 'alice', 0, 1, 1, 4000000000 from {numbers}")).await;
+        let row = "'alice', 'access', 1, 1, 4000000000, '', '{}', 'some-key'";
+        server.sql(&format!("{tokens} select {token}, {session}, {row} from {numbers}")).await;
+
+        let answer = server.post("/admin/subjects/alice/revoke-all").bearer(&admin.access).send().await.ok(200);
+        assert_eq!(answer["revoked"], 30_002);
+        server.refuses(&pair.access, "token_revoked").await;
+    }
+
     async fn the_audit_is_paged_and_can_be_narrowed(server: Server) {
         let admin = server.login().await;
         for subject in ["alice", "bob", "alice"] {
