@@ -1,5 +1,5 @@
-//! Requests that arrive together share one transaction: while one is under way, the next gathers whatever comes. There is no
-//! timer, so a lone request waits for nobody.
+//! Requests that arrive together share one transaction: while one is under way, the next gathers whatever comes, until it is
+//! as large where two may be under way. There is no timer, so a lone request waits for nobody.
 
 use std::future::Future;
 use std::pin::Pin;
