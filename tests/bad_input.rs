@@ -1,6 +1,6 @@
 //! Hostile paths, bodies, queries and headers: the contract's 4xx, never a 5xx, and nothing half-written.
 
-use crate::support::forge::jti_of;
+use crate::support::forge::{jti_of, sid_of};
 use crate::support::{ADMIN, Answer, PASSWORD, Pair, Server, Value, json, on_both};
 
 /// Percent-encoded path segments that are no id.
@@ -115,6 +115,36 @@ on_both! {
             }
         }
         assert_eq!(census(&server, &pair).await, before);
+    }
+
+    async fn what_a_body_is_refused_for_is_documented(server: Server) {
+        let document = server.get("/openapi.json").send().await.ok(200);
+        let large = format!("{{\"label\": \"{}\"}}", "x".repeat(1 << 20));
+        let mut routes = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                if !operation["requestBody"]["content"]["application/json"].is_object() {
+                    continue;
+                }
+                routes += 1;
+                let pair = server.login().await;
+                let path = path.replace("{jti}", &jti_of(&pair.access)).replace("{sid}", &sid_of(&pair.access));
+                let path = path.replace("{sub}", "alice");
+                for (content_type, body) in [
+                    ("application/json", "{"),
+                    ("application/json", large.as_str()),
+                    ("application/json", "[]"),
+                    ("text/plain", "{}"),
+                ] {
+                    let call = server.call(&method.to_uppercase(), &path).bearer(&pair.access);
+                    let answer = call.body(content_type, body).send().await;
+                    let said = &operation["responses"][answer.status.to_string()];
+                    let start = &body[..1];
+                    assert!(said.is_object(), "{method} {path} with {start} as {content_type}: {answer:?}");
+                }
+            }
+        }
+        assert!(routes > 10, "{routes}");
     }
 
     async fn fields_of_another_form_are_named(server: Server) {

@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use serde::Serialize;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 /// What every error answer looks like.
@@ -67,6 +69,60 @@ impl Modify for Security {
     }
 }
 
+/// What every route with a JSON body may answer to one that is none.
+const OF_JSON: [(&str, &str); 4] = [
+    ("400", "`invalid_request`: the body is not JSON that can be read"),
+    ("413", "`invalid_request`: the body is too large"),
+    ("415", "`invalid_request`: the content type is not application/json"),
+    ("422", "`invalid_request`: a field is missing or not valid"),
+];
+
+/// Adds what holds for every route of a kind, and stands at none: what a body is refused for, and a cookie.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for item in document.paths.paths.values_mut() {
+            for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
+                if takes_json(operation) {
+                    OF_JSON.into_iter().for_each(|(status, description)| add(operation, status, description));
+                }
+                if takes_cookies(operation) {
+                    add(
+                        operation,
+                        "403",
+                        "`csrf_failed`: the token came by cookie, and without its double-submit value",
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn takes_json(operation: &Operation) -> bool {
+    matches!(&operation.request_body, Some(RefOr::T(body)) if body.content.contains_key("application/json"))
+}
+
+fn takes_cookies(operation: &Operation) -> bool {
+    // What a requirement names can be told from its JSON alone.
+    serde_json::to_string(&operation.security).is_ok_and(|security| security.contains("\"cookie\""))
+}
+
+/// Adds an error, beside what stands there for that status already.
+fn add(operation: &mut Operation, status: &str, description: &str) {
+    let code = description.split(':').next().unwrap_or_default();
+    match operation.responses.responses.get_mut(status) {
+        Some(RefOr::T(response)) if response.description.contains(code) => {}
+        Some(RefOr::T(response)) => response.description.push_str(&format!("; {description}")),
+        Some(RefOr::Ref(_)) => {}
+        None => {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+            let response = ResponseBuilder::new().description(description).content("application/json", content);
+            operation.responses.responses.insert(status.to_owned(), RefOr::T(response.build()));
+        }
+    }
+}
+
 /// The document as JSON.
 pub(super) fn json() -> &'static str {
     static JSON: LazyLock<String> = LazyLock::new(|| {
@@ -86,6 +142,8 @@ pub(super) fn json() -> &'static str {
         document.merge(super::overview::Api::openapi());
         document.merge(super::health::Api::openapi());
         document.merge(super::operations::Api::openapi());
+        // Of what was put together, which an attribute of any part would not see.
+        Common.modify(&mut document);
         // Serialising a document that has only string keys can't fail.
         document.to_pretty_json().unwrap_or_default()
     });
