@@ -77,23 +77,18 @@ const OF_JSON: [(&str, &str); 4] = [
     ("422", "`invalid_request`: a field is missing or not valid"),
 ];
 
-/// Adds what holds for every route of a kind, and stands at none: what a body is refused for, and a cookie.
-struct Common;
+/// What a token by cookie may be refused for besides.
+const OF_COOKIE: (&str, &str) = ("403", "`csrf_failed`: the token came by cookie, and without its double-submit value");
 
-impl Modify for Common {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        for item in document.paths.paths.values_mut() {
-            for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
-                if takes_json(operation) {
-                    OF_JSON.into_iter().for_each(|(status, description)| add(operation, status, description));
-                }
-                if takes_cookies(operation) {
-                    add(
-                        operation,
-                        "403",
-                        "`csrf_failed`: the token came by cookie, and without its double-submit value",
-                    );
-                }
+/// Adds what holds for every route of a kind, and stands at none: what a body is refused for, and a cookie.
+fn complete(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
+            if takes_json(operation) {
+                OF_JSON.into_iter().for_each(|(status, description)| add(operation, status, description));
+            }
+            if takes_cookies(operation) {
+                add(operation, OF_COOKIE.0, OF_COOKIE.1);
             }
         }
     }
@@ -142,8 +137,7 @@ pub(super) fn json() -> &'static str {
         document.merge(super::overview::Api::openapi());
         document.merge(super::health::Api::openapi());
         document.merge(super::operations::Api::openapi());
-        // Of what was put together, which an attribute of any part would not see.
-        Common.modify(&mut document);
+        complete(&mut document);
         // Serialising a document that has only string keys can't fail.
         document.to_pretty_json().unwrap_or_default()
     });
