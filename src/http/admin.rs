@@ -71,6 +71,7 @@ async fn list_all_tokens(
     (status = 401, description = "Why the token was refused", body = ErrorBody),
     (status = 403, description = "`insufficient_scope`", body = ErrorBody),
     (status = 404, description = "`not_found`", body = ErrorBody),
+    (status = 422, description = "`invalid_request`: a field is not valid", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
 ), security(("bearer" = []), ("cookie" = [])))]
 #[put("/admin/tokens/revoke/<jti>", data = "<body>")]
@@ -94,6 +95,7 @@ async fn revoke_any_token(
     (status = 403, description = "`insufficient_scope`", body = ErrorBody),
     (status = 404, description = "`not_found`", body = ErrorBody),
     (status = 409, description = "`revocation_final`", body = ErrorBody),
+    (status = 422, description = "`invalid_request`: a field is not valid", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
 ), security(("bearer" = []), ("cookie" = [])))]
 #[put("/admin/tokens/unrevoke/<jti>", data = "<body>")]
@@ -116,6 +118,7 @@ async fn unrevoke_any_token(
     (status = 401, description = "Why the token was refused", body = ErrorBody),
     (status = 403, description = "`insufficient_scope`", body = ErrorBody),
     (status = 404, description = "`not_found`", body = ErrorBody),
+    (status = 422, description = "`invalid_request`: a field is not valid", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
 ), security(("bearer" = []), ("cookie" = [])))]
 #[delete("/admin/sessions/<sid>", data = "<body>")]
@@ -136,7 +139,7 @@ async fn end_any_session(
     (status = 200, description = "Ended", body = Ended),
     (status = 401, description = "Why the token was refused", body = ErrorBody),
     (status = 403, description = "`insufficient_scope`", body = ErrorBody),
-    (status = 422, description = "`invalid_request`: nobody can have this name", body = ErrorBody),
+    (status = 422, description = "`invalid_request`: nobody can have this name, or a field is not valid", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
 ), security(("bearer" = []), ("cookie" = [])))]
 #[post("/admin/subjects/<sub>/revoke-all", data = "<body>")]

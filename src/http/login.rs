@@ -114,7 +114,7 @@ async fn refresh(
 /// Logs out: ends the session of an access or refresh token, also of an expired one.
 #[utoipa::path(tag = "Sessions", request_body(content = Option<Presented>), responses(
     (status = 200, description = "Logged out", body = Done),
-    (status = 400, description = "`invalid_request`: tokens of two sessions", body = ErrorBody),
+    (status = 400, description = "`invalid_request`: tokens of two sessions, or a body that is not JSON that can be read", body = ErrorBody),
     (status = 401, description = "Why the token was refused", body = ErrorBody),
     (status = 403, description = "`csrf_failed`", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),

@@ -70,11 +70,10 @@ impl Modify for Security {
 }
 
 /// What every route with a JSON body may answer to one that is none.
-const OF_JSON: [(&str, &str); 4] = [
+const OF_JSON: [(&str, &str); 3] = [
     ("400", "`invalid_request`: the body is not JSON that can be read"),
     ("413", "`invalid_request`: the body is too large"),
     ("415", "`invalid_request`: the content type is not application/json"),
-    ("422", "`invalid_request`: a field is missing or not valid"),
 ];
 
 /// What a token by cookie may be refused for besides.

@@ -185,6 +185,7 @@ struct RevokeAll {
 #[utoipa::path(tag = "Tokens", request_body(content = Option<RevokeAll>), responses(
     (status = 200, description = "Ended", body = Ended),
     (status = 401, description = "Why the token was refused", body = ErrorBody),
+    (status = 422, description = "`invalid_request`: a field is not valid", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
 ), security(("bearer" = []), ("cookie" = [])))]
 #[post("/auth/tokens/revoke-all", data = "<body>")]

@@ -1,5 +1,5 @@
-//! Requests that arrive together share one transaction: while one is under way, the next gathers whatever comes, until it is
-//! as large where two may be under way. There is no timer, so a lone request waits for nobody.
+//! Requests that arrive together share one transaction: while one is under way, the next gathers whatever comes. Where two may
+//! be under way, it begins beside the other when it is as large. There is no timer, so a lone request waits for nobody.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -353,6 +353,7 @@ mod tests {
             Ok(numbers.to_vec())
         });
         assert!(batcher.call(13).await.unwrap_err().is_unavailable());
+        assert_eq!(batcher.0.lock().under_way, 0);
         assert_eq!(batcher.call(1).await.unwrap(), 1);
     }
 }
