@@ -1,13 +1,18 @@
 //! Rocket applications that are measured, each in a process of its own: this binary with the name of one as its argument.
 
+use std::collections::HashMap;
 use std::fmt::Display;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use counterfoil::{Grant, Issued, Registry};
 use rocket::form::Form;
 use rocket::http::Status;
+use rocket::outcome::Outcome::{Error, Success};
+use rocket::request::{self, FromRequest};
 use rocket::response::content::RawJson;
 use rocket::serde::json::Json;
-use rocket::{Build, FromForm, Rocket, State, get, post, put, routes};
+use rocket::{Build, FromForm, Request, Rocket, State, get, post, put, routes};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
@@ -43,16 +48,16 @@ fn bare(issued: String) -> Rocket<Build> {
         .mount("/", routes![unguarded_protected, bare_issue, bare_tokens, bare_introspect, bare_revoke])
 }
 
-/// The whole server, and a route beside `GET /protected` that has no guard and answers the same bytes: what differs
-/// between the two is the check alone.
+/// The whole server, and two routes beside `GET /protected` that answer the same bytes. One has no guard, so that what
+/// differs between the two is the check alone; the other has one that looks a token up and does nothing else.
 fn guarded() -> Rocket<Build> {
     // As `counterfoil serve` logs.
     let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("info,sqlx=warn"));
     let _ = tracing::subscriber::set_global_default(subscriber.finish());
-    let mut routes = routes![up, unguarded];
+    let mut routes = routes![up, unguarded, looked_up];
     // In the place of `GET /protected`: among the first that Rocket looks at.
     routes.iter_mut().for_each(|route| route.rank -= 1);
-    counterfoil::server(rocket::Config::figment()).mount("/", routes)
+    counterfoil::server(rocket::Config::figment()).manage(Seen::default()).mount("/", routes)
 }
 
 /// The library in an application, with a route that issues a token.
@@ -70,6 +75,43 @@ async fn up(registry: &State<Registry>) -> Result<(), Status> {
 
 #[get("/unguarded")]
 async fn unguarded() -> RawJson<&'static str> {
+    RawJson(ANSWER)
+}
+
+/// Tokens that were seen, by a hash of their bytes, each with about as much as a registry remembers of one.
+#[derive(Default)]
+struct Seen {
+    hasher: RandomState,
+    tokens: RwLock<HashMap<u64, Arc<[u64; 64]>>>,
+}
+
+/// The least that a guard does which remembers tokens: it finds the token and looks it up. It judges nothing, and forgets
+/// nothing.
+struct LookedUp {
+    _seen: Arc<[u64; 64]>,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for LookedUp {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
+        let token = request.headers().get_one("Authorization").and_then(|value| value.strip_prefix("Bearer "));
+        let (Some(token), Some(seen)) = (token, request.rocket().state::<Seen>()) else {
+            return Error((Status::Unauthorized, ()));
+        };
+        let hash = seen.hasher.hash_one(token);
+        let found = seen.tokens.read().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
+        let remember = || {
+            let mut tokens = seen.tokens.write().unwrap_or_else(PoisonError::into_inner);
+            tokens.entry(hash).or_insert_with(|| Arc::new([hash; 64])).clone()
+        };
+        Success(Self { _seen: found.unwrap_or_else(remember) })
+    }
+}
+
+#[get("/looked-up")]
+async fn looked_up(_token: LookedUp) -> RawJson<&'static str> {
     RawJson(ANSWER)
 }
 

@@ -23,6 +23,8 @@ const FIGURE: &str = "protected";
 struct Case<'a> {
     name: &'static str,
     server: &'a Server,
+    /// The process of the database, where it is one of its own.
+    database: Option<u32>,
     requests: Requests,
     per_second: Vec<f64>,
     server_micros: Vec<f64>,
@@ -30,89 +32,107 @@ struct Case<'a> {
 }
 
 pub(crate) async fn measure(bench: &Bench, table: &mut Table) -> Outcome<()> {
+    let records = Rows::live(bench.options.records);
+    bench.say(FIGURE, format!("{} records in each database", bench.options.records));
     let folder = bench.folder("protected-postgres")?;
     let setup = Setup::new(&bench.postgres.create("protected").await?, &folder);
     let replica = Replica::open(&setup).await?;
-    bench.say(FIGURE, format!("PostgreSQL with {} records", bench.options.records));
     let mut connection = bench.postgres.connect("protected").await?;
-    Rows::live(bench.options.records).load_postgres(&mut connection).await?;
+    records.load_postgres(&mut connection).await?;
     let tokens = library::issue(&replica.registry, bench.options.tokens).await?;
     settle(&mut connection).await?;
-    beside_each_other(bench, table, "PostgreSQL", &folder, &setup, replica, tokens, 0.20).await?;
-    bench.postgres.drop_database("protected").await?;
+    let on_postgres = Servers::start(&folder, &setup, replica, tokens).await?;
 
     let folder = bench.folder("protected-sqlite")?;
     let file = folder.join("bench.db");
     let setup = Setup::new(&format!("sqlite://{}", file.display()), &folder);
     let replica = Replica::open(&setup).await?;
-    bench.say(FIGURE, format!("SQLite with {} records", bench.options.records));
-    Rows::live(bench.options.records).load_sqlite(&file).await?;
+    records.load_sqlite(&file).await?;
     let tokens = library::issue(&replica.registry, bench.options.tokens).await?;
-    beside_each_other(bench, table, "SQLite", &folder, &setup, replica, tokens, 0.50).await
-}
+    let on_sqlite = Servers::start(&folder, &setup, replica, tokens).await?;
 
-#[expect(clippy::too_many_arguments, reason = "all that the two databases differ in")]
-async fn beside_each_other(
-    bench: &Bench,
-    table: &mut Table,
-    database: &str,
-    folder: &Path,
-    setup: &Setup,
-    replica: Replica,
-    tokens: Vec<Token>,
-    strict_reach: f64,
-) -> Outcome<()> {
-    let bare = Server::bare("")?;
-    let guarded = Server::app("guarded", setup)?;
-    let shipped = Server::counterfoil(setup)?;
-    let strict = Server::counterfoil(&setup.clone().strict())?;
-    for server in [&guarded, &shipped, &strict] {
-        answers_are_right(server, &replica.registry, &tokens[0]).await?;
-    }
-    // It has done its work, and as a replica would only be waited for.
-    replica.close().await;
-
-    let tokens: Vec<String> = tokens.into_iter().map(|token| token.text).collect();
-    let protected = Requests::with_tokens(folder.join("protected"), "GET", "/protected", &tokens)?;
-    let unguarded = Requests::with_tokens(folder.join("unguarded"), "GET", "/unguarded", &tokens)?;
-    let case = |name, server, requests: &Requests| Case {
-        name,
-        server,
-        requests: requests.clone(),
-        per_second: Vec::new(),
-        server_micros: Vec::new(),
-        database_micros: Vec::new(),
-    };
-    let mut cases = [
-        case("bare Rocket", &bare, &protected),
-        case("without a guard", &guarded, &unguarded),
-        case("guarded", &guarded, &protected),
-        case("as shipped", &shipped, &protected),
-        case("strict", &strict, &protected),
-    ];
+    let mut postgres = on_postgres.cases(Some(bench.postgres.pid));
+    let mut sqlite = on_sqlite.cases(None);
     // Every token is seen once, so that what is measured is what a token in use costs; nothing is gained by that where
     // nothing is remembered.
-    for case in &cases[1..] {
+    for case in postgres[1..].iter().chain(&sqlite[1..]) {
         case.requests.send_all(case.server.port, CONNECTIONS)?;
     }
-    let postgres = (database == "PostgreSQL").then_some(bench.postgres.pid);
     for round in 0..bench.options.rounds {
-        bench.say(FIGURE, format!("{database}, round {} of {}", round + 1, bench.options.rounds));
-        // Each round begins with another case, so that none always runs in the wake of the same one.
-        let first = round % cases.len();
-        cases.rotate_left(first);
-        for case in &mut cases {
-            case.measure(postgres, bench.options.seconds)?;
+        bench.say(FIGURE, format!("round {} of {}", round + 1, bench.options.rounds));
+        // Each round begins with another case, so that none always runs in the wake of the same one; and the same case on
+        // both databases, so that whatever else the machine does meets both alike.
+        let first = round % postgres.len();
+        postgres.rotate_left(first);
+        sqlite.rotate_left(first);
+        for (postgres, sqlite) in postgres.iter_mut().zip(&mut sqlite) {
+            let (one, other) = if round % 2 == 0 { (postgres, sqlite) } else { (sqlite, postgres) };
+            one.measure(bench.options.seconds)?;
+            other.measure(bench.options.seconds)?;
         }
-        cases.rotate_right(first);
+        postgres.rotate_right(first);
+        sqlite.rotate_right(first);
     }
-    report(table, database, &cases, strict_reach);
-    Ok(())
+    report(table, "PostgreSQL", &postgres, 0.20);
+    report(table, "SQLite", &sqlite, 0.50);
+    drop(on_postgres);
+    bench.postgres.drop_database("protected").await
+}
+
+/// Servers on one database, and what they are asked.
+struct Servers {
+    bare: Server,
+    guarded: Server,
+    shipped: Server,
+    strict: Server,
+    protected: Requests,
+    unguarded: Requests,
+    looked_up: Requests,
+}
+
+impl Servers {
+    async fn start(folder: &Path, setup: &Setup, replica: Replica, tokens: Vec<Token>) -> Outcome<Self> {
+        let bare = Server::bare("")?;
+        let guarded = Server::app("guarded", setup)?;
+        let shipped = Server::counterfoil(setup)?;
+        let strict = Server::counterfoil(&setup.clone().strict())?;
+        for server in [&guarded, &shipped, &strict] {
+            answers_are_right(server, &replica.registry, &tokens[0]).await?;
+        }
+        // It has done its work, and as a replica would only be waited for.
+        replica.close().await;
+
+        let tokens: Vec<String> = tokens.into_iter().map(|token| token.text).collect();
+        let requests = |path: &str| Requests::with_tokens(folder.join(&path[1..]), "GET", path, &tokens);
+        let (protected, unguarded, looked_up) =
+            (requests("/protected")?, requests("/unguarded")?, requests("/looked-up")?);
+        Ok(Self { bare, guarded, shipped, strict, protected, unguarded, looked_up })
+    }
+
+    fn cases(&self, database: Option<u32>) -> [Case<'_>; 6] {
+        let case = |name, server, requests: &Requests| Case {
+            name,
+            server,
+            database,
+            requests: requests.clone(),
+            per_second: Vec::new(),
+            server_micros: Vec::new(),
+            database_micros: Vec::new(),
+        };
+        [
+            case("bare Rocket", &self.bare, &self.protected),
+            case("without a guard", &self.guarded, &self.unguarded),
+            case("looked up", &self.guarded, &self.looked_up),
+            case("guarded", &self.guarded, &self.protected),
+            case("as shipped", &self.shipped, &self.protected),
+            case("strict", &self.strict, &self.protected),
+        ]
+    }
 }
 
 impl Case<'_> {
-    fn measure(&mut self, postgres: Option<u32>, seconds: u64) -> Outcome<()> {
-        let cpu = |server: &Server| (server.cpu_micros(), postgres.map_or(0, process::family_cpu_micros));
+    fn measure(&mut self, seconds: u64) -> Outcome<()> {
+        let cpu = |server: &Server| (server.cpu_micros(), self.database.map_or(0, process::family_cpu_micros));
         let before = cpu(self.server);
         let loaded = self
             .requests
@@ -127,8 +147,8 @@ impl Case<'_> {
     }
 }
 
-fn report(table: &mut Table, database: &str, cases: &[Case<'_>; 5], strict_reach: f64) {
-    let [bare, unguarded, guarded, shipped, strict] = cases;
+fn report(table: &mut Table, database: &str, cases: &[Case<'_>; 6], strict_reach: f64) {
+    let [bare, unguarded, looked_up, guarded, shipped, strict] = cases;
     let figure = |text: &str| format!("`GET /protected`, {text}, {database}");
     let rates = |case: &'static str, base: &Case<'_>| (case, base.per_second.clone());
     let (name, base) = rates("the same server without a guard", unguarded);
@@ -139,6 +159,14 @@ fn report(table: &mut Table, database: &str, cases: &[Case<'_>; 5], strict_reach
         &guarded.server_micros,
         (name, &unguarded.server_micros),
         Reach::AtMost(1.5),
+    );
+    table.ratio(figure("looked up in a map alone"), PER_SECOND, &looked_up.per_second, (name, &base), Reach::Report);
+    table.difference(
+        figure("looked up in a map alone, server CPU a request"),
+        MICROS,
+        &looked_up.server_micros,
+        (name, &unguarded.server_micros),
+        Reach::Report,
     );
     let (name, base) = rates("bare Rocket", bare);
     table.ratio(figure("as shipped"), PER_SECOND, &shipped.per_second, (name, &base), Reach::AtLeast(0.85));
