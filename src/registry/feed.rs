@@ -176,7 +176,7 @@ impl Following {
                 self.cursor = page.next;
                 self.is_behind = page.events.len() >= usize::from(PAGE);
                 if !page.events.is_empty() {
-                    return Ok(Some(page.events));
+                    return Ok(Some(self.heard(page.events)));
                 }
                 continue;
             }
@@ -196,9 +196,16 @@ impl Following {
             let events: Vec<FeedEvent> = events.cloned().collect();
             self.cursor = batch.page.next;
             if !events.is_empty() {
-                return Ok(Some(events));
+                return Ok(Some(self.heard(events)));
             }
         }
+    }
+
+    /// What this process tells others it knows itself, though whoever made the change may still wait for the replicas:
+    /// otherwise one would be told of the end of its own token, which is still in memory as a live one.
+    fn heard(&self, events: Vec<FeedEvent>) -> Vec<FeedEvent> {
+        self.registry.inner.memory.forget(events.iter().map(|event| &event.target));
+        events
     }
 }
 
@@ -243,6 +250,37 @@ mod tests {
         assert_eq!(slow.next().await.unwrap().map(|events| events.len()), Some(BEHIND_MAX + 1));
         assert_eq!(slow.next().await.unwrap(), None);
         assert!(quick.is_current());
+    }
+
+    #[tokio::test]
+    async fn what_was_told_is_no_longer_accepted_from_memory() {
+        use crate::registry::Expect;
+        use crate::token::{Act, Denial};
+
+        // Both ways of being told: by the task that reads for all, and by reading up.
+        for is_behind in [false, true] {
+            let registry = Registry::open(Settings::for_tests(), ManualClock::here()).await.expect("it opens");
+            registry.inner.memory.rely_until(registry.clock().steady() + Duration::from_secs(60));
+            let issued = registry.issue(Grant::to("alice".parse().expect("a subject"))).await.expect("it issues");
+            let check = async || registry.check(issued.access_token(), Expect::access()).await;
+            let (mut following, mut cursor) = (follow(&registry).await, None);
+            if !is_behind {
+                registry.tell(&mut cursor).await.unwrap();
+                let next = tokio::time::timeout(Duration::from_millis(50), following.next()).await;
+                assert!(next.is_err());
+            }
+            check().await.unwrap();
+            let act = Act::by(Actor::application("elsewhere"));
+            let (sid, now) = (issued.access_claims().sid, registry.seconds());
+            registry.store().unwrap().end_session(sid, &act, now, registry.live_at()).await.unwrap();
+            // It is in the log, and nobody has acknowledged it.
+            check().await.unwrap();
+            if !is_behind {
+                registry.tell(&mut cursor).await.unwrap();
+            }
+            assert_eq!(following.next().await.unwrap().map(|events| events.len()), Some(1));
+            assert_eq!(check().await, Err(Denial::Revoked));
+        }
     }
 
     #[tokio::test]
