@@ -1,5 +1,6 @@
 //! The log of changes, and the roll of the replicas that follow it.
 
+use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
@@ -16,81 +17,51 @@ impl Sqlite {
         lease_ms: i64,
         instead_of: Option<Uuid>,
     ) -> Result<Position, sqlx::Error> {
-        let mut tx = self.follower.begin_with(BEGIN).await?;
-        sqlx::query!("delete from cf_replicas where id = ?1", instead_of).execute(&mut *tx).await?;
-        let position = sqlx::query_as!(
-            Position,
-            r#"/* sqlite */ update cf_position set roll = randomblob(16) where id = 1
-            returning seq, change as "change: Uuid""#
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        sqlx::query!(
-            "insert into cf_replicas (id, name, lease_ms, applied, granted, joined_at, seen_at)
-            values (?1, ?2, ?3, ?4, ?4, unixepoch(), unixepoch())",
-            id,
-            name,
-            lease_ms,
-            position.seq
-        )
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(position)
+        let join = async |connection: &mut SqliteConnection| {
+            let mut tx = connection.begin_with(BEGIN).await?;
+            sqlx::query!("delete from cf_replicas where id = ?1", instead_of).execute(&mut *tx).await?;
+            let position = sqlx::query_as!(
+                Position,
+                r#"/* sqlite */ update cf_position set roll = randomblob(16) where id = 1
+                returning seq, change as "change: Uuid""#
+            )
+            .fetch_one(&mut *tx)
+            .await?;
+            sqlx::query!(
+                "insert into cf_replicas (id, name, lease_ms, applied, granted, joined_at, seen_at)
+                values (?1, ?2, ?3, ?4, ?4, unixepoch(), unixepoch())",
+                id,
+                name,
+                lease_ms,
+                position.seq
+            )
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(position)
+        };
+        self.follower.with(join).await
     }
 
     pub(super) async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<News>, sqlx::Error> {
-        self.follow(id, applied, true).await
+        self.follower.with(async |connection| follow(connection, id, applied, true).await).await
     }
 
     pub(super) async fn hear(&self, id: Uuid, applied: Position) -> Result<Option<News>, sqlx::Error> {
-        self.follow(id, applied, false).await
-    }
-
-    async fn follow(&self, id: Uuid, applied: Position, leases: bool) -> Result<Option<News>, sqlx::Error> {
-        // What it says to have told is written before it is told: a crash of the machine ends all processes on it.
-        let mut tx = self.follower.begin_with(BEGIN).await?;
-        let renewed = sqlx::query!(
-            "update cf_replicas
-            set applied = ?2, granted = case when ?5 then p.seq else granted end, seen_at = unixepoch()
-            from cf_position p
-            where cf_replicas.id = ?1 and p.id = 1 and p.seq - ?2 between 0 and ?4
-                and ((p.seq = ?2 and p.change = ?3)
-                    or exists (select 1 from cf_changes c where c.seq = ?2 and c.change = ?3))",
-            id,
-            applied.seq,
-            applied.change,
-            BEHIND_MAX,
-            leases
-        )
-        .execute(&mut *tx)
-        .await?;
-        if renewed.rows_affected() == 0 {
-            tx.rollback().await?;
-            return Ok(None);
-        }
-        let noted = sqlx::query_as!(
-            Noted,
-            r#"select p.seq, p.change as "change: Uuid", c.kind as "kind?", c.target as "target?"
-            from cf_position p left join cf_changes c on c.seq > ?1 and c.seq <= p.seq
-            where p.id = 1 order by c.seq"#,
-            applied.seq
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        rows::news(noted)
+        self.follower.with(async |connection| follow(connection, id, applied, false).await).await
     }
 
     pub(super) async fn position(&self) -> Result<Position, sqlx::Error> {
-        sqlx::query_as!(Position, r#"/* sqlite */ select seq, change as "change: Uuid" from cf_position where id = 1"#)
-            .fetch_one(&self.follower)
-            .await
+        let statement = sqlx::query_as!(
+            Position,
+            r#"/* sqlite */ select seq, change as "change: Uuid" from cf_position where id = 1"#
+        );
+        self.follower.with(async |connection| statement.fetch_one(connection).await).await
     }
 
     pub(super) async fn leave(&self, id: Uuid) -> Result<(), sqlx::Error> {
-        sqlx::query!("delete from cf_replicas where id = ?1", id).execute(&self.follower).await?;
-        Ok(())
+        let statement = sqlx::query!("delete from cf_replicas where id = ?1", id);
+        self.follower.with(async |connection| statement.execute(connection).await.map(drop)).await
     }
 
     pub(super) async fn roll(&self) -> Result<Roll, sqlx::Error> {
@@ -201,6 +172,47 @@ impl Sqlite {
     pub(super) async fn woken(&self) -> bool {
         false
     }
+}
+
+/// Says how far a replica has applied the changes, and what came after; where it leases, the answer is told.
+async fn follow(
+    connection: &mut SqliteConnection,
+    id: Uuid,
+    applied: Position,
+    leases: bool,
+) -> Result<Option<News>, sqlx::Error> {
+    // What it says to have told is written before it is told: a crash of the machine ends all processes on it.
+    let mut tx = connection.begin_with(BEGIN).await?;
+    let renewed = sqlx::query!(
+        "update cf_replicas
+        set applied = ?2, granted = case when ?5 then p.seq else granted end, seen_at = unixepoch()
+        from cf_position p
+        where cf_replicas.id = ?1 and p.id = 1 and p.seq - ?2 between 0 and ?4
+            and ((p.seq = ?2 and p.change = ?3)
+                or exists (select 1 from cf_changes c where c.seq = ?2 and c.change = ?3))",
+        id,
+        applied.seq,
+        applied.change,
+        BEHIND_MAX,
+        leases
+    )
+    .execute(&mut *tx)
+    .await?;
+    if renewed.rows_affected() == 0 {
+        tx.rollback().await?;
+        return Ok(None);
+    }
+    let noted = sqlx::query_as!(
+        Noted,
+        r#"select p.seq, p.change as "change: Uuid", c.kind as "kind?", c.target as "target?"
+        from cf_position p left join cf_changes c on c.seq > ?1 and c.seq <= p.seq
+        where p.id = 1 order by c.seq"#,
+        applied.seq
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    rows::news(noted)
 }
 
 /// Where the changes of a transaction stand, as the last thing that it does. Triggers have noted them.

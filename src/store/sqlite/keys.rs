@@ -11,13 +11,15 @@ use crate::token::{Act, NewKey, StoredKey};
 
 impl Sqlite {
     pub(super) async fn keys(&self, follows: bool) -> Result<Vec<StoredKey>, sqlx::Error> {
-        let found = sqlx::query_as!(
+        let statement = sqlx::query_as!(
             KeyRow,
             "/* sqlite */ select kid, algorithm, state, sealed, published_at, current_at, replaced_at, retired_at, retired_reason
             from cf_keys order by published_at desc, kid"
-        )
-        .fetch_all(if follows { &self.follower } else { &self.readers })
-        .await?;
+        );
+        let found = match follows {
+            true => self.follower.with(async |connection| statement.fetch_all(connection).await).await?,
+            false => statement.fetch_all(&self.readers).await?,
+        };
         rows::read(found)
     }
 

@@ -54,8 +54,8 @@ pub(super) struct Sqlite {
     /// For checks, which come in batches.
     looker: Lane<sqlx::Sqlite, Arc<Watched>>,
     writer: SqlitePool,
-    /// One connection, which renews and acknowledges. What it writes need not survive a power cut, which ends all leases.
-    follower: SqlitePool,
+    /// Renews and acknowledges. What it writes need not survive a power cut, which ends all leases.
+    follower: Lane<sqlx::Sqlite, Arc<Watched>>,
     connections_max: u32,
 }
 
@@ -82,8 +82,8 @@ impl Sqlite {
             // It is gone when its connection is, so there is one, for all, for good.
             let only = pool.min_connections(1).max_connections(1).idle_timeout(None).max_lifetime(None);
             let only = only.connect_lazy_with(connect.shared_cache(false));
-            let looker = Lane::new(&only, 0, watched);
-            let (readers, follower) = (only.clone(), only.clone());
+            let lane = || Lane::new(&only, 0, Arc::clone(&watched));
+            let (looker, follower, readers) = (lane(), lane(), only.clone());
             return Ok(Self { file: None, readers, looker, writer: only, follower, connections_max: 1 });
         }
         let pool = |connections_max: u32, connect: SqliteConnectOptions| {
@@ -95,11 +95,12 @@ impl Sqlite {
             pool.connect_lazy_with(connect)
         };
         let readers = pool(options.connections_max, connect.clone().pragma("query_only", "on"));
+        let follower = pool(1, connect.clone().synchronous(SqliteSynchronous::Normal));
         Ok(Self {
             looker: Lane::new(&readers, Self::LOOKS_AT_ONCE, Arc::clone(&watched)),
             readers,
             writer: pool(1, connect.clone().pragma("cache_size", WRITER_CACHE)),
-            follower: pool(1, connect.clone().synchronous(SqliteSynchronous::Normal)),
+            follower: Lane::new(&follower, 1, Arc::clone(&watched)),
             file: Some(connect),
             connections_max: options.connections_max,
         })
