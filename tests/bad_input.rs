@@ -147,6 +147,33 @@ on_both! {
         assert!(routes > 10, "{routes}");
     }
 
+    async fn that_two_tokens_are_refused_is_documented(server: Server) {
+        let document = server.get("/openapi.json").send().await.ok(200);
+        let pair = server.login().await;
+        let mut routes = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let schemes = operation["security"].as_array().into_iter().flatten();
+                if !schemes.into_iter().any(|scheme| scheme["bearer"].is_array()) {
+                    continue;
+                }
+                routes += 1;
+                let path = path.replace("{jti}", &jti_of(&pair.access)).replace("{sid}", &sid_of(&pair.access));
+                let path = path.replace("{sub}", "alice");
+                let call = server.call(&method.to_uppercase(), &path).bearer(&pair.access).bearer(&pair.access);
+                let answer = match operation["requestBody"]["content"].as_object().and_then(|content| content.keys().next()) {
+                    Some(form) if form.contains("form") => call.body(form, "token=a").send().await,
+                    Some(json) => call.body(json, "{}").send().await,
+                    None => call.send().await,
+                };
+                assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
+                let said = &operation["responses"]["400"]["description"];
+                assert!(said.as_str().is_some_and(|said| said.contains("invalid_request")), "{method} {path}: {said}");
+            }
+        }
+        assert!(routes > 20, "{routes}");
+    }
+
     async fn fields_of_another_form_are_named(server: Server) {
         let login = |body: Value| server.post("/login").json(&body);
         for (field, body) in [

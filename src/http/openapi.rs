@@ -76,19 +76,27 @@ const OF_JSON: [(&str, &str); 3] = [
     ("415", "`invalid_request`: the content type is not application/json"),
 ];
 
+/// What a token is refused for that is not the only one.
+const OF_TOKENS: (&str, &str) = ("400", "`invalid_request`: the request has more than one token for one purpose");
+
 /// What a token by cookie may be refused for besides.
 const OF_COOKIE: (&str, &str) = ("403", "`csrf_failed`: the token came by cookie, and without its double-submit value");
 
-/// Adds what holds for every route of a kind, and stands at none: what a body is refused for, and a cookie.
+/// Adds what holds for every route of a kind, and stands at none: what a body is refused for, a second token, and a cookie.
 fn complete(document: &mut utoipa::openapi::OpenApi) {
     for item in document.paths.paths.values_mut() {
-        for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
+        let changing = [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in changing.into_iter().flatten() {
             if takes_json(operation) {
                 OF_JSON.into_iter().for_each(|(status, description)| add(operation, status, description));
             }
-            if takes_cookies(operation) {
+            if takes(operation, "cookie") {
                 add(operation, OF_COOKIE.0, OF_COOKIE.1);
             }
+        }
+        let all = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in all.into_iter().flatten().filter(|operation| takes(operation, "bearer")) {
+            add(operation, OF_TOKENS.0, OF_TOKENS.1);
         }
     }
 }
@@ -97,9 +105,10 @@ fn takes_json(operation: &Operation) -> bool {
     matches!(&operation.request_body, Some(RefOr::T(body)) if body.content.contains_key("application/json"))
 }
 
-fn takes_cookies(operation: &Operation) -> bool {
+/// Whether one may show who calls by this scheme.
+fn takes(operation: &Operation, scheme: &str) -> bool {
     // What a requirement names can be told from its JSON alone.
-    serde_json::to_string(&operation.security).is_ok_and(|security| security.contains("\"cookie\""))
+    serde_json::to_string(&operation.security).is_ok_and(|security| security.contains(&format!("\"{scheme}\"")))
 }
 
 /// Adds an error, beside what stands there for that status already.
