@@ -21,6 +21,11 @@ async fn revoke(server: &Server, token: &str) {
     server.registry.revoke(jti_of(token).parse().unwrap(), application()).await.unwrap();
 }
 
+async fn metric(server: &Server, start: &str) -> String {
+    let text = server.registry.metrics_text().await.unwrap();
+    text.lines().find_map(|line| line.strip_prefix(start)).expect("it is there").to_owned()
+}
+
 on_both! {
     async fn events_come_as_they_happen_and_again_from_where_one_was(server: Server) {
         let service = service(&server).await;
@@ -47,6 +52,31 @@ on_both! {
         let other = server.issue("bob", "").await;
         server.command_ok(&["token", "revoke", &jti_of(&other.access)], "");
         assert_eq!(second.event().await["jti"], jti_of(&other.access).as_str());
+    }
+
+    async fn reading_old_events_again_makes_nothing_be_forgotten(server: Server) {
+        let service = service(&server).await;
+        let pair = server.login().await;
+        let start = place(&server, &service).await;
+        let began = Instant::now();
+        while metric(&server, "counterfoil_leased ").await != "1" {
+            assert!(began.elapsed() < Duration::from_secs(20));
+        }
+        revoke(&server, &pair.access).await;
+        server.registry.unrevoke(jti_of(&pair.access).parse().unwrap(), application()).await.unwrap();
+        while metric(&server, "counterfoil_changes_behind ").await != "0" {
+            assert!(began.elapsed() < Duration::from_secs(20));
+        }
+        let check = async || server.get("/protected").bearer(&pair.access).send().await.ok(200);
+        check().await;
+        let mut stream = Stream::open(&server, &service, Some(start)).await;
+        for _ in 0..2 {
+            assert_eq!(stream.event().await["jti"], jti_of(&pair.access).as_str());
+        }
+        let asked = r#"counterfoil_check_answers_total{from="database"} "#;
+        let before = metric(&server, asked).await;
+        check().await;
+        assert_eq!(metric(&server, asked).await, before);
     }
 
     async fn a_strict_server_tells_too(database: Database) {

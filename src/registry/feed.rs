@@ -202,9 +202,12 @@ impl Following {
     }
 
     /// What this process tells others it knows itself, though whoever made the change may still wait for the replicas:
-    /// otherwise one would be told of the end of its own token, which is still in memory as a live one.
+    /// otherwise one would be told of the end of its own token, which is still in memory as a live one. What it has applied
+    /// it has forgotten already, and whoever reads the log from its beginning must not make it forget that again.
     fn heard(&self, events: Vec<FeedEvent>) -> Vec<FeedEvent> {
-        self.registry.inner.memory.forget(events.iter().map(|event| &event.target));
+        let inner = &self.registry.inner;
+        let applied = inner.follower.applied();
+        inner.memory.forget(events.iter().filter(|event| event.seq > applied).map(|event| &event.target));
         events
     }
 }
