@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::fleet::{Fleet, Seat};
 use super::history::{Call, Effect, Id, Issued, Outcome, Setting, Time, Verdict};
 use crate::binary::{PATIENCE, signal};
-use crate::support::forge::claims_of;
+use crate::support::forge::{claims_of, header_of};
 
 /// A token that was handed out.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(super) struct Token {
     pub(super) sid: Id,
     pub(super) subject: Id,
     pub(super) is_refresh: bool,
+    /// The key that signed it.
+    pub(super) kid: Id,
     text: Arc<str>,
 }
 
@@ -62,12 +64,13 @@ impl Token {
             sid: id("sid"),
             subject: id("sub"),
             is_refresh: claims["type"] == "refresh",
+            kid: header_of(text)["kid"].as_str().unwrap().into(),
             text: text.into(),
         }
     }
 
     fn issued(&self, parent: Option<&Id>) -> Issued {
-        Issued { jti: self.jti.clone(), sid: self.sid.clone(), parent: parent.cloned() }
+        Issued { jti: self.jti.clone(), sid: self.sid.clone(), kid: self.kid.clone(), parent: parent.cloned() }
     }
 }
 
@@ -154,6 +157,7 @@ impl Fleet {
                 let body = json!({ "except_current": keep.is_some() });
                 (Method::POST, "/auth/tokens/revoke-all".to_owned(), Some(body))
             }
+            Effect::RetireKey(_) => unreachable!("only the command line does it"),
             Effect::Issue(..) | Effect::Spend(..) => unreachable!("they have functions of their own"),
         };
         let answer = self.ask(seat, method, &path, Some(token), body.as_ref()).await;
@@ -179,6 +183,7 @@ impl Fleet {
             Effect::Unrevoke(jti) => ["token", "unrevoke", jti],
             Effect::EndSession(sid) => ["session", "end", sid],
             Effect::EndAll { subject, .. } => ["subject", "revoke-all", subject],
+            Effect::RetireKey(kid) => ["keys", "retire", kid],
             Effect::Issue(..) | Effect::Spend(..) => unreachable!("there is another function for it"),
         };
         let (mut call, code, text) = self.run(&args, name(effect), tamper).await;
@@ -344,6 +349,7 @@ fn name(effect: &Effect) -> &'static str {
         Effect::Unrevoke(_) => "unrevoke",
         Effect::EndSession(_) => "end session",
         Effect::EndAll { .. } => "revoke-all",
+        Effect::RetireKey(_) => "retire key",
         Effect::Issue(..) => "issue",
         Effect::Spend(..) => "spend",
     }

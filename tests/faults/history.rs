@@ -15,7 +15,7 @@ const LINGER: Time = 10 * SECOND;
 /// How long a request may take while its server is not stopped.
 const SLOW: Time = 10 * SECOND;
 
-/// A jti, a sid or a subject.
+/// A jti, a sid, a subject or a kid.
 pub(super) type Id = Arc<str>;
 
 /// One call, of a server or of the command line.
@@ -68,6 +68,7 @@ pub(super) enum Effect {
         subject: Id,
         keep: Option<Id>,
     },
+    RetireKey(Id),
     /// Of a refresh token, which may be good for one use, for another one where it was.
     Spend(Id, Option<Id>),
 }
@@ -76,6 +77,8 @@ pub(super) enum Effect {
 pub(super) struct Issued {
     pub(super) jti: Id,
     pub(super) sid: Id,
+    /// The key that signed it.
+    pub(super) kid: Id,
     /// The session of the token that asked for it, where it begins one of its own.
     pub(super) parent: Option<Id>,
 }

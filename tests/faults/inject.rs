@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::calls::{By, Tamper};
 use super::fleet::Fleet;
 use super::history::{Effect, Outcome};
 use super::proxy::{Link, Proxy};
-use super::work::{Pool, check_everywhere, command_change};
+use super::work::{Pool, check_everywhere, check_until, command_change};
 use super::{ADMIN, DATABASE, LEASE, SMALL_POOL, USERS};
 use crate::support::postgres::Cluster;
 use crate::support::random::Random;
@@ -36,13 +37,14 @@ pub(super) enum Fault {
     HoldFile,
     FreezeRevoker,
     KillRevoker,
+    RetireKey,
 }
 
 /// What happens to the servers, whatever their database.
 pub(super) const TO_REPLICAS: &[Fault] =
     &[Fault::StopBriefly, Fault::StopPastTheLease, Fault::KillReplica, Fault::OverlapTwoStarts, Fault::FreezeReplica];
 /// What happens to those who make changes.
-pub(super) const TO_REVOKERS: &[Fault] = &[Fault::FreezeRevoker, Fault::KillRevoker];
+pub(super) const TO_REVOKERS: &[Fault] = &[Fault::FreezeRevoker, Fault::KillRevoker, Fault::RetireKey];
 pub(super) const TO_POSTGRES: &[Fault] = &[
     Fault::DelayLink,
     Fault::StallLink,
@@ -106,6 +108,7 @@ impl Injector {
             Fault::HoldFile => self.hold_file().await,
             Fault::FreezeRevoker => self.freeze_revoker().await,
             Fault::KillRevoker => self.kill_revoker().await,
+            Fault::RetireKey => self.retire_key().await,
         }
     }
 
@@ -309,6 +312,37 @@ impl Injector {
                 check_everywhere(&self.fleet, &token).await;
             }
         }
+    }
+
+    /// The key that everybody signs with is retired while all look at a token of it, and whoever does it is perhaps stopped
+    /// or killed meanwhile.
+    async fn retire_key(&mut self) {
+        // One of somebody who logs in now is signed with it.
+        let mut got = Vec::new();
+        while got.is_empty() {
+            let seats = self.fleet.seats();
+            got = self.fleet.log_in(*self.random.pick(&seats), ADMIN).await;
+        }
+        let token = got.remove(0);
+        let change = Effect::RetireKey(token.kid.clone());
+        let after = self.millis(0, 120);
+        let tamper = match self.random.below(3) {
+            0 => Tamper::Nothing,
+            1 => Tamper::Freeze(after, self.millis(100, 2_500)),
+            _ => Tamper::Kill(after),
+        };
+        let (over, mut checks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
+        for seat in self.fleet.seats() {
+            checks.spawn(check_until(self.fleet.clone(), seat, token.clone(), over.clone()));
+        }
+        if self.fleet.command(&change, tamper).await == Outcome::Perhaps {
+            self.fleet.command(&change, Tamper::Nothing).await;
+        }
+        over.store(true, Ordering::Release);
+        while let Some(done) = checks.join_next().await {
+            done.unwrap();
+        }
+        self.pool.retire(&token.kid);
     }
 
     fn postgres(&self) -> Arc<(Cluster, Proxy)> {

@@ -18,6 +18,7 @@ pub(super) enum Rule {
     AcceptedAfterRevocation,
     RefusedWithoutCause,
     LogInRefused,
+    SignedWithRetiredKey,
     NotOnTheRegistry,
     Disagreement,
     Wrong,
@@ -51,6 +52,16 @@ struct End {
     possible: Time,
 }
 
+impl End {
+    const NEVER: Self = Self { certain: NEVER, possible: NEVER };
+
+    /// This change may have been the end, or was it for certain where that is.
+    fn or(&mut self, change: &Change, is_certain: bool) {
+        self.possible = self.possible.min(change.begun);
+        self.certain = self.certain.min(change.certain.filter(|_| is_certain).unwrap_or(NEVER));
+    }
+}
+
 /// A refresh token presented.
 #[derive(Debug, Clone, Copy)]
 struct Spend<'a> {
@@ -63,8 +74,8 @@ struct Spend<'a> {
 struct Index<'a> {
     history: &'a History,
     sessions: HashMap<&'a str, Session>,
-    /// The session of each token.
-    tokens: HashMap<&'a str, &'a Id>,
+    /// Each token as it was issued.
+    tokens: HashMap<&'a str, &'a Issued>,
     lost: HashSet<&'a str>,
     revokes: HashMap<&'a str, Vec<Change>>,
     unrevokes: HashMap<&'a str, Vec<Change>>,
@@ -72,6 +83,8 @@ struct Index<'a> {
     spends: HashMap<&'a str, Vec<Spend<'a>>>,
     session_ends: HashMap<&'a str, Vec<Change>>,
     endings: HashMap<&'a str, Vec<(Change, Option<&'a Id>)>>,
+    /// Of each key.
+    retirements: HashMap<&'a str, Vec<Change>>,
     ends: HashMap<&'a str, End>,
 }
 
@@ -111,6 +124,9 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
                 for token in tokens.iter().filter(|token| !known(token) && !index.lost.contains(&*token.jti)) {
                     found(Rule::NotOnTheRegistry, Some(&token.jti));
                 }
+                for token in tokens.iter().filter(|token| index.key_end(&token.kid).certain < call.begun) {
+                    found(Rule::SignedWithRetiredKey, Some(&token.jti));
+                }
             }
             Some((Effect::Revoke(token) | Effect::Unrevoke(token), Outcome::Missing))
                 if !index.lost.contains(&**token) =>
@@ -136,6 +152,7 @@ impl<'a> Index<'a> {
             spends: HashMap::new(),
             session_ends: HashMap::new(),
             endings: HashMap::new(),
+            retirements: HashMap::new(),
             ends: HashMap::new(),
         };
         for call in &history.calls {
@@ -149,6 +166,7 @@ impl<'a> Index<'a> {
                 Effect::Revoke(token) => index.revokes.entry(token).or_default().push(change),
                 Effect::Unrevoke(token) => index.unrevokes.entry(token).or_default().push(change),
                 Effect::EndSession(sid) => index.session_ends.entry(sid).or_default().push(change),
+                Effect::RetireKey(kid) => index.retirements.entry(kid).or_default().push(change),
                 Effect::EndAll { subject, keep } => {
                     index.endings.entry(subject).or_default().push((change, keep.as_ref()));
                 }
@@ -165,7 +183,7 @@ impl<'a> Index<'a> {
     }
 
     fn issued(&mut self, call: &Call, subject: &Id, token: &'a Issued) {
-        self.tokens.insert(&token.jti, &token.sid);
+        self.tokens.insert(&token.jti, token);
         if self.history.is_lost(call) {
             self.lost.insert(&token.jti);
         }
@@ -187,13 +205,15 @@ impl<'a> Index<'a> {
             .collect();
         let mut reuses: HashMap<&str, Vec<(Spend<'_>, bool)>> = HashMap::new();
         for (token, spends) in &self.spends {
-            let Some(sid) = self.tokens.get(token) else { continue };
+            let Some(issued) = self.tokens.get(token) else { continue };
             let is_first = |place, spend: &Spend<'_>| {
                 place == 0 && replaced.get(token).is_none_or(|from| spend.call.ended < *from)
             };
             let again = spends.iter().enumerate().filter(|(place, spend)| !is_first(*place, spend));
-            let again = again.map(|(_, spend)| (*spend, self.is_theft(spend, spends)));
-            reuses.entry(sid).or_default().extend(again);
+            // One whose key was retired is refused before anybody looks at what it is.
+            let retired = self.key_end(&issued.kid).possible;
+            let again = again.map(|(_, spend)| (*spend, self.is_theft(spend, spends) && spend.call.ended < retired));
+            reuses.entry(&*issued.sid).or_default().extend(again);
         }
         let mut ends = Vec::new();
         for (sid, reuses) in reuses {
@@ -219,12 +239,8 @@ impl<'a> Index<'a> {
 
     /// When a session ended, of itself or with all of its subject's.
     fn end(&self, sid: &str) -> End {
-        let mut end = End { certain: NEVER, possible: NEVER };
-        let mut ended = |change: &Change, is_certain: bool| {
-            end.possible = end.possible.min(change.begun);
-            end.certain = end.certain.min(change.certain.filter(|_| is_certain).unwrap_or(NEVER));
-        };
-        self.session_ends.get(sid).into_iter().flatten().for_each(|change| ended(change, true));
+        let mut end = End::NEVER;
+        self.session_ends.get(sid).into_iter().flatten().for_each(|change| end.or(change, true));
         let session = &self.sessions[sid];
         for (change, keep) in self.endings.get(&*session.subject).into_iter().flatten() {
             if keep.is_some_and(|keep| **keep == *sid) || change.until <= session.begun {
@@ -234,14 +250,24 @@ impl<'a> Index<'a> {
             let parent = session.parent.as_ref().filter(|parent| *keep != Some(parent));
             let parent = parent.and_then(|parent| self.sessions.get(&**parent));
             let answered = parent.map_or(session.answered, |parent| parent.answered.min(session.answered));
-            ended(change, change.begun > answered);
+            end.or(change, change.begun > answered);
         }
         end
     }
 
-    fn session_end(&self, token: &str) -> End {
-        let end = self.tokens.get(token).and_then(|sid| self.ends.get(&***sid));
-        end.copied().unwrap_or(End { certain: NEVER, possible: NEVER })
+    /// When a key was retired.
+    fn key_end(&self, kid: &str) -> End {
+        let mut end = End::NEVER;
+        self.retirements.get(kid).into_iter().flatten().for_each(|change| end.or(change, true));
+        end
+    }
+
+    /// When a token ended for good: with its session or with its key.
+    fn final_end(&self, token: &str) -> End {
+        let Some(issued) = self.tokens.get(token) else { return End::NEVER };
+        let session = self.ends.get(&*issued.sid).copied().unwrap_or(End::NEVER);
+        let key = self.key_end(&issued.kid);
+        End { certain: session.certain.min(key.certain), possible: session.possible.min(key.possible) }
     }
 
     /// Its revocation was acknowledged before the call began, and can't have been undone before the call ended.
@@ -249,7 +275,7 @@ impl<'a> Index<'a> {
         let unrevokes = self.unrevokes.get(token).map_or(&[][..], Vec::as_slice);
         let is_undone = |revoke: &Change| unrevokes.iter().any(|un| un.begun < call.ended && un.until > revoke.begun);
         let mut revokes = self.revokes.get(token).into_iter().flatten();
-        self.session_end(token).certain < call.begun
+        self.final_end(token).certain < call.begun
             || revokes.any(|revoke| revoke.certain.is_some_and(|at| at < call.begun) && !is_undone(revoke))
     }
 
@@ -260,7 +286,7 @@ impl<'a> Index<'a> {
             unrevokes.iter().any(|un| un.begun >= revoke.until && un.certain.is_some_and(|at| at < call.begun))
         };
         let mut revokes = self.revokes.get(token).into_iter().flatten();
-        self.session_end(token).possible < call.ended
+        self.final_end(token).possible < call.ended
             || self.spends.get(token).is_some_and(|spends| spends[0].call.begun < call.ended)
             || revokes.any(|revoke| revoke.begun < call.ended && !is_undone(revoke))
     }
@@ -301,23 +327,29 @@ impl<'a> Index<'a> {
     }
 
     fn is_changing(&self, token: &str, begun: Time, ended: Time) -> bool {
-        let sid = self.tokens.get(token).map_or("", |sid| sid);
+        let (sid, kid) = self.tokens.get(token).map_or(("", ""), |issued| (&*issued.sid, &*issued.kid));
         let subject = self.sessions.get(sid).map_or("", |session| &session.subject);
         let of = |changes: &HashMap<&str, Vec<Change>>, id: &str| changes.get(id).cloned().unwrap_or_default();
         let endings = self.endings.get(subject).into_iter().flatten().map(|(change, _)| change.clone());
-        let own = [of(&self.revokes, token), of(&self.unrevokes, token), of(&self.session_ends, sid)];
+        let own = [
+            of(&self.revokes, token),
+            of(&self.unrevokes, token),
+            of(&self.session_ends, sid),
+            of(&self.retirements, kid),
+        ];
         own.into_iter().flatten().chain(endings).any(|change| change.begun < ended && change.agreed > begun)
     }
 
     /// Everything that can have mattered to a token by then, for whoever has to explain an answer.
     fn about(&self, token: &str, until: Time) -> String {
-        let sid = self.tokens.get(token).map_or("", |sid| sid);
+        let (sid, kid) = self.tokens.get(token).map_or(("", ""), |issued| (&*issued.sid, &*issued.kid));
         let subject = self.sessions.get(sid).map_or("", |session| &session.subject);
         let matters = |effect: &Effect| match effect {
             Effect::Issue(_, tokens) => tokens.iter().any(|issued| &*issued.jti == token || &*issued.sid == sid),
             Effect::Revoke(id) | Effect::Unrevoke(id) => &**id == token,
-            Effect::Spend(id, _) => self.tokens.get(&**id).is_some_and(|of| &***of == sid),
+            Effect::Spend(id, _) => self.tokens.get(&**id).is_some_and(|of| &*of.sid == sid),
             Effect::EndSession(id) => &**id == sid,
+            Effect::RetireKey(id) => &**id == kid,
             Effect::EndAll { subject: id, .. } => &**id == subject,
         };
         let calls = self.history.calls.iter().filter(|call| call.begun < until);

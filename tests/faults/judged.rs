@@ -7,6 +7,7 @@ use super::judge::{Rule, judge};
 
 const TOKEN: &str = "token";
 const SESSION: &str = "session";
+const KEY: &str = "key";
 
 /// A history under construction; its times are seconds.
 #[derive(Default)]
@@ -41,7 +42,7 @@ impl Story {
     }
 
     fn issue(self, begun: Time, ended: Time, jti: &str, sid: &str, parent: Option<&str>) -> Self {
-        let issued = Issued { jti: jti.into(), sid: sid.into(), parent: parent.map(Into::into) };
+        let issued = Issued { jti: jti.into(), sid: sid.into(), kid: KEY.into(), parent: parent.map(Into::into) };
         self.effect(begun, ended, Effect::Issue("alice".into(), vec![issued]), Outcome::Done)
     }
 
@@ -56,6 +57,10 @@ impl Story {
     fn end_all(self, begun: Time, ended: Time, keep: Option<&str>) -> Self {
         let effect = Effect::EndAll { subject: "alice".into(), keep: keep.map(Into::into) };
         self.effect(begun, ended, effect, Outcome::Done)
+    }
+
+    fn retire_key(self, begun: Time, ended: Time, kid: &str) -> Self {
+        self.effect(begun, ended, Effect::RetireKey(kid.into()), Outcome::Done)
     }
 
     /// For a second.
@@ -187,6 +192,18 @@ fn no_refresh_and_no_personal_token_outlives_a_revoke_all_of_the_session_it_came
 }
 
 #[test]
+fn a_retired_key_takes_with_it_what_it_signed() {
+    let story = || Story::new().retire_key(4, 6, KEY);
+    story().accepted(5, 7).refused(5, 7).refused(7, 8).holds();
+    story().accepted(7, 8).breaks(&[Rule::AcceptedAfterRevocation]);
+    story().unrevoke(7, 8, Outcome::Done).accepted(9, 10).breaks(&[Rule::AcceptedAfterRevocation]);
+    story().issue(5, 7, "late", "its session", None).check(8, 9, "late", Verdict::Revoked).holds();
+    story().issue(7, 8, "later", "its session", None).breaks(&[Rule::SignedWithRetiredKey]);
+    Story::new().retire_key(4, 6, "another").accepted(7, 8).holds();
+    Story::new().retire_key(4, 6, "another").refused(7, 8).breaks(&[Rule::RefusedWithoutCause]);
+}
+
+#[test]
 fn a_log_in_is_refused_only_where_a_revoke_all_overtook_it() {
     let refused = || Effect::Issue("alice".into(), Vec::new());
     Story::new().end_all(4, 6, None).effect(5, 7, refused(), Outcome::Not).holds();
@@ -217,6 +234,9 @@ fn a_refresh_token_that_comes_again_after_its_successor_ends_the_session() {
     theft().effect(7, 8, effect, Outcome::Perhaps).accepted(9, 10).refused(9, 10).holds();
     let unanswered = || refreshed().spend(5, "second", None, Outcome::Done).spend(7, "first", None, Outcome::Perhaps);
     unanswered().accepted(9, 10).refused(9, 10).holds();
+    // Its key may have been retired, and then nobody looked at what it was.
+    let retired = theft().retire_key(7, 10, KEY);
+    retired.accepted(9, 10).refused(11, 12).holds();
     // The successor may have been replaced, and then it is the one that comes again.
     again().spend(11, "second", None, Outcome::Not).refused(13, 14).holds();
     refreshed().spend(11, "second", None, Outcome::Not).refused(13, 14).breaks(&[Rule::RefusedWithoutCause]);

@@ -7,6 +7,9 @@ use super::{ADMIN, DATABASE, USERS};
 use crate::binary::Home;
 use crate::support::postgres::Cluster;
 
+/// So that the keys are in the database, and can be retired.
+const MASTER_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
 /// A PostgreSQL with an empty database, and a proxy in front of it.
 pub(super) async fn postgres() -> (Cluster, Proxy) {
     serve(block_in_place(Cluster::start)).await
@@ -31,10 +34,13 @@ pub(super) fn url_through(cluster: &Cluster, proxy: &Proxy) -> String {
 /// The settings that all servers and the command line share, and the users.
 pub(super) fn home(url: Option<&str>) -> Home {
     let home = Home::on(url)
+        .unset("KEYS__SECRET")
+        .set("ALGORITHM", "EdDSA")
         .set("LOGIN__LIMIT", "0")
         .set("LOGIN__ADDRESS_LIMIT", "0")
         .set("ACCESS_EXPIRES", "12h")
-        .set("PURGE__EVERY", "1s");
+        .set("PURGE__EVERY", "1s")
+        .set("MASTER_KEY", MASTER_KEY);
     home.run(&["migrate"]).ok();
     USERS.iter().for_each(|user| home.add_user(user));
     home.run_with(&["user", "add", ADMIN, "--admin"], &format!("{ADMIN} password\n")).ok();

@@ -34,6 +34,12 @@ impl Pool {
         self.retired.lock().unwrap().extend(tokens.drain(..surplus));
     }
 
+    /// Those of a key are worked with no more: with what is refused for good there is little to do.
+    pub(super) fn retire(&self, kid: &Id) {
+        let mut tokens = self.tokens.lock().unwrap();
+        self.retired.lock().unwrap().extend(tokens.extract_if(.., |token| token.kid == *kid));
+    }
+
     /// One that fits, the newer the likelier.
     pub(super) fn pick(&self, random: &mut Random, fits: impl Fn(&Token) -> bool) -> Option<Token> {
         let tokens = self.tokens.lock().unwrap();
@@ -225,7 +231,12 @@ impl Client {
                 self.admin = self.fleet.log_in(seat, ADMIN).await.into_iter().next();
             }
             let Some(admin) = &self.admin else { return Outcome::Not };
-            return self.fleet.change(seat, By::Admin(admin), effect).await;
+            let outcome = self.fleet.change(seat, By::Admin(admin), effect).await;
+            if outcome == Outcome::Not {
+                // It may be that its token was refused.
+                self.admin = None;
+            }
+            return outcome;
         }
         let Some(caller) = self.caller(seat).await else { return Outcome::Not };
         let outcome = self.fleet.change(seat, By::User(&caller), effect).await;
@@ -284,7 +295,7 @@ pub(super) async fn check_everywhere(fleet: &Arc<Fleet>, token: &Token) {
 }
 
 /// Checks a token until the change is over, and then some more.
-async fn check_until(fleet: Arc<Fleet>, seat: Seat, token: Token, over: Arc<AtomicBool>) {
+pub(super) async fn check_until(fleet: Arc<Fleet>, seat: Seat, token: Token, over: Arc<AtomicBool>) {
     let began = Instant::now();
     while !over.load(Ordering::Acquire) && began.elapsed() < DUEL {
         fleet.check(seat, &token, Setting::Alone).await;
