@@ -363,6 +363,13 @@ pub(super) fn sign_draft(ring: &KeyRing, draft: &Draft) -> Result<Signed, Error>
     ring.sign(draft.claims.token_type, &draft.claims)
 }
 
+/// A token from the claims of its record, signed once more.
+pub(super) fn sign_again(ring: &KeyRing, members: Map<String, Value>) -> Result<IssuedToken, Error> {
+    let claims = Claims::from_members(members).map_err(|_| Error::internal("the claims of a record can't be read"))?;
+    let signed = ring.sign(claims.token_type, &claims)?;
+    Ok(IssuedToken { token: signed.token, claims })
+}
+
 pub(super) fn new_token(draft: &Draft, claims: String, kid: String) -> NewToken {
     NewToken {
         jti: draft.claims.jti,

@@ -1,11 +1,11 @@
 //! Issuing once, however often it is asked for: the first time notes the ids of the tokens, and every further time finds
 //! the records that have them, and signs these again. So no token is ever kept.
 
-use super::issue::Drafted;
-use super::{Grant, Issued, IssuedToken, Registry};
+use super::issue::{Drafted, sign_again};
+use super::{Grant, Issued, Registry};
 use crate::error::Error;
 use crate::store::{Inserted, Repeat, Sha256};
-use crate::token::{Claims, Jti, Sid};
+use crate::token::{Jti, Sid};
 
 /// How long the same is given again.
 const KEPT_SECONDS: i64 = 24 * 60 * 60;
@@ -87,13 +87,8 @@ impl Registry {
             };
             is_there |= record.is_some();
             // One without a record of its own says the same again: it was asked for at the same time.
-            let claims = match record {
-                Some(record) => Claims::from_members(record.token)
-                    .map_err(|_| Error::internal("the claims of a record can't be read"))?,
-                None => claims.clone(),
-            };
-            let signed = ring.sign(claims.token_type, &claims)?;
-            tokens.push(IssuedToken { token: signed.token, claims });
+            let members = record.map_or_else(|| claims.to_members(), |record| record.token);
+            tokens.push(sign_again(&ring, members)?);
         }
         if !is_there {
             // Of tokens that have no record, or none any more, the session tells.
@@ -103,9 +98,64 @@ impl Registry {
                 Some(_) => {}
             }
         }
+        self.still_signs(&ring).await?;
         let mut tokens = tokens.into_iter();
         let access = tokens.next().ok_or_else(|| Error::internal("a draft has no access token"))?;
         let issued = Issued { access, refresh: tokens.next(), cookies: drafted.cookies };
         Ok(Some(Repeated::Issued(Box::new(issued))))
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Settings;
+    use crate::registry::Expect;
+    use crate::store::StoredClient;
+    use crate::token::{Act, Actor, Scopes};
+
+    const SETTINGS: &str = "
+        consistency = \"strict\"
+        master_key = \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"
+    ";
+
+    #[tokio::test]
+    async fn nothing_is_given_again_that_a_retired_key_signed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = format!("{SETTINGS}\ndatabase_url = \"sqlite://{}/registry.db\"", directory.path().display());
+        let clock = ManualClock::here();
+        let open = || Registry::open(Settings::for_tests_with(&file).unwrap(), clock.clone());
+        let (registry, other) = (open().await.unwrap(), open().await.unwrap());
+        let act = Act::by(Actor::application("test"));
+        let shop = StoredClient {
+            client_id: "shop".to_owned(),
+            name: "shop".to_owned(),
+            scope: Scopes::default(),
+            grant_scope: Scopes::default(),
+            audience: Vec::new(),
+            serves: None,
+            first_party: false,
+            disabled: false,
+            secret_digest: [0; 32],
+            old_secret: None,
+            created_at: registry.seconds(),
+            secret_changed_at: registry.seconds(),
+        };
+        assert!(registry.store().unwrap().add_client(&shop, &act, registry.seconds()).await.unwrap());
+        let ask = async || {
+            let once = Once { client_id: "shop", key: "k", body_digest: [0; 32] };
+            registry.issue_once(Grant::to("alice".parse().unwrap()), once).await
+        };
+        assert!(matches!(ask().await.unwrap(), Repeated::Issued(_)));
+        clock.advance(Duration::from_secs(300));
+        registry.rotate_keys(&act).await.unwrap();
+        // This process asks the database each time, and has not heard of it yet.
+        other.retire_key(registry.ring().current_kid(), &act).await.unwrap();
+        assert!(ask().await.unwrap_err().is_unavailable());
+        let Repeated::Issued(again) = ask().await.unwrap() else { panic!("it was issued before") };
+        assert!(registry.check(again.access_token(), Expect::access()).await.is_ok());
     }
 }

@@ -3,13 +3,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use super::grant::IssuedToken;
-use super::issue::{Draft, Drafted, Granted, new_token, sign_draft, superseded};
+use super::issue::{Draft, Drafted, Granted, new_token, sign_again, sign_draft, superseded};
 use super::{Checked, Issued, Refresh, Registry, whole_seconds};
 use crate::error::{Error, Kind};
-use crate::keys::KeyRing;
 use crate::store::{Origin, Refreshable, Rotated, Rotation, Within};
 use crate::token::{Claims, Scopes, Target, TokenType};
 
@@ -106,7 +103,9 @@ impl Registry {
                 IssuedToken { token: signed_refresh.token, claims: refresh.claims }
             }
             Rotated::Again { claims } => {
-                let again = sign_again(&ring, claims)?;
+                let members = serde_json::from_str(claims)
+                    .map_err(|error| Error::internal("the claims of a record are no JSON").with_source(error))?;
+                let again = sign_again(&ring, members)?;
                 // Whoever put it in the place of another may not have come to the end of the wait for that.
                 self.in_force(done, &[]).await?;
                 again
@@ -136,15 +135,6 @@ impl Registry {
     pub(super) fn within_max_age(&self, lifetime: Duration) -> Duration {
         lifetime.min(self.settings().refresh.max_age)
     }
-}
-
-/// A token from the claims of its record.
-fn sign_again(ring: &KeyRing, claims: &str) -> Result<IssuedToken, Error> {
-    let unreadable = || Error::internal("the claims of a record can't be read");
-    let members: Map<String, Value> = serde_json::from_str(claims).map_err(|error| unreadable().with_source(error))?;
-    let claims = Claims::from_members(members).map_err(|_| unreadable())?;
-    let signed = ring.sign(claims.token_type, &claims)?;
-    Ok(IssuedToken { token: signed.token, claims })
 }
 
 fn scope_of(refresh: &Refresh, granted: &Scopes) -> Result<Scopes, Error> {
