@@ -15,6 +15,7 @@ mod load;
 mod proxy;
 mod replaced;
 mod report;
+mod shop;
 mod stage;
 mod standby;
 mod work;

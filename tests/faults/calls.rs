@@ -4,7 +4,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -47,12 +47,20 @@ pub(super) enum Tamper<'a> {
 }
 
 /// An answer, or none.
-struct Answer {
+pub(super) struct Answer {
     begun: Time,
     /// `None` where the connection broke; then it was perhaps done.
-    status: Option<u16>,
+    pub(super) status: Option<u16>,
     body: Value,
     wrong: Option<String>,
+}
+
+impl Answer {
+    /// The tokens in it.
+    pub(super) fn tokens(&self) -> Vec<Token> {
+        let texts = ["access_token", "refresh_token"].into_iter().filter_map(|name| self.body[name].as_str());
+        texts.map(Token::new).collect()
+    }
 }
 
 impl Token {
@@ -69,7 +77,7 @@ impl Token {
         }
     }
 
-    fn issued(&self, parent: Option<&Id>) -> Issued {
+    pub(super) fn issued(&self, parent: Option<&Id>) -> Issued {
         Issued { jti: self.jti.clone(), sid: self.sid.clone(), kid: self.kid.clone(), parent: parent.cloned() }
     }
 }
@@ -123,8 +131,7 @@ impl Fleet {
 
     /// Records what was issued, and gives the tokens.
     fn obtain(&self, mut call: Call, answer: &Answer, subject: Id, parent: Option<&Id>) -> Vec<Token> {
-        let texts = ["access_token", "refresh_token"].into_iter().filter_map(|name| answer.body[name].as_str());
-        let tokens: Vec<Token> = texts.map(Token::new).collect();
+        let tokens = answer.tokens();
         let issued = tokens.iter().map(|token| token.issued(parent)).collect();
         match answer.status {
             Some(200 | 201) => call.effect = Some((Effect::Issue(subject, issued), Outcome::Done)),
@@ -158,7 +165,9 @@ impl Fleet {
                 (Method::POST, "/auth/tokens/revoke-all".to_owned(), Some(body))
             }
             Effect::RetireKey(_) => unreachable!("only the command line does it"),
-            Effect::Issue(..) | Effect::Spend(..) => unreachable!("they have functions of their own"),
+            Effect::Issue(..) | Effect::IssueOnce(..) | Effect::Spend(..) => {
+                unreachable!("they have functions of their own")
+            }
         };
         let answer = self.ask(seat, method, &path, Some(token), body.as_ref()).await;
         let Some(answer) = answer else { return Outcome::Not };
@@ -184,7 +193,9 @@ impl Fleet {
             Effect::EndSession(sid) => ["session", "end", sid],
             Effect::EndAll { subject, .. } => ["subject", "revoke-all", subject],
             Effect::RetireKey(kid) => ["keys", "retire", kid],
-            Effect::Issue(..) | Effect::Spend(..) => unreachable!("there is another function for it"),
+            Effect::Issue(..) | Effect::IssueOnce(..) | Effect::Spend(..) => {
+                unreachable!("there is another function for it")
+            }
         };
         let (mut call, code, text) = self.run(&args, name(effect), tamper).await;
         let error: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
@@ -293,6 +304,11 @@ impl Fleet {
         if let Some(body) = body {
             request = request.json(body);
         }
+        self.send(request, &format!("{method} {path}"), token.is_none()).await
+    }
+
+    /// Sends a request; `None` as [above](Self::ask). Whoever presents no token may be refused.
+    pub(super) async fn send(&self, request: RequestBuilder, what: &str, may_be_refused: bool) -> Option<Answer> {
         let begun = self.now();
         let response = match request.send().await {
             Ok(response) => response,
@@ -312,15 +328,15 @@ impl Fleet {
             (200 | 201 | 204 | 409, _) => true,
             (404, code) => code == Some("not_found"),
             (401, Some("token_revoked" | "token_unknown")) => true,
-            (401, _) => token.is_none(),
+            (401, _) => may_be_refused,
             (503, _) => headers.contains_key("Retry-After"),
             _ => false,
         };
-        let wrong = (!is_known).then(|| format!("{method} {path}: {status} {body}"));
+        let wrong = (!is_known).then(|| format!("{what}: {status} {body}"));
         Some(Answer { begun, status: Some(status), body, wrong })
     }
 
-    fn call(&self, what: &'static str, seat: Seat, answer: &Answer, token: Option<&Token>) -> Call {
+    pub(super) fn call(&self, what: &'static str, seat: Seat, answer: &Answer, token: Option<&Token>) -> Call {
         let verdict = match (answer.status, answer.body["error"].as_str()) {
             (None | Some(503), _) => Verdict::Silent,
             (Some(401), Some("token_revoked")) => Verdict::Revoked,
@@ -350,7 +366,7 @@ fn name(effect: &Effect) -> &'static str {
         Effect::EndSession(_) => "end session",
         Effect::EndAll { .. } => "revoke-all",
         Effect::RetireKey(_) => "retire key",
-        Effect::Issue(..) => "issue",
+        Effect::Issue(..) | Effect::IssueOnce(..) => "issue",
         Effect::Spend(..) => "spend",
     }
 }

@@ -9,6 +9,7 @@ use tokio::task::{JoinSet, block_in_place};
 use super::history::{Call, History, Life, SECOND, Time};
 use super::{HAS_LEASES, LEASE};
 use crate::binary::{Home, PATIENCE, Serving};
+use crate::support::client::ClientSecret;
 
 /// A server process that can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) struct Replica {
 pub(super) struct Fleet {
     pub(super) home: Home,
     pub(super) http: reqwest::Client,
+    /// An application that may have tokens issued.
+    pub(super) shop: ClientSecret,
     replicas: Vec<Replica>,
     /// The last replica, where it asks the database every time.
     strict: Option<usize>,
@@ -49,9 +52,11 @@ impl Fleet {
         let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(2)).timeout(PATIENCE);
         let history = History { lease: LEASE.as_micros() as Time, ..History::default() };
         let (http, began) = (http.build().unwrap(), Instant::now());
+        let shop = home.run(&["client", "add", "shop", "--scope", "tokens:issue", "--json"]).ok().json();
         let fleet = Arc::new(Self {
             home,
             http,
+            shop: ClientSecret::of(&shop),
             replicas,
             strict,
             began,

@@ -15,7 +15,7 @@ const LINGER: Time = 10 * SECOND;
 /// How long a request may take while its server is not stopped.
 const SLOW: Time = 10 * SECOND;
 
-/// A jti, a sid, a subject or a kid.
+/// A jti, a sid, a subject, a kid, or the key of a request.
 pub(super) type Id = Arc<str>;
 
 /// One call, of a server or of the command line.
@@ -61,6 +61,8 @@ pub(super) enum Verdict {
 pub(super) enum Effect {
     /// Tokens for a subject; none where a log-in was refused.
     Issue(Id, Vec<Issued>),
+    /// The same under a key, by which they are given again however often they are asked for.
+    IssueOnce(Id, Id, Vec<Issued>),
     Revoke(Id),
     Unrevoke(Id),
     EndSession(Id),

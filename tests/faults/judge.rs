@@ -19,6 +19,7 @@ pub(super) enum Rule {
     RefusedWithoutCause,
     LogInRefused,
     SignedWithRetiredKey,
+    IssuedTwice,
     NotOnTheRegistry,
     Disagreement,
     Wrong,
@@ -85,6 +86,8 @@ struct Index<'a> {
     endings: HashMap<&'a str, Vec<(Change, Option<&'a Id>)>>,
     /// Of each key.
     retirements: HashMap<&'a str, Vec<Change>>,
+    /// What was given under each key.
+    once: HashMap<&'a str, Vec<(&'a Call, &'a [Issued])>>,
     ends: HashMap<&'a str, End>,
 }
 
@@ -119,7 +122,7 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
             Some((Effect::Issue(subject, _), Outcome::Not)) if !index.may_be_overtaken(call, subject) => {
                 found(Rule::LogInRefused, None);
             }
-            Some((Effect::Issue(_, tokens), Outcome::Done)) => {
+            Some((Effect::Issue(_, tokens) | Effect::IssueOnce(_, _, tokens), Outcome::Done)) => {
                 let known = |token: &Issued| history.listed.as_ref().is_none_or(|listed| listed.contains(&token.jti));
                 for token in tokens.iter().filter(|token| !known(token) && !index.lost.contains(&*token.jti)) {
                     found(Rule::NotOnTheRegistry, Some(&token.jti));
@@ -137,6 +140,7 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
         }
     }
     violations.extend(index.disagreements());
+    violations.extend(index.issued_twice());
     violations
 }
 
@@ -153,6 +157,7 @@ impl<'a> Index<'a> {
             session_ends: HashMap::new(),
             endings: HashMap::new(),
             retirements: HashMap::new(),
+            once: HashMap::new(),
             ends: HashMap::new(),
         };
         for call in &history.calls {
@@ -172,6 +177,10 @@ impl<'a> Index<'a> {
                 }
                 Effect::Spend(..) => {}
                 Effect::Issue(subject, tokens) => tokens.iter().for_each(|token| index.issued(call, subject, token)),
+                Effect::IssueOnce(key, subject, tokens) => {
+                    tokens.iter().for_each(|token| index.issued(call, subject, token));
+                    index.once.entry(key).or_default().push((call, tokens));
+                }
             }
         }
         index.spends.values_mut().for_each(|spends| spends.sort_by_key(|spend| spend.call.begun));
@@ -187,7 +196,7 @@ impl<'a> Index<'a> {
         if self.history.is_lost(call) {
             self.lost.insert(&token.jti);
         }
-        // The first call that names a session began it; refreshes follow.
+        // The first call that names a session began it; refreshes follow, and whoever asked for it at the same time or again.
         self.sessions.entry(&token.sid).or_insert_with(|| Session {
             subject: subject.clone(),
             begun: call.begun,
@@ -326,6 +335,17 @@ impl<'a> Index<'a> {
             .collect()
     }
 
+    /// Tokens that are not those that were given under the same key before.
+    fn issued_twice(&self) -> Vec<Violation> {
+        let ids = |tokens: &[Issued]| tokens.iter().map(|token| token.jti.clone()).collect::<Vec<_>>();
+        let others = self.once.values().flat_map(|given| {
+            let kept = given.iter().filter(|(call, _)| !self.history.is_lost(call));
+            let first = kept.clone().next().map(|(_, tokens)| ids(tokens));
+            kept.filter(move |(_, tokens)| Some(ids(tokens)) != first)
+        });
+        others.map(|(call, _)| Violation { rule: Rule::IssuedTwice, detail: call.to_string() }).collect()
+    }
+
     fn is_changing(&self, token: &str, begun: Time, ended: Time) -> bool {
         let (sid, kid) = self.tokens.get(token).map_or(("", ""), |issued| (&*issued.sid, &*issued.kid));
         let subject = self.sessions.get(sid).map_or("", |session| &session.subject);
@@ -345,7 +365,9 @@ impl<'a> Index<'a> {
         let (sid, kid) = self.tokens.get(token).map_or(("", ""), |issued| (&*issued.sid, &*issued.kid));
         let subject = self.sessions.get(sid).map_or("", |session| &session.subject);
         let matters = |effect: &Effect| match effect {
-            Effect::Issue(_, tokens) => tokens.iter().any(|issued| &*issued.jti == token || &*issued.sid == sid),
+            Effect::Issue(_, tokens) | Effect::IssueOnce(_, _, tokens) => {
+                tokens.iter().any(|issued| &*issued.jti == token || &*issued.sid == sid)
+            }
             Effect::Revoke(id) | Effect::Unrevoke(id) => &**id == token,
             Effect::Spend(id, _) => self.tokens.get(&**id).is_some_and(|of| &*of.sid == sid),
             Effect::EndSession(id) => &**id == sid,

@@ -46,6 +46,11 @@ impl Story {
         self.effect(begun, ended, Effect::Issue("alice".into(), vec![issued]), Outcome::Done)
     }
 
+    fn issue_once(self, begun: Time, ended: Time, jti: &str) -> Self {
+        let issued = Issued { jti: jti.into(), sid: "of the shop".into(), kid: KEY.into(), parent: None };
+        self.effect(begun, ended, Effect::IssueOnce("k".into(), "dora".into(), vec![issued]), Outcome::Done)
+    }
+
     fn revoke(self, begun: Time, ended: Time, outcome: Outcome) -> Self {
         self.effect(begun, ended, Effect::Revoke(TOKEN.into()), outcome)
     }
@@ -201,6 +206,17 @@ fn a_retired_key_takes_with_it_what_it_signed() {
     story().issue(7, 8, "later", "its session", None).breaks(&[Rule::SignedWithRetiredKey]);
     Story::new().retire_key(4, 6, "another").accepted(7, 8).holds();
     Story::new().retire_key(4, 6, "another").refused(7, 8).breaks(&[Rule::RefusedWithoutCause]);
+}
+
+#[test]
+fn what_is_asked_for_once_is_issued_once() {
+    let asked = || Story::new().issue_once(3, 4, "one").issue_once(3, 5, "one");
+    asked().check(6, 7, "one", Verdict::Accepted).holds();
+    asked().issue_once(7, 8, "two").breaks(&[Rule::IssuedTwice]);
+    // Asked for again, it is given as long as it is live.
+    let revoked = || asked().effect(6, 7, Effect::Revoke("one".into()), Outcome::Done);
+    revoked().check(8, 9, "one", Verdict::Revoked).holds();
+    revoked().check(8, 9, "one", Verdict::Accepted).breaks(&[Rule::AcceptedAfterRevocation]);
 }
 
 #[test]

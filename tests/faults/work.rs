@@ -79,7 +79,8 @@ pub(super) struct Client {
     /// Tokens to ask for changes with: its user's, and an administrator's.
     caller: Option<Token>,
     admin: Option<Token>,
-    pairs: u64,
+    /// The number of the last pair of calls, or of the last key.
+    number: u64,
     /// The checks that are under way: those at a server that is stopped keep nobody from going on.
     checks: JoinSet<()>,
 }
@@ -87,8 +88,8 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(fleet: &Arc<Fleet>, pool: &Arc<Pool>, seed: u64, index: usize) -> Self {
         let (fleet, pool, random) = (fleet.clone(), pool.clone(), Random::new(seed.wrapping_add(index as u64)));
-        let (user, pairs) = (USERS[index % USERS.len()], (index as u64) << 40);
-        Self { fleet, pool, random, user, caller: None, admin: None, pairs, checks: JoinSet::new() }
+        let (user, number) = (USERS[index % USERS.len()], (index as u64) << 40);
+        Self { fleet, pool, random, user, caller: None, admin: None, number, checks: JoinSet::new() }
     }
 
     pub(super) async fn work(mut self, stop: Arc<AtomicBool>) {
@@ -102,7 +103,8 @@ impl Client {
                 40..=53 => self.check_pair(seat).await,
                 54..=59 => self.log_in(seat).await,
                 60..=65 => self.refresh(seat).await,
-                66..=71 => self.personal(seat).await,
+                66..=69 => self.personal(seat).await,
+                70..=71 => self.issue_once(seat).await,
                 72..=87 => self.duel(seat).await,
                 88..=93 => self.unrevoke(seat).await,
                 94..=98 => self.end_session(seat).await,
@@ -139,8 +141,8 @@ impl Client {
     async fn check_pair(&mut self, seat: Seat) {
         let Some(token) = self.pool.access(&mut self.random) else { return };
         let Some(other) = self.fleet.strict_seat().or_else(|| any(&self.fleet, &mut self.random)) else { return };
-        self.pairs += 1;
-        let setting = Setting::Pair(self.pairs);
+        self.number += 1;
+        let setting = Setting::Pair(self.number);
         if seat.process != other.process {
             tokio::join!(self.fleet.check(seat, &token, setting), self.fleet.check(other, &token, setting));
         }
@@ -183,6 +185,23 @@ impl Client {
             self.caller = None;
         }
         self.pool.add(&tokens);
+    }
+
+    /// Has tokens issued under one key at two servers at once, and then again.
+    async fn issue_once(&mut self, seat: Seat) {
+        self.number += 1;
+        let (key, subject): (Id, String) = (self.number.to_string().into(), format!("{}-of-the-shop", self.user));
+        let mut before: Option<Token> = None;
+        for _ in 0..2 {
+            let Some(other) = any(&self.fleet, &mut self.random) else { return };
+            let ask = |seat| self.fleet.issue_once(seat, &subject, &key, before.as_ref());
+            let (one, two) = tokio::join!(ask(seat), ask(other));
+            let got = if one.is_empty() { two } else { one };
+            if before.is_none() {
+                self.pool.add(&got);
+                before = got.into_iter().next();
+            }
+        }
     }
 
     /// Checks a token at every server, again and again, while it is revoked, and perhaps while that is undone.
