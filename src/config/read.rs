@@ -116,8 +116,8 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
             every: r.duration_or_off("purge.every", Some(10 * MINUTE), SECOND..=30 * DAY)?,
             retain: r.duration("purge.retain", Duration::ZERO, Duration::ZERO..=LONGEST)?,
             batch_rows: r.number("purge.batch", 500, 1..=100_000)?,
-            pause: r.duration("purge.pause", Duration::from_millis(400), Duration::ZERO..=MINUTE)?,
-            budget: r.duration("purge.budget", 5 * MINUTE, SECOND..=DAY)?,
+            pause: r.duration("purge.pause", Duration::from_millis(800), Duration::ZERO..=MINUTE)?,
+            budget: r.duration("purge.budget", 9 * MINUTE, SECOND..=DAY)?,
         },
         audit_retain: r.duration("audit.retain", 365 * DAY, DAY..=LONGEST)?,
         feed: FeedSettings {

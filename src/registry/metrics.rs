@@ -91,7 +91,7 @@ impl Metrics {
             purged: IntCounter::new("counterfoil_purged_records_total", "Expired records removed by this process.")?,
             purge_backlog: IntGauge::new(
                 "counterfoil_purge_backlog_records",
-                "Expired records when the last purge of this process ended.",
+                "Expired records when the last purge of this process ended, counted up to 100000.",
             )?,
             login_failures: IntCounter::new(
                 "counterfoil_login_failures_total",

@@ -16,6 +16,9 @@ use crate::error::Error;
 use crate::token::Act;
 use crate::token::PurgeRun;
 
+/// How far what a run leaves is counted: all of millions would keep the database busy for longer than the run did.
+const BACKLOG_MAX: i64 = 100_000;
+
 /// How long the lease on the purge lasts beyond the batch that renews it.
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -111,7 +114,7 @@ impl Registry {
     /// How many records [`purge`](Self::purge) would remove.
     pub async fn purgeable(&self) -> Result<u64, Error> {
         let cutoff = self.purge_cutoff(self.database_seconds().await?);
-        self.store()?.purgeable(cutoff).await
+        self.store()?.purgeable(cutoff, i64::MAX).await
     }
 
     /// How the purge stands: the last runs, the next one of this process, and what it would find.
@@ -220,7 +223,7 @@ impl Registry {
                 return Ok(());
             }
             if began.elapsed() >= settings.budget {
-                self.inner.metrics.purge_backlog(store.purgeable(cutoff).await?);
+                self.inner.metrics.purge_backlog(store.purgeable(cutoff, BACKLOG_MAX).await?);
                 return Ok(());
             }
             let rests_at = Instant::now();

@@ -316,8 +316,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, Error>;
     /// Removes up to `rows_max` audit entries from before `cutoff`.
     async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, Error>;
-    /// How many tokens expired before `cutoff`.
-    async fn purgeable(&self, cutoff: i64) -> Result<u64, Error>;
+    /// How many tokens expired before `cutoff`, counted up to `at_most`.
+    async fn purgeable(&self, cutoff: i64, at_most: i64) -> Result<u64, Error>;
     /// How many records are held; an estimate where counting would be slow.
     async fn records_held(&self) -> Result<u64, Error>;
 

@@ -91,7 +91,7 @@ macro_rules! implement_store {
                 fn purge_changes(cutoff: i64, rows_max: u32) -> u64;
                 fn purge_keys(replaced_before: i64, cutoff: i64, act: &Act, now: i64) -> Done<u64>;
                 fn purge_audit(cutoff: i64, rows_max: u32) -> u64;
-                fn purgeable(cutoff: i64) -> u64;
+                fn purgeable(cutoff: i64, at_most: i64) -> u64;
                 fn records_held() -> u64;
             }
         }

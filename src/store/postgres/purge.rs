@@ -144,10 +144,14 @@ impl Postgres {
         Ok(gone.rows_affected())
     }
 
-    pub(super) async fn purgeable(&self, cutoff: i64) -> Result<u64, sqlx::Error> {
-        let due = sqlx::query_scalar!(r#"select count(*) as "due!" from cf_tokens where expires_at < $1"#, cutoff)
-            .fetch_one(&self.pool)
-            .await?;
+    pub(super) async fn purgeable(&self, cutoff: i64, at_most: i64) -> Result<u64, sqlx::Error> {
+        let due = sqlx::query_scalar!(
+            r#"select count(*) as "due!" from (select from cf_tokens where expires_at < $1 limit $2) due"#,
+            cutoff,
+            at_most
+        )
+        .fetch_one(&self.pool)
+        .await?;
         Ok(rows::count(due))
     }
 

@@ -134,10 +134,14 @@ impl Sqlite {
         Ok(gone.rows_affected())
     }
 
-    pub(super) async fn purgeable(&self, cutoff: i64) -> Result<u64, sqlx::Error> {
-        let due = sqlx::query_scalar!(r#"select count(*) as "due!: i64" from cf_tokens where expires_at < ?1"#, cutoff)
-            .fetch_one(&self.readers)
-            .await?;
+    pub(super) async fn purgeable(&self, cutoff: i64, at_most: i64) -> Result<u64, sqlx::Error> {
+        let due = sqlx::query_scalar!(
+            r#"select count(*) as "due!: i64" from (select 1 from cf_tokens where expires_at < ?1 limit ?2)"#,
+            cutoff,
+            at_most
+        )
+        .fetch_one(&self.readers)
+        .await?;
         Ok(rows::count(due))
     }
 
