@@ -152,19 +152,29 @@ impl Postgres {
     ) -> Result<Done<Option<u64>>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let found = sqlx::query!(
-            r#"select s.subject, s.expires_at, (s.ended_at is not null or s.generation <> u.generation) as "over!"
-            from cf_sessions s join cf_subjects u on u.subject = s.subject
-            where s.sid = $1 and ($2::text is null or s.subject = $2)
-            for no key update of s"#,
+            "select subject, expires_at from cf_sessions where sid = $1 and ($2::text is null or subject = $2)
+            for no key update",
             sid.as_uuid(),
             act.actor.confined_to()
         )
         .fetch_optional(&mut *tx)
         .await?;
-        let done = match found {
-            None => Done { outcome: None, mark: None },
-            Some(session) if session.over => Done { outcome: Some(0), mark: None },
-            Some(session) => {
+        let Some(session) = found else {
+            tx.rollback().await?;
+            return Ok(Done { outcome: None, mark: None });
+        };
+        // A statement of its own, which begins when the lock is there: one that waits for it holds the session of now against
+        // the subject of before, and takes one for ended that all of the subject's others have just been ended but for.
+        let is_over = sqlx::query_scalar!(
+            r#"select (s.ended_at is not null or s.generation <> u.generation) as "over!"
+            from cf_sessions s join cf_subjects u on u.subject = s.subject where s.sid = $1"#,
+            sid.as_uuid()
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let done = match is_over {
+            true => Done { outcome: Some(0), mark: None },
+            false => {
                 let live = sqlx::query_scalar!(
                     r#"select count(*) as "live!" from cf_tokens
                     where sid = $1 and revoked_at is null and expires_at > $2
