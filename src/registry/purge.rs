@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::token::Act;
 use crate::token::PurgeRun;
 
-/// How far what a run leaves is counted: all of millions would keep the database busy for longer than the run did.
+/// How far what a run leaves is counted: for millions PostgreSQL takes several cores for a while, and checks wait for them.
 const BACKLOG_MAX: i64 = 100_000;
 
 /// How long the lease on the purge lasts beyond the batch that renews it.
