@@ -83,17 +83,24 @@ on_both! {
 
         // To add a scope asks nothing, and to take one away asks once.
         let path = "/console/admin/users/alice/scopes";
-        let fields = |scope, reason| [("scope", scope), ("reason", reason)];
-        let answer = admin.post(&server, path, &fields("notes:read notes:write x", "")).await;
+        let fields = |held, scope, reason| [("held", held), ("scope", scope), ("reason", reason)];
+        let all = "notes:read notes:write x";
+        let answer = admin.post(&server, path, &fields("notes:read notes:write", all, "")).await;
         assert_eq!(answer.see_other(), "/console/admin/users/alice?done=user-scopes-changed");
         server.accepts(&pair.access).await;
-        let page = admin.post(&server, path, &fields("notes:read", "less")).await.html(200);
+        let page = admin.post(&server, path, &fields(all, "notes:read", "less")).await.html(200);
         assert!(page.contains("Take scopes away?") && page.contains("notes:write"), "{page}");
+        assert!(page.contains(&format!(r#"name="held" value="{all}""#)), "{page}");
         server.accepts(&pair.access).await;
-        let sure = [("scope", "notes:read"), ("reason", "less"), ("sure", "true")];
+        let sure = [("held", all), ("scope", "notes:read"), ("reason", "less"), ("sure", "true")];
         admin.post(&server, path, &sure).await.see_other();
         server.refuses(&pair.access, "token_revoked").await;
         assert_eq!(newest(&server, "alice").await, noted("user.changed", "less"));
+
+        // What was taken away meanwhile doesn't come back from a page of before.
+        let page = admin.post(&server, path, &fields(all, "notes:read notes:write x y", "")).await.html(409);
+        assert!(page.contains("Somebody else changed the scopes"), "{page}");
+        assert!(admin.page(&server, path).await.contains(r#"name="held" value="notes:read""#));
     }
 
     async fn a_user_is_disabled_and_given_a_password(server: Server) {
@@ -136,10 +143,11 @@ on_both! {
             assert!(admin.page(&server, path).await.contains("This is you."), "{path}");
         }
         let path = "/console/admin/users/admin/scopes";
-        let page = admin.post(&server, path, &[("scope", ""), ("reason", "")]).await.html(200);
+        let page = admin.post(&server, path, &[("held", "registry:admin"), ("scope", ""), ("reason", "")]).await.html(200);
         assert!(page.contains("This is you.") && page.contains("registry:admin"), "{page}");
         admin.page(&server, "/console/admin/users").await;
-        let answer = admin.post(&server, path, &[("scope", ""), ("reason", ""), ("sure", "true")]).await;
+        let sure = [("held", "registry:admin"), ("scope", ""), ("reason", ""), ("sure", "true")];
+        let answer = admin.post(&server, path, &sure).await;
         assert_eq!(answer.see_other(), "/console/sessions?done=user-scopes-changed");
     }
 

@@ -16,7 +16,7 @@ use serde::{Serialize, Serializer};
 use crate::config::LoginSettings;
 use crate::error::{Error, Kind};
 use crate::registry::{AsOf, Checked, Registry};
-use crate::store::{Done, StoredUser};
+use crate::store::{Done, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Actor, Scopes, Subject, Target, rfc3339};
 use limits::Counter;
 use password::{Passwords, Turn, Verdict};
@@ -136,21 +136,50 @@ impl Accounts {
         Ok(user.into())
     }
 
-    /// Sets what is `Some`. Disabling ends the user's sessions; a scope that is taken away revokes the access tokens
-    /// that hold it.
-    pub(crate) async fn set(
+    /// Makes of the scopes that a user has whatever `change` says. One that is taken away revokes the access tokens that
+    /// hold it.
+    pub(crate) async fn change_scopes(
         &self,
         username: &Subject,
-        scope: Option<&Scopes>,
-        disabled: Option<bool>,
+        change: impl Fn(&Scopes) -> Result<Scopes, Error>,
         act: &Act,
     ) -> Result<User, Error> {
-        let now = self.registry.clock().now_seconds();
-        let done = self.registry.store()?.set_user(username, scope, disabled, act, now).await?;
-        if done.outcome.is_none() {
-            return Err(user_not_found());
+        loop {
+            let held = self.get(username).await?.scope;
+            let changed = self.set_scopes(username, &held, &change(&held)?, act).await?;
+            if let Some(user) = changed {
+                return Ok(user);
+            }
         }
-        self.in_force(done, username).await?.map(User::from).ok_or_else(user_not_found)
+    }
+
+    /// Gives a user other scopes, in the place of those that somebody looked at; `None` where they are others by now, so that
+    /// nothing comes back that was taken away meanwhile. A scope that is taken away revokes the access tokens that hold it.
+    pub(crate) async fn set_scopes(
+        &self,
+        username: &Subject,
+        held: &Scopes,
+        to: &Scopes,
+        act: &Act,
+    ) -> Result<Option<User>, Error> {
+        self.set(username, UserChange::Scopes { held, to }, act).await
+    }
+
+    /// Disables a user, which ends the user's sessions, or enables one again.
+    pub(crate) async fn set_disabled(&self, username: &Subject, disabled: bool, act: &Act) -> Result<User, Error> {
+        self.set(username, UserChange::Disabled(disabled), act).await?.ok_or_else(user_not_found)
+    }
+
+    async fn set(&self, username: &Subject, change: UserChange<'_>, act: &Act) -> Result<Option<User>, Error> {
+        let now = self.registry.clock().now_seconds();
+        let done = self.registry.store()?.set_user(username, change, act, now).await?;
+        match done.outcome {
+            UserChanged::NotFound => Err(user_not_found()),
+            UserChanged::Overtaken => Ok(None),
+            UserChanged::Done(user) => {
+                self.in_force(Done { outcome: Some(user.into()), mark: done.mark }, username).await
+            }
+        }
     }
 
     /// Sets a user's password without knowing the old one, and ends all sessions unless they are to be kept.

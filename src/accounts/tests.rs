@@ -77,9 +77,9 @@ async fn whoever_is_unknown_wrong_disabled_or_impossible_is_told_the_same() {
     for nobody in ["bob", "", "a\u{0}b", &"x".repeat(300)] {
         assert!(is_bad_credentials(&bench.accounts.login(nobody, PASSWORD, Some(HOME)).await), "{nobody:?}");
     }
-    bench.accounts.set(&name("alice"), None, Some(true), &operator()).await.unwrap();
+    bench.accounts.set_disabled(&name("alice"), true, &operator()).await.unwrap();
     assert!(is_bad_credentials(&bench.login(PASSWORD, HOME).await));
-    bench.accounts.set(&name("alice"), None, Some(false), &operator()).await.unwrap();
+    bench.accounts.set_disabled(&name("alice"), false, &operator()).await.unwrap();
     assert!(bench.login(PASSWORD, HOME).await.is_ok());
 }
 
@@ -116,7 +116,7 @@ async fn a_log_in_under_way_is_superseded_by_whatever_ends_all_of_its_users_toke
         match case {
             "revoke-all" => drop(registry.revoke_all(&alice, None, operator()).await.unwrap()),
             "password" => accounts.set_password(&alice, "another password", false, &operator()).await.unwrap(),
-            "disable" => drop(accounts.set(&alice, None, Some(true), &operator()).await.unwrap()),
+            "disable" => drop(accounts.set_disabled(&alice, true, &operator()).await.unwrap()),
             _ => accounts.delete(&alice, &operator()).await.unwrap(),
         }
         let issued = registry.issue(Grant::to(alice).as_of(logged_in.as_of)).await;
@@ -311,6 +311,25 @@ async fn the_first_administrator_has_the_chosen_password_or_none_is_made() {
 
     let with_users = Bench::with_alice(|settings| settings.first_admin = config::FirstAdmin::Print).await;
     assert!(with_users.accounts.ensure_first_admin().await.unwrap().is_none());
+}
+
+/// Somebody takes a scope away while somebody else, who has looked at them already, adds another one: neither is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_that_was_taken_away_meanwhile_does_not_come_back() {
+    let bench = Bench::with_alice(|_| {}).await;
+    let (accounts, alice, act) = (&bench.accounts, name("alice"), operator());
+    let looks = std::cell::Cell::new(0);
+    let add = |held: &Scopes| {
+        looks.set(looks.get() + 1);
+        if looks.get() == 1 {
+            let take = accounts.change_scopes(&alice, |_| Ok(Scopes::default()), &act);
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(take)).unwrap();
+        }
+        format!("{held} notes:write").parse()
+    };
+    let user = accounts.change_scopes(&alice, add, &act).await.unwrap();
+    assert_eq!((user.scope.to_string().as_str(), looks.get()), ("notes:write", 2));
+    assert_eq!(accounts.get(&alice).await.unwrap(), user);
 }
 
 /// The user's own change compared the old password before somebody above set another: it must not set that back.

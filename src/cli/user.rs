@@ -135,13 +135,12 @@ async fn act_on(command: UserCommand, password: String, accounts: &Accounts, out
             output.answer(&users, || table(&users))
         }
         UserCommand::Set { name, scope, add, remove, why } => {
-            let scope = if scope.is_empty() {
-                let held = accounts.get(&name).await?.scope;
-                union([&held].into_iter().chain(&add))?.difference(&union(&remove)?)
-            } else {
-                union(&scope)?
+            let remove = union(&remove)?;
+            let change = |held: &Scopes| match scope.is_empty() {
+                true => Ok(union([held].into_iter().chain(&add))?.difference(&remove)),
+                false => union(&scope),
             };
-            let user = accounts.set(&name, Some(&scope), None, &act(why.reason)?).await?;
+            let user = accounts.change_scopes(&name, change, &act(why.reason)?).await?;
             output.answer(&user, || format!("{} now has {}.\n", user.username, scopes_or_none(&user.scope)))
         }
         UserCommand::Passwd { name, keep_sessions, why } => {
@@ -150,11 +149,11 @@ async fn act_on(command: UserCommand, password: String, accounts: &Accounts, out
             answer_with(accounts, &name, output, format!("Changed the password of {name}{ended}.\n")).await
         }
         UserCommand::Disable { name, why } => {
-            let user = accounts.set(&name, None, Some(true), &act(why.reason)?).await?;
+            let user = accounts.set_disabled(&name, true, &act(why.reason)?).await?;
             output.answer(&user, || format!("Disabled {}; all sessions are ended.\n", user.username))
         }
         UserCommand::Enable { name, why } => {
-            let user = accounts.set(&name, None, Some(false), &act(why.reason)?).await?;
+            let user = accounts.set_disabled(&name, false, &act(why.reason)?).await?;
             output.answer(&user, || format!("Enabled {}.\n", user.username))
         }
         UserCommand::Delete { name, why } => {

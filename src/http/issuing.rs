@@ -82,7 +82,7 @@ mod tests {
         let kept = registry.issue(Grant::to(alice.clone()).scope(one.clone())).await.unwrap();
 
         let logged_in = accounts.login("alice", PASSWORD, None).await.unwrap();
-        accounts.set(&alice, Some(&one), None, &operator).await.unwrap();
+        accounts.change_scopes(&alice, |_| Ok(one.clone()), &operator).await.unwrap();
         let grant = Grant::to(alice.clone()).scope(logged_in.user.scope).as_of(logged_in.as_of);
         let issued = registry.issue(grant).await.unwrap();
         let jti = issued.access_claims().jti;

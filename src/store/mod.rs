@@ -17,6 +17,7 @@ mod rotation;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod users;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,10 +30,11 @@ pub(crate) use self::clients::{ClientChange, ClientChanged, Repeat, Sha256, Stor
 pub(crate) use self::insert::{Cap, Capped, Generation, Insert, Inserted, NewToken, Origin, Premise, Within};
 pub(crate) use self::keys::{KeyRotation, Resealed, Retire, Retired};
 pub(crate) use self::rotation::{Rotated, Rotation};
+pub(crate) use self::users::{StoredUser, UserChange, UserChanged};
 use crate::error::Error;
 use crate::token::{
     Act, AuditEvent, FeedPage, Filter, Jti, Mark, NewKey, News, Position, PurgeRun, Record, RecordPage, Revocation,
-    Roll, Scopes, Session, SessionRecord, Sid, StoredKey, Subject, TokenType,
+    Roll, Session, SessionRecord, Sid, StoredKey, Subject, TokenType,
 };
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
@@ -130,18 +132,6 @@ pub(crate) enum Unrevoked {
     NotFound,
     /// It is revoked for good, or by somebody whose revocation this actor can't undo, or expired.
     Final,
-}
-
-/// A user of the server. It has no `Debug` form: the hash would be in it.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct StoredUser {
-    pub(crate) username: Subject,
-    /// In PHC string format.
-    pub(crate) password_hash: String,
-    pub(crate) scope: Scopes,
-    pub(crate) disabled: bool,
-    pub(crate) created_at: i64,
-    pub(crate) password_changed_at: i64,
 }
 
 /// What [`Store::purge_batch`] removed.
@@ -366,16 +356,14 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn add_first_admin(&self, user: &StoredUser, act: &Act, now: i64) -> Result<Done<bool>, Error>;
     /// Whether [`add_first_admin`](Self::add_first_admin) is still to be settled.
     async fn needs_first_admin(&self) -> Result<bool, Error>;
-    /// Sets what is `Some`. Disabling ends the user's sessions; access tokens that hold a scope which is taken away
-    /// are revoked for good. `None` where there is no such user.
+    /// Disabling ends the user's sessions; access tokens that hold a scope which is taken away are revoked for good.
     async fn set_user(
         &self,
         username: &Subject,
-        scope: Option<&Scopes>,
-        disabled: Option<bool>,
+        change: UserChange<'_>,
         act: &Act,
         now: i64,
-    ) -> Result<Done<Option<StoredUser>>, Error>;
+    ) -> Result<Done<UserChanged>, Error>;
     /// Sets the password's hash; `end_others` ends all sessions but the one to keep. Where it is to replace
     /// one hash, it does so only while that is still the user's. Whether it was set.
     async fn set_password(

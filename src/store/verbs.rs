@@ -44,8 +44,7 @@ macro_rules! implement_store {
                 fn add_user(user: &StoredUser, act: &Act, now: i64) -> Done<bool>;
                 fn add_first_admin(user: &StoredUser, act: &Act, now: i64) -> Done<bool>;
                 fn needs_first_admin() -> bool;
-                fn set_user(username: &Subject, scope: Option<&Scopes>, disabled: Option<bool>, act: &Act, now: i64)
-                    -> Done<Option<StoredUser>>;
+                fn set_user(username: &Subject, change: UserChange<'_>, act: &Act, now: i64) -> Done<UserChanged>;
                 fn set_password(
                     username: &Subject, password_hash: &str, replacing: Option<&str>, end_others: Option<Option<Sid>>,
                     act: &Act, now: i64

@@ -7,8 +7,8 @@ use super::changes::{end_generation, note};
 use super::coherence::note_changes;
 use crate::store::notice::{Change, LEEWAY_SECONDS_MAX};
 use crate::store::rows::{self, UserRow, reason_or};
-use crate::store::{Done, StoredUser};
-use crate::token::{Act, Action, Scopes, Sid, Subject};
+use crate::store::{Done, StoredUser, UserChange, UserChanged};
+use crate::token::{Act, Action, Sid, Subject};
 
 impl Postgres {
     pub(super) async fn user(&self, username: &Subject) -> Result<Option<StoredUser>, sqlx::Error> {
@@ -85,11 +85,10 @@ impl Postgres {
     pub(super) async fn set_user(
         &self,
         username: &Subject,
-        scope: Option<&Scopes>,
-        disabled: Option<bool>,
+        change: UserChange<'_>,
         act: &Act,
         now: i64,
-    ) -> Result<Done<Option<StoredUser>>, sqlx::Error> {
+    ) -> Result<Done<UserChanged>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let name = username.as_str();
         // The subject first, as everywhere: a token can't be registered between the look and the change.
@@ -106,13 +105,12 @@ impl Postgres {
         .await?;
         let Some(row) = row else {
             tx.rollback().await?;
-            return Ok(Done { outcome: None, mark: None });
+            return Ok(Done { outcome: UserChanged::NotFound, mark: None });
         };
         let before: StoredUser = rows::read_one(row)?;
-        let user = StoredUser {
-            scope: scope.unwrap_or(&before.scope).clone(),
-            disabled: disabled.unwrap_or(before.disabled),
-            ..before.clone()
+        let Some(user) = change.apply(&before) else {
+            tx.rollback().await?;
+            return Ok(Done { outcome: UserChanged::Overtaken, mark: None });
         };
         sqlx::query!(
             "update cf_users set scope = $2, disabled = $3 where username = $1",
@@ -163,7 +161,7 @@ impl Postgres {
         }
         let mark = if changes.is_empty() { None } else { Some(note_changes(&mut tx, &changes, now).await?) };
         tx.commit().await?;
-        Ok(Done { outcome: Some(user), mark })
+        Ok(Done { outcome: UserChanged::Done(user), mark })
     }
 
     pub(super) async fn set_password(

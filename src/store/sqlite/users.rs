@@ -6,8 +6,8 @@ use super::Sqlite;
 use super::changes::{end_generation, note};
 use super::coherence::mark;
 use crate::store::rows::{self, UserRow, reason_or};
-use crate::store::{Done, StoredUser};
-use crate::token::{Act, Scopes, Sid, Subject};
+use crate::store::{Done, StoredUser, UserChange, UserChanged};
+use crate::token::{Act, Sid, Subject};
 
 impl Sqlite {
     pub(super) async fn user(&self, username: &Subject) -> Result<Option<StoredUser>, sqlx::Error> {
@@ -85,11 +85,10 @@ impl Sqlite {
     pub(super) async fn set_user(
         &self,
         username: &Subject,
-        scope: Option<&Scopes>,
-        disabled: Option<bool>,
+        change: UserChange<'_>,
         act: &Act,
         now: i64,
-    ) -> Result<Done<Option<StoredUser>>, sqlx::Error> {
+    ) -> Result<Done<UserChanged>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let name = username.as_str();
         let row = sqlx::query_as!(
@@ -102,13 +101,12 @@ impl Sqlite {
         .await?;
         let Some(row) = row else {
             tx.rollback().await?;
-            return Ok(Done { outcome: None, mark: None });
+            return Ok(Done { outcome: UserChanged::NotFound, mark: None });
         };
         let before: StoredUser = rows::read_one(row)?;
-        let user = StoredUser {
-            scope: scope.unwrap_or(&before.scope).clone(),
-            disabled: disabled.unwrap_or(before.disabled),
-            ..before.clone()
+        let Some(user) = change.apply(&before) else {
+            tx.rollback().await?;
+            return Ok(Done { outcome: UserChanged::Overtaken, mark: None });
         };
         sqlx::query!(
             "update cf_users set scope = ?2, disabled = ?3 where username = ?1",
@@ -152,7 +150,7 @@ impl Sqlite {
         let is_change = !lost.is_empty() || (user.disabled && !before.disabled);
         let mark = if is_change { Some(mark(&mut tx).await?) } else { None };
         tx.commit().await?;
-        Ok(Done { outcome: Some(user), mark })
+        Ok(Done { outcome: UserChanged::Done(user), mark })
     }
 
     pub(super) async fn set_password(

@@ -231,6 +231,7 @@ fn no_user() -> ConsoleError {
 struct ScopesPage<'r> {
     frame: Frame<'r>,
     user: UserView,
+    held: String,
     scope: Field,
     reason: Field,
     /// What would be taken away, where that is still to be asked.
@@ -248,6 +249,7 @@ async fn ask_scopes<'r>(
     let user = user(accounts, name).await?;
     Ok(Page(ScopesPage {
         frame: person.frame(),
+        held: user.scope.to_string(),
         scope: Field::of(user.scope.to_string()),
         user: UserView::of(&user, &person),
         reason: Field::default(),
@@ -259,6 +261,8 @@ async fn ask_scopes<'r>(
 
 #[derive(FromForm)]
 struct SetScopes {
+    /// Those that the page showed.
+    held: String,
     scope: String,
     reason: String,
     /// Whether it was asked about what is taken away.
@@ -275,11 +279,13 @@ async fn set_scopes<'r>(
     registry: &State<Registry>,
     form: Posted<SetScopes>,
 ) -> Result<Answer<ScopesPage<'r>>, ConsoleError> {
-    let SetScopes { scope, reason, sure } = form.0;
+    let SetScopes { held, scope, reason, sure } = form.0;
     let user = user(accounts, name).await?;
+    let held: Scopes = held.parse().map_err(|_| scopes_were_changed())?;
     let mut page = ScopesPage {
         frame: person.frame(),
         user: UserView::of(&user, &person),
+        held: held.to_string(),
         scope: Field::of(scope.trim()),
         reason: Field::of(reason.trim()),
         taken: Vec::new(),
@@ -289,14 +295,22 @@ async fn set_scopes<'r>(
     let scope = found(&mut page.scope, scopes_of(&scope, false));
     let act = found(&mut page.reason, because(person.act(&device), &reason));
     let (Some(scope), Some(act)) = (scope, act) else { return Ok(Answer::Page(WRONG, page)) };
-    let taken = user.scope.difference(&scope);
+    let taken = held.difference(&scope);
     if !taken.is_empty() && !sure {
         page.locks_out = page.user.is_self && taken.contains(ADMIN_SCOPE);
         page.taken = taken.iter().map(str::to_owned).collect();
         return Ok(Answer::Page(Status::Ok, page));
     }
-    let user = accounts.set(&user.username, Some(&scope), None, &act).await.map_err(or_no_user)?;
-    Ok(Answer::SeeOther(SeeOther::done(&after_own(&person, &user), "user-scopes-changed")))
+    match accounts.set_scopes(&user.username, &held, &scope, &act).await.map_err(or_no_user)? {
+        Some(user) => Ok(Answer::SeeOther(SeeOther::done(&after_own(&person, &user), "user-scopes-changed"))),
+        None => Err(scopes_were_changed()),
+    }
+}
+
+/// What was taken away meanwhile must not come back from a page that is older.
+fn scopes_were_changed() -> ConsoleError {
+    let text = "Somebody else changed the scopes of this user meanwhile. Look at them again, and change what is to be changed.";
+    ConsoleError::new(Status::Conflict, "Nothing was done", text)
 }
 
 /// Where to go after a change: to the user's page, or home for who may not see that any more.
@@ -354,7 +368,7 @@ async fn disable<'r>(
             return Ok(Answer::Page(WRONG, DisablePage { reason, ..DisablePage::of(&user, &person, registry) }));
         }
     };
-    accounts.set(&user.username, None, Some(true), &act).await.map_err(or_no_user)?;
+    accounts.set_disabled(&user.username, true, &act).await.map_err(or_no_user)?;
     Ok(Answer::SeeOther(SeeOther::done(&path_of(&user.username), "user-disabled")))
 }
 
@@ -367,7 +381,7 @@ async fn enable(
     _form: Posted<Confirmed>,
 ) -> Result<SeeOther, ConsoleError> {
     let user = user(accounts, name).await?;
-    accounts.set(&user.username, None, Some(false), &person.act(&device)).await.map_err(or_no_user)?;
+    accounts.set_disabled(&user.username, false, &person.act(&device)).await.map_err(or_no_user)?;
     Ok(SeeOther::done(&path_of(&user.username), "user-enabled"))
 }
 

@@ -1,0 +1,47 @@
+//! The server's users, as they are kept.
+
+use crate::token::{Scopes, Subject};
+
+/// A user of the server. It has no `Debug` form: the hash would be in it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct StoredUser {
+    pub(crate) username: Subject,
+    /// In PHC string format.
+    pub(crate) password_hash: String,
+    pub(crate) scope: Scopes,
+    pub(crate) disabled: bool,
+    pub(crate) created_at: i64,
+    pub(crate) password_changed_at: i64,
+}
+
+/// What is to change of a user.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum UserChange<'a> {
+    /// Other scopes than those that were looked at: where they are others by now, whoever changed them knew better.
+    Scopes {
+        held: &'a Scopes,
+        to: &'a Scopes,
+    },
+    Disabled(bool),
+}
+
+impl UserChange<'_> {
+    /// The user as it is after this change; `None` where another one came first.
+    pub(super) fn apply(&self, user: &StoredUser) -> Option<StoredUser> {
+        match *self {
+            Self::Scopes { held, to } => {
+                (user.scope == *held).then(|| StoredUser { scope: to.clone(), ..user.clone() })
+            }
+            Self::Disabled(disabled) => Some(StoredUser { disabled, ..user.clone() }),
+        }
+    }
+}
+
+/// What became of a change to a user.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum UserChanged {
+    Done(StoredUser),
+    NotFound,
+    /// The scopes are not those any more that were looked at.
+    Overtaken,
+}
