@@ -257,6 +257,25 @@ on_both! {
         assert_eq!(place(&server, &limited).await, place(&server, &everybody).await);
     }
 
+    async fn a_limited_client_is_not_told_of_others_once_their_records_have_gone(server: Server) {
+        let alone = counterfoil::Grant::without_refresh;
+        let start = place(&server, &service(&server).await).await;
+        let pair = server.issue_with("bob", "", alone).await;
+        server.registry.revoke(jti_of(&pair.access).parse().unwrap(), application()).await.unwrap();
+        server.registry.end_session(sid_of(&pair.access).parse().unwrap(), application()).await.unwrap();
+        server.issue_with("bob", "", alone).await;
+        server.registry.revoke_all(&"bob".parse().unwrap(), None, application()).await.unwrap();
+        server.advance(901);
+        server.registry.purge().await.unwrap();
+        let (everybody, limited) = (service(&server).await, limited_service(&server, &["https://api.example"]).await);
+        assert_eq!(events(&server, &everybody, start).await[2]["sub"], "bob");
+        assert_eq!(events(&server, &limited, start).await, Vec::<Value>::new());
+        // What was deleted by hand has no record either, and may still be presented.
+        server.issue_with("bob", "", alone).await;
+        server.sql("delete from cf_tokens where subject = 'bob'").await;
+        assert_eq!(events(&server, &limited, start).await.len(), 1);
+    }
+
     async fn no_claim_of_a_token_stops_the_feed_of_a_limited_client(server: Server) {
         let limited = limited_service(&server, &["https://api.example"]).await;
         let start = place(&server, &limited).await;

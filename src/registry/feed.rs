@@ -88,7 +88,7 @@ impl Registry {
         limit: u16,
         serves: Option<&[String]>,
     ) -> Result<Option<FeedPage>, Error> {
-        self.store()?.feed(after, limit, serves).await
+        self.store()?.feed(after, limit, serves, self.seconds()).await
     }
 
     /// Follows the feed after a number, or from now on.

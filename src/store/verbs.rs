@@ -29,7 +29,7 @@ macro_rules! implement_store {
                 fn mark_out(ids: &[Uuid], untold: Position) -> ();
                 fn hold_purge(holder: Uuid, now: i64, until: i64) -> bool;
                 fn release_purge(holder: Uuid, now: i64, purged: u64) -> ();
-                fn feed(after: Option<i64>, limit: u16, serves: Option<&[String]>) -> Option<FeedPage>;
+                fn feed(after: Option<i64>, limit: u16, serves: Option<&[String]>, now: i64) -> Option<FeedPage>;
                 fn audit(filter: &AuditFilter) -> Vec<AuditEvent>;
                 // Looking closely.
                 fn particulars(jti: Jti) -> Option<Particulars>;

@@ -168,6 +168,7 @@ impl Postgres {
         after: Option<i64>,
         limit: u16,
         serves: Option<&[String]>,
+        now: i64,
     ) -> Result<Option<FeedPage>, sqlx::Error> {
         // One statement, so one snapshot: what it does not see has a larger number than the position that it sees.
         // Claims may have a NUL in a text, which jsonb refuses; written as another character it leaves all else as it is, an
@@ -195,13 +196,14 @@ impl Postgres {
                             select bool_or(coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
                                 replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3)
                             from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at)
-                        end, true))
+                        end, c.kind = 'key' or c.expires_at > $4))
                 order by c.seq limit $2
             ) e on true
             where p.id = 1 order by e.seq"#,
             after,
             i64::from(limit),
-            serves
+            serves,
+            now
         )
         .fetch_all(&self.pool)
         .await?;

@@ -129,6 +129,7 @@ impl Sqlite {
         after: Option<i64>,
         limit: u16,
         serves: Option<&[String]>,
+        now: i64,
     ) -> Result<Option<FeedPage>, sqlx::Error> {
         let serves = serves.map(|serves| rows::json(&serves)).transpose()?;
         // One statement, so one snapshot: what it does not see has a larger number than the position that it sees.
@@ -155,13 +156,14 @@ impl Sqlite {
                             select max(exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
                                 where a.value in (select value from json_each(?3))))
                             from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at)
-                        end, true))
+                        end, c.kind = 'key' or c.expires_at > ?4))
                 order by c.seq limit ?2
             ) e on true
             where p.id = 1 order by e.seq"#,
             after,
             limit,
-            serves
+            serves,
+            now
         )
         .fetch_all(&self.readers)
         .await?;
