@@ -18,6 +18,7 @@ mod report;
 mod shop;
 mod stage;
 mod standby;
+mod waiting;
 mod work;
 
 use std::time::Duration;

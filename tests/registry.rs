@@ -1,6 +1,8 @@
 //! The registry through its public interface: what is recorded, listed, revoked, superseded and purged, the same on both
 //! databases.
 
+mod undoing;
+
 use std::time::Duration;
 
 use counterfoil::{
@@ -200,23 +202,6 @@ on_both! {
         assert_eq!((count(&Filter::all(), State::Expired).await, count(&Filter::all(), State::Live).await), (3, 4));
     }
 
-    async fn revoking_touches_one_record_and_can_be_undone(database: Database) {
-        let registry = open(database).await;
-        let issued = registry.pair("alice").await;
-        let at = registry.now().timestamp();
-        registry.revoke(jti(&issued), by("alice")).await.unwrap();
-        assert!(!registry.accepts(issued.access_token()).await);
-        assert!(registry.accepts(refresh_token(&issued)).await);
-        registry.pass(5);
-        registry.revoke(jti(&issued), by("alice")).await.unwrap();
-        assert_eq!(registry.revocation_of(jti(&issued)).await, Some((at, "alice".into(), None, false)));
-
-        registry.unrevoke(jti(&issued), by("alice")).await.unwrap();
-        registry.unrevoke(jti(&issued), by("alice")).await.unwrap();
-        assert!(registry.accepts(issued.access_token()).await);
-        assert_eq!(registry.get(jti(&issued)).await.unwrap().revocation, None);
-    }
-
     async fn a_subject_reaches_its_own_records_alone(database: Database) {
         let registry = open(database).await;
         let issued = registry.pair("alice").await;
@@ -225,39 +210,6 @@ on_both! {
         assert!(registry.end_session(sid(&issued), by("bob")).await.unwrap_err().is_not_found());
         assert!(registry.revoke_all(&name("alice"), None, by("bob")).await.unwrap_err().is_not_found());
         assert!(registry.accepts(issued.access_token()).await);
-    }
-
-    async fn who_revoked_decides_who_may_undo_it(database: Database) {
-        let registry = open(database).await;
-        let issued = registry.pair("alice").await;
-        let first = registry.now().timestamp();
-        registry.revoke(jti(&issued), by("alice")).await.unwrap();
-        registry.pass(5);
-        // An administrator takes it over, and keeps it whatever the subject does after.
-        registry.revoke(jti(&issued), admin()).await.unwrap();
-        registry.revoke(jti(&issued), by("alice")).await.unwrap();
-        let revocation = registry.revocation_of(jti(&issued)).await;
-        assert_eq!(revocation, Some((first, "root".into(), Some("a lost phone".into()), false)));
-        assert!(registry.unrevoke(jti(&issued), by("alice")).await.unwrap_err().is_final());
-        assert!(!registry.accepts(issued.access_token()).await);
-        registry.unrevoke(jti(&issued), Actor::command_line("ops")).await.unwrap();
-        assert!(registry.accepts(issued.access_token()).await);
-
-        registry.revoke(jti(&issued), by("alice")).await.unwrap();
-        registry.unrevoke(jti(&issued), admin()).await.unwrap();
-        assert!(registry.accepts(issued.access_token()).await);
-    }
-
-    async fn an_expired_token_is_not_unrevoked(database: Database) {
-        let registry = open_with(database, "leeway = '30s'").await;
-        let issued = registry.pair("alice").await;
-        registry.revoke(jti(&issued), by("alice")).await.unwrap();
-        registry.pass(15 * 60 + 29);
-        registry.unrevoke(jti(&issued), by("alice")).await.unwrap();
-        assert!(registry.accepts(issued.access_token()).await);
-        registry.revoke(jti(&issued), by("alice")).await.unwrap();
-        registry.pass(1);
-        assert!(registry.unrevoke(jti(&issued), admin()).await.unwrap_err().is_final());
     }
 
     async fn an_ended_session_takes_all_its_tokens_for_good(database: Database) {

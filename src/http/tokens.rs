@@ -169,7 +169,7 @@ async fn unrevoke_token(
     device: Device<'_>,
     registry: &State<Registry>,
 ) -> Result<Json<Done>, ApiError> {
-    registry.unrevoke(parse(jti)?, Act::by(Actor::subject(token.subject())).from_ip(device.ip)).await?;
+    registry.unrevoke(parse(jti)?, token.act_as(Actor::subject(token.subject())).from_ip(device.ip)).await?;
     Ok(Json(UNREVOKED))
 }
 

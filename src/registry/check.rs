@@ -9,7 +9,7 @@ use super::memory::{Digest, Known, Reading, Recalled};
 use crate::config::Check;
 use crate::keys::Verified;
 use crate::store::Status;
-use crate::token::{AudienceRule, Claims, Denial, Jti, Scopes, Sid, Subject, TokenType};
+use crate::token::{Act, Actor, AudienceRule, Claims, Denial, Jti, Presented, Scopes, Sid, Subject, TokenType};
 
 /// What a caller expects of a token.
 ///
@@ -121,6 +121,21 @@ impl Checked {
     /// What it is for. Every check asks, and the claims lie further away.
     pub(crate) fn token_type(&self) -> TokenType {
         self.known.token_type
+    }
+
+    /// An act that this actor asks for with this token: it comes to nothing where that is about to give back what was taken
+    /// back, and the token is not live any more by then.
+    ///
+    /// ```
+    /// use counterfoil::{AccessToken, Actor, Error, Jti, Registry};
+    ///
+    /// async fn unrevoke(registry: &Registry, token: AccessToken<'_>, jti: Jti) -> Result<(), Error> {
+    ///     registry.unrevoke(jti, token.act_as(Actor::subject(token.subject()))).await
+    /// }
+    /// ```
+    pub fn act_as(&self, actor: Actor) -> Act {
+        let presented = Presented { jti: self.jti(), sid: self.session(), kid: self.kid().to_owned() };
+        Act { presented: Some(presented), ..Act::by(actor) }
     }
 
     /// Whether it was issued elsewhere.

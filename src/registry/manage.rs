@@ -2,6 +2,7 @@
 
 use super::Registry;
 use super::grant::checked_label;
+use super::issue::superseded;
 use crate::error::{Error, Kind};
 use crate::store::{AuditFilter, Revoke, Revoked, Unrevoked};
 use crate::token::{Act, AuditEvent, Filter, Jti, Record, RecordPage, Session, Sid, Subject, Target};
@@ -154,8 +155,12 @@ impl Registry {
 
     /// Undoes a revocation by jti. A subject undoes only its own; any other actor undoes anybody's.
     ///
+    /// Where it is asked for with a token, say [with which](super::Checked::act_as): one that is taken back just now must not undo
+    /// that.
+    ///
     /// # Errors
     ///
+    /// [`is_superseded`](Error::is_superseded) where the token that it is asked for with is not live any more;
     /// [`is_final`](Error::is_final) where it can't be undone: a revocation by somebody above the actor, an ended
     /// session, an expired token; [`is_not_found`](Error::is_not_found) where the actor can reach no such record;
     /// [`is_unavailable`](Error::is_unavailable).
@@ -169,6 +174,7 @@ impl Registry {
             }
             Unrevoked::NotFound => Err(token_not_found()),
             Unrevoked::Final => Err(Error::new(Kind::Final, "The revocation is final")),
+            Unrevoked::Overtaken => Err(superseded()),
         }
     }
 

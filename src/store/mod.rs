@@ -132,6 +132,8 @@ pub(crate) enum Unrevoked {
     NotFound,
     /// It is revoked for good, or by somebody whose revocation this actor can't undo, or expired.
     Final,
+    /// The token that it was asked for with is not live any more.
+    Overtaken,
 }
 
 /// What [`Store::purge_batch`] removed.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::Subject;
+use super::{Jti, Sid, Subject};
 use crate::error::Error;
 
 /// The kinds of actor, which decide what may be undone by whom.
@@ -129,6 +129,16 @@ pub struct Act {
     pub(crate) actor: Actor,
     pub(crate) reason: Option<String>,
     pub(crate) ip: Option<String>,
+    pub(crate) presented: Option<Presented>,
+}
+
+/// The token that an act was asked for with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Presented {
+    pub(crate) jti: Jti,
+    pub(crate) sid: Sid,
+    /// The key that signed it.
+    pub(crate) kid: String,
 }
 
 impl Act {
@@ -137,7 +147,7 @@ impl Act {
 
     /// An act of `actor`, for no stated reason.
     pub fn by(actor: Actor) -> Self {
-        Self { actor, reason: None, ip: None }
+        Self { actor, reason: None, ip: None, presented: None }
     }
 
     /// With a reason, at most 255 characters and none of them a control character.

@@ -13,6 +13,7 @@ mod scope;
 mod subject;
 mod verdict;
 
+pub(crate) use act::Presented;
 pub use act::{Act, Actor, ActorKind};
 pub(crate) use change::{Action, FeedEvent, FeedPage, Mark, News, Position, Replica, Roll, Target};
 #[cfg(feature = "server")]

@@ -181,39 +181,8 @@ fn a_cut_link_is_an_outage_and_no_error() {
     });
 }
 
-/// Whoever ends a session, and waits for somebody who has just ended all others of its subject, ends it all the same.
-#[test]
-fn a_session_that_was_kept_a_moment_ago_is_ended() {
-    run(async {
-        let (cluster, _proxy) = stage::postgres().await;
-        let fleet = Fleet::start(stage::home(Some(&cluster.url(DATABASE))), vec![Vec::new()]).await;
-        let seat = fleet.seats()[0];
-        let admin = fleet.log_in(seat, ADMIN).await.remove(0);
-        let token = fleet.log_in(seat, USERS[0]).await.remove(0);
-        let mut psql = cluster.psql(DATABASE);
-        let keep = format!(
-            "begin; update cf_subjects set generation = generation + 1 where subject = '{}'; \
-            update cf_sessions set generation = generation + 1 where sid = '{}';",
-            token.subject, token.sid
-        );
-        block_in_place(|| psql.run(&keep));
-        let end = Effect::EndSession(token.sid.clone());
-        let (outcome, ()) = tokio::join!(fleet.change(seat, By::Admin(&admin), &end), async {
-            let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
-            let began = Instant::now();
-            while block_in_place(|| cluster.sql(DATABASE, waiting)) == "0" {
-                assert!(began.elapsed() < PATIENCE, "nobody waits for the session");
-                tokio::task::yield_now().await;
-            }
-            block_in_place(|| psql.run("commit;"));
-        });
-        assert_eq!(outcome, Outcome::Done);
-        expect(&fleet, &token, Verdict::Revoked).await;
-    });
-}
-
 /// Every server says this of the token.
-async fn expect(fleet: &Fleet, token: &Token, verdict: Verdict) {
+pub(super) async fn expect(fleet: &Fleet, token: &Token, verdict: Verdict) {
     for seat in fleet.seats() {
         assert_eq!(fleet.check(seat, token, Setting::Alone).await, Some(verdict), "{seat:?}");
     }

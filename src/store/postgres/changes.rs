@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::coherence::note_changes;
 use super::{BROWSE, Postgres};
 use crate::store::notice::{Change, LEEWAY_SECONDS_MAX, Told};
-use crate::store::rows::{self, AuditRow, Standing, Step};
-use crate::store::{AuditFilter, Done, Revoke, Revoked, Unrevoked};
-use crate::token::{Act, Action, AuditEvent, Jti, Mark, Position, Sid, Subject};
+use crate::store::rows::{self, AuditRow};
+use crate::store::{AuditFilter, Done, Revoke, Revoked};
+use crate::token::{Act, Action, AuditEvent, Mark, Position, Sid, Subject};
 
 /// Entries of the audit, newest first, along one index.
 macro_rules! select_audit {
@@ -104,43 +104,6 @@ impl Postgres {
             None => Done { outcome: Revoked::NotFound, mark: None },
         };
         Ok(ids.iter().map(done).collect())
-    }
-
-    pub(super) async fn unrevoke(
-        &self,
-        jti: Jti,
-        act: &Act,
-        now: i64,
-        live_at: i64,
-    ) -> Result<Done<Unrevoked>, sqlx::Error> {
-        let mut tx = self.begin().await?;
-        let Some(standing) = lock_record(&mut tx, jti, act).await? else {
-            tx.rollback().await?;
-            return Ok(Done { outcome: Unrevoked::NotFound, mark: None });
-        };
-        let mark = match standing.unrevoke(act, live_at) {
-            Step::Refuse => {
-                tx.rollback().await?;
-                return Ok(Done { outcome: Unrevoked::Final, mark: None });
-            }
-            Step::Nothing => None,
-            Step::Change => {
-                sqlx::query!(
-                    "update cf_tokens set revoked_at = null, revoked_by_kind = null, revoked_by = null,
-                        revoked_reason = null
-                    where jti = $1",
-                    jti.as_uuid()
-                )
-                .execute(&mut *tx)
-                .await?;
-                let (target, reason) = (jti.to_string(), act.reason.as_deref());
-                note(&mut tx, "token.unrevoked", &standing.subject, Some(&target), act, reason, now).await?;
-                let change = Change::token(&target, Action::Unrevoked, standing.expires_at);
-                Some(note_changes(&mut tx, &[change], now).await?)
-            }
-        };
-        tx.commit().await?;
-        Ok(Done { outcome: Unrevoked::Done, mark })
     }
 
     pub(super) async fn end_session(
@@ -355,23 +318,4 @@ pub(super) async fn note(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Where a record stands, its row locked; `None` where the actor reaches no such record.
-async fn lock_record(connection: &mut PgConnection, jti: Jti, act: &Act) -> Result<Option<Standing>, sqlx::Error> {
-    sqlx::query_as!(
-        Standing,
-        r#"select t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final,
-            (s.ended_at is not null or s.generation <> u.generation or k.kid is not null) as "over!"
-        from cf_tokens t
-        join cf_sessions s on s.sid = t.sid
-        join cf_subjects u on u.subject = s.subject
-        left join cf_keys k on k.kid = t.kid and k.state = 'retired'
-        where t.jti = $1 and ($2::text is null or t.subject = $2)
-        for no key update of t"#,
-        jti.as_uuid(),
-        act.actor.confined_to()
-    )
-    .fetch_optional(connection)
-    .await
 }

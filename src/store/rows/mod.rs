@@ -186,12 +186,12 @@ impl Standing {
 /// A session that ends because a refresh token of it was used twice.
 pub(super) fn reuse_act() -> Act {
     let reason = Some("a refresh token was used twice".to_owned());
-    Act { actor: Actor::system("refresh_reuse"), reason, ip: None }
+    Act { reason, ..Act::by(Actor::system("refresh_reuse")) }
 }
 
 /// A session that makes room for another.
 pub(super) fn cap_act() -> Act {
-    Act { actor: Actor::system("sessions.max"), reason: Some("too many sessions".to_owned()), ip: None }
+    Act { reason: Some("too many sessions".to_owned()), ..Act::by(Actor::system("sessions.max")) }
 }
 
 /// Why the tokens of a subject end; what the act says, if it says anything.

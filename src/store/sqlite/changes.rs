@@ -6,7 +6,7 @@ use super::Sqlite;
 use super::coherence::{mark, note_change, place};
 use crate::store::notice::{Change, LEEWAY_SECONDS_MAX};
 use crate::store::rows::{self, AuditRow, Standing, Step};
-use crate::store::{AuditFilter, Done, Revoke, Revoked, Unrevoked};
+use crate::store::{AuditFilter, Done, Revoke, Revoked};
 use crate::token::{Act, AuditEvent, Jti, Sid, Subject};
 
 /// Entries of the audit, newest first, along one index.
@@ -28,7 +28,7 @@ impl Sqlite {
         let mut tx = self.begin().await?;
         let mut done = Vec::with_capacity(asked.len());
         for Revoke { jti, act, is_final, now } in asked {
-            let Some(standing) = lock_record(&mut tx, *jti, act).await? else {
+            let Some(standing) = standing(&mut tx, *jti, act).await? else {
                 done.push((Revoked::NotFound, false));
                 continue;
             };
@@ -54,42 +54,6 @@ impl Sqlite {
         let mark = mark(&mut tx).await?;
         tx.commit().await?;
         Ok(done.into_iter().map(|(outcome, is_new)| Done { outcome, mark: is_new.then_some(mark) }).collect())
-    }
-
-    pub(super) async fn unrevoke(
-        &self,
-        jti: Jti,
-        act: &Act,
-        now: i64,
-        live_at: i64,
-    ) -> Result<Done<Unrevoked>, sqlx::Error> {
-        let mut tx = self.begin().await?;
-        let Some(standing) = lock_record(&mut tx, jti, act).await? else {
-            tx.rollback().await?;
-            return Ok(Done { outcome: Unrevoked::NotFound, mark: None });
-        };
-        let mark = match standing.unrevoke(act, live_at) {
-            Step::Refuse => {
-                tx.rollback().await?;
-                return Ok(Done { outcome: Unrevoked::Final, mark: None });
-            }
-            Step::Nothing => None,
-            Step::Change => {
-                sqlx::query!(
-                    "update cf_tokens set revoked_at = null, revoked_by_kind = null, revoked_by = null,
-                        revoked_reason = null
-                    where jti = ?1",
-                    jti.as_uuid()
-                )
-                .execute(&mut *tx)
-                .await?;
-                let (target, reason) = (jti.to_string(), act.reason.as_deref());
-                note(&mut tx, "token.unrevoked", &standing.subject, Some(&target), act, reason, now).await?;
-                Some(mark(&mut tx).await?)
-            }
-        };
-        tx.commit().await?;
-        Ok(Done { outcome: Unrevoked::Done, mark })
     }
 
     pub(super) async fn end_session(
@@ -291,7 +255,11 @@ pub(super) async fn note(
 }
 
 /// Where a record stands, no other change being under way; `None` where the actor reaches no such record.
-async fn lock_record(connection: &mut SqliteConnection, jti: Jti, act: &Act) -> Result<Option<Standing>, sqlx::Error> {
+pub(super) async fn standing(
+    connection: &mut SqliteConnection,
+    jti: Jti,
+    act: &Act,
+) -> Result<Option<Standing>, sqlx::Error> {
     sqlx::query_as!(
         Standing,
         r#"select t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final as "revoked_final: bool",

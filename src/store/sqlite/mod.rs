@@ -12,6 +12,7 @@ mod keys;
 mod purge;
 mod rotation;
 mod tokens;
+mod undo;
 mod users;
 
 use std::fmt;

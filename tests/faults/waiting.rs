@@ -1,0 +1,128 @@
+//! What waits for a row in PostgreSQL, and finds something else there than when it began to wait.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio::task::block_in_place;
+
+use super::alone::expect;
+use super::calls::{By, Token};
+use super::fleet::{Fleet, Seat};
+use super::history::{Effect, Outcome, Verdict};
+use super::{ADMIN, DATABASE, USERS, stage};
+use crate::binary::{Home, PATIENCE};
+use crate::support::postgres::{Cluster, Psql};
+use crate::support::run;
+
+/// A server on a PostgreSQL of its own, a session of that, and two people's tokens.
+struct Stage {
+    cluster: Cluster,
+    fleet: Arc<Fleet>,
+    seat: Seat,
+    psql: Mutex<Psql>,
+    admin: Token,
+    token: Token,
+}
+
+impl Stage {
+    async fn new(change: impl FnOnce(Home) -> Home) -> Self {
+        let (cluster, _proxy) = stage::postgres().await;
+        let fleet = Fleet::start(change(stage::home(Some(&cluster.url(DATABASE)))), vec![Vec::new()]).await;
+        let seat = fleet.seats()[0];
+        let admin = fleet.log_in(seat, ADMIN).await.remove(0);
+        let token = fleet.log_in(seat, USERS[0]).await.remove(0);
+        expect(&fleet, &token, Verdict::Accepted).await;
+        let psql = Mutex::new(cluster.psql(DATABASE));
+        Self { cluster, fleet, seat, psql, admin, token }
+    }
+
+    /// In the open transaction, if there is one.
+    fn run(&self, sql: &str) {
+        assert!(block_in_place(|| self.psql.lock().unwrap().run(sql)), "{sql}");
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        block_in_place(|| self.cluster.sql(DATABASE, sql))
+    }
+
+    /// Until so many wait for a lock.
+    async fn until_waiting(&self, waiting: usize) {
+        self.until("select count(*) from pg_stat_activity where wait_event_type = 'Lock'", &waiting.to_string()).await;
+    }
+
+    async fn until(&self, sql: &str, answer: &str) {
+        let began = Instant::now();
+        while self.sql(sql) != answer {
+            assert!(began.elapsed() < PATIENCE, "{sql} is not {answer}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Runs SQL in a transaction that stays open until somebody waits for it.
+    async fn meanwhile(&self, sql: &str, what: impl Future<Output = Outcome>) -> Outcome {
+        self.run(&format!("begin; {sql}"));
+        self.then("commit;", what).await
+    }
+
+    /// Runs SQL once somebody waits for what was run before.
+    async fn then(&self, sql: &str, what: impl Future<Output = Outcome>) -> Outcome {
+        let (outcome, ()) = tokio::join!(what, async {
+            self.until_waiting(1).await;
+            self.run(sql);
+        });
+        outcome
+    }
+}
+
+/// Whoever ends a session, and waits for somebody who has just ended all others of its subject, ends it all the same.
+#[test]
+fn a_session_that_was_kept_a_moment_ago_is_ended() {
+    run(async {
+        let stage = Stage::new(|home| home).await;
+        let (fleet, token, admin) = (stage.fleet.clone(), stage.token.clone(), stage.admin.clone());
+        let keep = format!(
+            "update cf_subjects set generation = generation + 1 where subject = '{}'; \
+            update cf_sessions set generation = generation + 1 where sid = '{}';",
+            token.subject, token.sid
+        );
+        let end = Effect::EndSession(token.sid.clone());
+        let outcome = stage.meanwhile(&keep, fleet.change(stage.seat, By::Admin(&admin), &end)).await;
+        assert_eq!(outcome, Outcome::Done);
+        expect(&fleet, &token, Verdict::Revoked).await;
+    });
+}
+
+/// A token that is being revoked must not undo that, though it was live when the request began.
+#[test]
+fn a_token_that_is_being_revoked_does_not_undo_it() {
+    run(async {
+        let stage = Stage::new(|home| home).await;
+        let (fleet, token) = (stage.fleet.clone(), stage.token.clone());
+        let revoke = format!(
+            "update cf_tokens set revoked_at = 1, revoked_by_kind = 'subject', revoked_by = subject where jti = '{}';",
+            token.jti
+        );
+        let undo = Effect::Unrevoke(token.jti.clone());
+        let outcome = stage.meanwhile(&revoke, fleet.change(stage.seat, By::User(&token), &undo)).await;
+        assert_eq!(outcome, Outcome::Not);
+        fleet.wait_until_refused(stage.seat, &token).await;
+    });
+}
+
+/// What its session's end has revoked for good is not un-revoked after it.
+#[test]
+fn a_token_of_a_session_that_is_being_ended_is_not_unrevoked() {
+    run(async {
+        let stage = Stage::new(|home| home).await;
+        let (fleet, token, admin) = (stage.fleet.clone(), stage.token.clone(), stage.admin.clone());
+        let revoke = Effect::Revoke(token.jti.clone());
+        assert_eq!(fleet.change(stage.seat, By::Admin(&admin), &revoke).await, Outcome::Done);
+        let end = format!(
+            "update cf_sessions set ended_at = 1, ended_by_kind = 'system', ended_by = 'test' where sid = '{}';",
+            token.sid
+        );
+        let undo = Effect::Unrevoke(token.jti.clone());
+        let outcome = stage.meanwhile(&end, fleet.change(stage.seat, By::Admin(&admin), &undo)).await;
+        assert_eq!(outcome, Outcome::Not);
+    });
+}
