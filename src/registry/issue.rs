@@ -11,7 +11,7 @@ use crate::config::{Location, WhenFull};
 use crate::error::{Error, Kind};
 use crate::keys::{KeyRing, Signed};
 use crate::store::{Cap, Insert, Inserted, NewToken, Origin, Premise, Repeat, Within};
-use crate::token::{Claims, Denial, Jti, Scopes, Sid, Subject, Target, TokenType, is_console_audience};
+use crate::token::{Actor, Claims, Denial, Jti, Scopes, Sid, Subject, Target, TokenType, is_console_audience};
 
 /// The `client_id` of tokens that no client asked for.
 pub(crate) const OWN_CLIENT: &str = "counterfoil";
@@ -179,10 +179,9 @@ impl Registry {
         if expires > max {
             return Err(Error::invalid("expires_in", format!("expires_in must be at most {} seconds", max.as_secs())));
         }
-        // The generation first, then the presenting token again: whoever ends all of the subject's tokens comes either
-        // before the second look, which then fails, or after the first, and then the insert fails.
+        // Whoever ends all of the subject's tokens from here on comes before the last look at the presenting token, or
+        // makes the insert fail.
         let generation = self.as_of(&by.sub).await?.generation;
-        self.still_live(by).await?;
 
         let jti = Jti::new(self.now());
         let mut claims =
@@ -196,7 +195,14 @@ impl Registry {
         let access = Draft { claims, granted: None, scope };
         let origin = personal.device.with_label(Some(personal.label));
         let (subject, within) = (by.sub.clone(), Within::New(jti.own_session(), Premise::Generation(generation)));
-        self.register_for(presented, Drafted { subject, origin, within, access, refresh: None, cookies: false }).await
+        let drafted = Drafted { subject, origin, within, access, refresh: None, cookies: false };
+        let issued = self.register_for(presented, drafted).await?;
+        // Once it is on the registry: whoever ends the presenting token later has it in the list.
+        if let Err(error) = self.still_live(by).await {
+            self.end_session(jti.own_session(), Actor::system("presenting token ended")).await?;
+            return Err(error);
+        }
+        Ok(issued)
     }
 
     /// [Registers](Self::register) what is given for a token, and hands it out where the token's key was not retired meanwhile:

@@ -126,3 +126,23 @@ fn a_token_of_a_session_that_is_being_ended_is_not_unrevoked() {
         assert_eq!(outcome, Outcome::Not);
     });
 }
+
+/// A personal token that is asked for with a token whose session ends meanwhile is not handed out, and not left behind.
+#[test]
+fn a_session_that_ends_meanwhile_leaves_no_personal_token_behind() {
+    run(async {
+        let stage = Stage::new(|home| home).await;
+        let (fleet, token, admin) = (stage.fleet.clone(), stage.token.clone(), stage.admin.clone());
+        stage.run(&format!("begin; select 1 from cf_subjects where subject = '{}' for update;", token.subject));
+        let (personal, ended) = tokio::join!(fleet.personal(stage.seat, &token), async {
+            stage.until_waiting(1).await;
+            let ended = fleet.change(stage.seat, By::Admin(&admin), &Effect::EndSession(token.sid.clone())).await;
+            stage.run("rollback;");
+            ended
+        });
+        assert_eq!((personal.len(), ended), (0, Outcome::Done));
+        let left = "select count(*) from cf_tokens t join cf_sessions s on s.sid = t.sid \
+            where t.label = 'script' and t.revoked_at is null and s.ended_at is null";
+        assert_eq!(stage.sql(left), "0");
+    });
+}
