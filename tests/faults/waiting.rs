@@ -6,9 +6,9 @@ use std::time::Instant;
 use tokio::task::block_in_place;
 
 use super::alone::expect;
-use super::calls::{By, Token};
+use super::calls::{By, Tamper, Token};
 use super::fleet::{Fleet, Seat};
-use super::history::{Effect, Outcome, Verdict};
+use super::history::{Effect, Id, Outcome, Verdict};
 use super::{ADMIN, DATABASE, USERS, stage};
 use crate::binary::{Home, PATIENCE};
 use crate::support::postgres::{Cluster, Psql};
@@ -144,5 +144,29 @@ fn a_session_that_ends_meanwhile_leaves_no_personal_token_behind() {
         let left = "select count(*) from cf_tokens t join cf_sessions s on s.sid = t.sid \
             where t.label = 'script' and t.revoked_at is null and s.ended_at is null";
         assert_eq!(stage.sql(left), "0");
+    });
+}
+
+/// Two keys are retired at once: the one that signs, and the one that would take its place.
+#[test]
+fn the_current_key_and_the_next_are_retired_at_once() {
+    run(async {
+        let stage = Stage::new(|home| home).await;
+        let (fleet, token) = (stage.fleet.clone(), stage.token.clone());
+        let next: Id = stage.sql("select kid from cf_keys where state = 'next'").as_str().into();
+        stage.run(&format!("begin; select 1 from cf_keys where kid = '{next}' for update;"));
+        let (next, current) = (Effect::RetireKey(next), Effect::RetireKey(token.kid.clone()));
+        let (one, other, ()) = tokio::join!(
+            fleet.command(&next, Tamper::Nothing),
+            async {
+                stage.until_waiting(1).await;
+                fleet.command(&current, Tamper::Nothing).await
+            },
+            async {
+                stage.until_waiting(2).await;
+                stage.run("rollback;");
+            }
+        );
+        assert_eq!((one, other), (Outcome::Done, Outcome::Done));
     });
 }

@@ -39,6 +39,7 @@ impl Postgres {
         now: i64,
     ) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
+        lock_keys(&mut tx).await?;
         // Where the current one was taken out by hand, the published next is there to take its place.
         if promote(&mut tx, None, now).await? {
             publish(&mut tx, next, act, now).await?;
@@ -46,7 +47,6 @@ impl Postgres {
             tx.commit().await?;
             return Ok(Done { outcome: true, mark: Some(mark) });
         }
-        // Of two who come at once the second waits here for the first.
         let added = sqlx::query!(
             "insert into cf_keys (kid, algorithm, state, sealed, published_at, current_at)
             values ($1, $2, 'current', $3, $4, $4) on conflict do nothing",
@@ -76,6 +76,7 @@ impl Postgres {
         now: i64,
     ) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
+        lock_keys(&mut tx).await?;
         let gone =
             sqlx::query!("delete from cf_keys where kid = $1 and state = 'next'", unused).execute(&mut *tx).await?;
         if gone.rows_affected() == 0 {
@@ -96,6 +97,7 @@ impl Postgres {
         now: i64,
     ) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
+        lock_keys(&mut tx).await?;
         let replaced = sqlx::query!(
             "update cf_keys set state = 'previous', replaced_at = $2, sealed = $3 where kid = $1 and state = 'current'",
             rotation.current,
@@ -122,6 +124,7 @@ impl Postgres {
         now: i64,
     ) -> Result<Done<Retired>, sqlx::Error> {
         let mut tx = self.begin().await?;
+        lock_keys(&mut tx).await?;
         let state = sqlx::query_scalar!("select state from cf_keys where kid = $1 for update", retire.kid)
             .fetch_optional(&mut *tx)
             .await?;
@@ -236,6 +239,13 @@ impl Postgres {
         .await?;
         Ok(())
     }
+}
+
+/// One change at a time: which key signs and which is next rests on what the others are. What follows begins once the lock is
+/// there, and sees what was done before.
+async fn lock_keys(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select name from cf_jobs where name = 'rotation' for update").fetch_optional(connection).await?;
+    Ok(())
 }
 
 /// Lets the next key sign where none does, if it is this one where one is named.
