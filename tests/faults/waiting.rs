@@ -170,3 +170,20 @@ fn the_current_key_and_the_next_are_retired_at_once() {
         assert_eq!((one, other), (Outcome::Done, Outcome::Done));
     });
 }
+
+/// Tokens are issued for a subject that a purge is just removing.
+#[test]
+fn a_subject_that_is_being_removed_gets_its_tokens() {
+    run(async {
+        let stage = Stage::new(|home| home.set("SESSIONS__MAX", "2")).await;
+        let (fleet, key) = (stage.fleet.clone(), Id::from("key"));
+        assert_eq!(stage.sql("insert into cf_subjects (subject) values ('zoe') returning 1"), "1");
+        let issue = async {
+            let tokens = fleet.issue_once(stage.seat, "zoe", &key, None).await;
+            if tokens.is_empty() { Outcome::Not } else { Outcome::Done }
+        };
+        stage.run("begin; select 1 from cf_subjects where subject = 'zoe' for update;");
+        let outcome = stage.then("delete from cf_subjects where subject = 'zoe'; commit;", issue).await;
+        assert_eq!(outcome, Outcome::Done);
+    });
+}

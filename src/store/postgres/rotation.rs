@@ -97,14 +97,19 @@ impl Postgres {
     pub(super) async fn insert_capped(&self, insert: &Insert, cap: Cap) -> Result<Done<Capped>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let subject = insert.subject.as_str();
-        sqlx::query!("insert into cf_subjects (subject) values ($1) on conflict do nothing", subject)
-            .execute(&mut *tx)
-            .await?;
-        // One at a time: who comes next counts what this one began.
-        let generation =
-            sqlx::query_scalar!("select generation from cf_subjects where subject = $1 for no key update", subject)
-                .fetch_one(&mut *tx)
+        // One at a time: who comes next counts what this one began. A purge may remove the subject between the two.
+        let generation = loop {
+            sqlx::query!("insert into cf_subjects (subject) values ($1) on conflict do nothing", subject)
+                .execute(&mut *tx)
                 .await?;
+            let held =
+                sqlx::query_scalar!("select generation from cf_subjects where subject = $1 for no key update", subject)
+                    .fetch_optional(&mut *tx)
+                    .await?;
+            if let Some(generation) = held {
+                break generation;
+            }
+        };
         // A token that is its own session is none that anybody logged in for.
         let live = sqlx::query!(
             "select s.sid, s.expires_at from cf_sessions s
