@@ -132,6 +132,7 @@ impl Clients {
             Repeated::Issued(issued) => Ok(*issued),
             Repeated::OtherBody => Err(IssueFailure::OtherBody),
             Repeated::Revoked => Err(IssueFailure::Revoked),
+            Repeated::NoClient => Err(IssueFailure::NoClient),
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum Repeated {
     OtherBody,
     /// What was issued the first time has been revoked.
     Revoked,
+    /// Who asks is no client any more.
+    NoClient,
 }
 
 impl Registry {
@@ -45,7 +47,9 @@ impl Registry {
             expires_at: asked_at + KEPT_SECONDS,
         };
         let mut drafted = self.draft(grant)?;
-        let kept = self.store()?.repeat(once.client_id, once.key, &asked).await?;
+        let Some(kept) = self.store()?.repeat(once.client_id, once.key, &asked).await? else {
+            return Ok(Repeated::NoClient);
+        };
         if kept.body_digest != once.body_digest {
             return Ok(Repeated::OtherBody);
         }

@@ -419,7 +419,7 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Removes it and ends its own tokens; whether there was one.
     async fn delete_client(&self, client_id: &str, act: &Act, now: i64) -> Result<Done<bool>, Error>;
     /// Notes what a client asks for under a key, and gives what it asked for first.
-    async fn repeat(&self, client_id: &str, key: &str, asked: &Repeat) -> Result<Repeat, Error>;
+    async fn repeat(&self, client_id: &str, key: &str, asked: &Repeat) -> Result<Option<Repeat>, Error>;
 
     // Keys.
 

@@ -61,7 +61,7 @@ macro_rules! implement_store {
                     client_id: &str, digest: &Sha256, old_until: Option<i64>, act: &Act, now: i64
                 ) -> Done<bool>;
                 fn delete_client(client_id: &str, act: &Act, now: i64) -> Done<bool>;
-                fn repeat(client_id: &str, key: &str, asked: &Repeat) -> Repeat;
+                fn repeat(client_id: &str, key: &str, asked: &Repeat) -> Option<Repeat>;
                 // Keys.
                 fn retired(kids: &[String]) -> Vec<bool>;
                 fn add_keys(current: &NewKey, next: &NewKey, act: &Act, now: i64) -> Done<bool>;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use serde_json::json;
 use tokio::task::block_in_place;
 
 use super::alone::expect;
@@ -185,5 +186,22 @@ fn a_subject_that_is_being_removed_gets_its_tokens() {
         stage.run("begin; select 1 from cf_subjects where subject = 'zoe' for update;");
         let outcome = stage.then("delete from cf_subjects where subject = 'zoe'; commit;", issue).await;
         assert_eq!(outcome, Outcome::Done);
+    });
+}
+
+/// Who is no client any more by the time that the database has to note what it asks for is told so.
+#[test]
+fn a_client_that_is_being_deleted_is_no_client() {
+    run(async {
+        let stage = Stage::new(|home| home).await;
+        let shop = &stage.fleet.shop;
+        let ask = async {
+            let request = stage.fleet.http.post(format!("http://127.0.0.1:{}/tokens", stage.seat.port));
+            let request = request.basic_auth(&shop.id, Some(&shop.secret)).header("Idempotency-Key", "key");
+            let answer = request.json(&json!({ "subject": "zoe" })).send().await.unwrap();
+            if answer.status().as_u16() == 401 { Outcome::Not } else { panic!("{answer:?}") }
+        };
+        let delete = format!("delete from cf_clients where client_id = '{}';", shop.id);
+        assert_eq!(stage.meanwhile(&delete, ask).await, Outcome::Not);
     });
 }

@@ -174,7 +174,12 @@ impl Postgres {
         Ok(Done { outcome: true, mark: Some(mark) })
     }
 
-    pub(super) async fn repeat(&self, client_id: &str, key: &str, asked: &Repeat) -> Result<Repeat, sqlx::Error> {
+    pub(super) async fn repeat(
+        &self,
+        client_id: &str,
+        key: &str,
+        asked: &Repeat,
+    ) -> Result<Option<Repeat>, sqlx::Error> {
         // What has run out is asked for anew; what hasn't is locked by writing it as it is, and so is the one to be read.
         let kept = sqlx::query_as!(
             RepeatRow,
@@ -198,7 +203,7 @@ impl Postgres {
             asked.expires_at
         )
         .fetch_one(&self.pool)
-        .await?;
-        rows::read_one(kept)
+        .await;
+        rows::not_orphaned(kept)?.map(rows::read_one).transpose()
     }
 }

@@ -91,7 +91,15 @@ pub(super) fn not_twice<T>(outcome: Result<T, sqlx::Error>) -> Result<Option<T>,
     }
 }
 
-/// The same for inserts, where there is one. Of several, one that was there already says nothing about the others: that is an
+/// `None` where what it belongs to is not there, or not any more.
+pub(super) fn not_orphaned<T>(outcome: Result<T, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
+    match outcome {
+        Err(sqlx::Error::Database(cause)) if cause.is_foreign_key_violation() => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
+/// [`not_twice`] for inserts, where there is one. Of several, one that was there already says nothing about the others: that is an
 /// error, after which each is tried by itself.
 pub(super) fn alone_not_twice<T>(
     inserts: &[Insert],

@@ -171,7 +171,12 @@ impl Sqlite {
         Ok(Done { outcome: true, mark: Some(mark) })
     }
 
-    pub(super) async fn repeat(&self, client_id: &str, key: &str, asked: &Repeat) -> Result<Repeat, sqlx::Error> {
+    pub(super) async fn repeat(
+        &self,
+        client_id: &str,
+        key: &str,
+        asked: &Repeat,
+    ) -> Result<Option<Repeat>, sqlx::Error> {
         // What has run out is asked for anew; what hasn't is locked by writing it as it is, and so is the one to be read.
         let kept = sqlx::query_as!(
             RepeatRow,
@@ -196,7 +201,7 @@ impl Sqlite {
             asked.expires_at
         )
         .fetch_one(&self.writer)
-        .await?;
-        rows::read_one(kept)
+        .await;
+        rows::not_orphaned(kept)?.map(rows::read_one).transpose()
     }
 }
