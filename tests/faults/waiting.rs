@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
-use tokio::task::block_in_place;
+use tokio::task::{block_in_place, spawn_blocking};
 
 use super::alone::expect;
 use super::calls::{By, Tamper, Token};
 use super::fleet::{Fleet, Seat};
-use super::history::{Effect, Id, Outcome, Verdict};
+use super::history::{Effect, Id, Outcome, Setting, Verdict};
 use super::{ADMIN, DATABASE, USERS, stage};
 use crate::binary::{Home, PATIENCE};
 use crate::support::postgres::{Cluster, Psql};
@@ -203,5 +203,33 @@ fn a_client_that_is_being_deleted_is_no_client() {
         };
         let delete = format!("delete from cf_clients where client_id = '{}';", shop.id);
         assert_eq!(stage.meanwhile(&delete, ask).await, Outcome::Not);
+    });
+}
+
+/// A table is emptied by somebody who waits for another change: whoever has heard of that one forgets everything all the same.
+#[test]
+fn a_table_that_is_emptied_beside_another_change_is_noticed() {
+    run(async {
+        let stage = Stage::new(|home| home).await;
+        stage.run(
+            "begin; update cf_position set seq = seq + 1, change = gen_random_uuid(); \
+            insert into cf_changes (seq, change, kind, target, at) select seq, change, 'key', '', 0 from cf_position;",
+        );
+        let position = stage.sql("select seq + 1 from cf_position");
+        let mut emptier = stage.cluster.psql(DATABASE);
+        let emptying = spawn_blocking(move || {
+            assert!(emptier.run("begin; truncate cf_tokens;"));
+            emptier
+        });
+        stage.until_waiting(1).await;
+        stage.run("commit;");
+        let mut emptier = emptying.await.unwrap();
+        // Both servers have heard of the one change when the other is made.
+        stage.until("select min(applied) from cf_replicas", &position).await;
+        assert!(block_in_place(|| emptier.run("commit;")));
+        let began = Instant::now();
+        while stage.fleet.check(stage.seat, &stage.token, Setting::Alone).await != Some(Verdict::Unknown) {
+            assert!(began.elapsed() < PATIENCE, "it goes on to accept a token that is not on the registry any more");
+        }
     });
 }
