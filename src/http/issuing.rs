@@ -49,7 +49,7 @@ pub(super) async fn confirm(
             let act = Act::by(Actor::system("scope taken away"));
             let undone = match began {
                 Began::Session => registry.end_session(claims.sid, act).await.map(drop),
-                Began::Nothing => registry.revoke(claims.jti, act).await,
+                Began::Nothing => registry.revoke_for_good(claims.jti, act).await,
             };
             match undone {
                 // Not recorded (`check = "refresh"`): it is enough not to hand it out.
@@ -93,7 +93,9 @@ mod tests {
         let wide = registry.issue(Grant::to(alice.clone()).scope(both)).await.unwrap();
         let presented = registry.check(wide.refresh_token().unwrap(), Expect::refresh()).await.unwrap();
         let refreshed = registry.refresh(&presented, Refresh::new()).await.unwrap();
+        let jti = refreshed.access_claims().jti;
         assert!(confirm(&registry, &accounts, refreshed, Began::Nothing).await.unwrap_err().is_unavailable());
+        assert!(registry.get(jti).await.unwrap().revocation.unwrap().is_final);
         let presented = registry.check(wide.refresh_token().unwrap(), Expect::refresh().even_spent()).await.unwrap();
         let refreshed = registry.refresh(&presented, Refresh::new().within(one.clone())).await.unwrap();
         assert!(confirm(&registry, &accounts, refreshed, Began::Nothing).await.is_ok());
