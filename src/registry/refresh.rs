@@ -107,7 +107,7 @@ impl Registry {
                     .map_err(|error| Error::internal("the claims of a record are no JSON").with_source(error))?;
                 let again = sign_again(&ring, members)?;
                 // Whoever put it in the place of another may not have come to the end of the wait for that.
-                self.in_force(done, &[]).await?;
+                self.in_force(done, &[Target::Session(presented.sid)]).await?;
                 again
             }
         };
