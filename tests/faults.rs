@@ -7,11 +7,14 @@
 mod alone;
 mod calls;
 mod fleet;
+mod gateway;
 mod history;
+mod index;
 mod inject;
 mod judge;
 mod judged;
 mod load;
+mod operators;
 mod proxy;
 mod replaced;
 mod report;
@@ -38,3 +41,5 @@ const DATABASE: &str = "faults";
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const ADMIN: &str = "root";
+/// The scope that users have, and may lose.
+const SCOPE: &str = "notes:write";

@@ -8,6 +8,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::SCOPE;
 use super::fleet::{Fleet, Seat};
 use super::history::{Call, Effect, Id, Issued, Outcome, Setting, Time, Verdict};
 use crate::binary::{PATIENCE, signal};
@@ -22,6 +23,8 @@ pub(super) struct Token {
     pub(super) is_refresh: bool,
     /// The key that signed it.
     pub(super) kid: Id,
+    /// Whether it is an access token that holds the scope that users may lose.
+    is_wide: bool,
     text: Arc<str>,
 }
 
@@ -73,20 +76,25 @@ impl Token {
             subject: id("sub"),
             is_refresh: claims["type"] == "refresh",
             kid: header_of(text)["kid"].as_str().unwrap().into(),
+            is_wide: claims["type"] == "access" && claims["scope"].as_str().is_some_and(|scope| scope.contains(SCOPE)),
             text: text.into(),
         }
     }
 
     pub(super) fn issued(&self, parent: Option<&Id>) -> Issued {
-        Issued { jti: self.jti.clone(), sid: self.sid.clone(), kid: self.kid.clone(), parent: parent.cloned() }
+        let (jti, sid, kid) = (self.jti.clone(), self.sid.clone(), self.kid.clone());
+        Issued { jti, sid, kid, is_wide: self.is_wide, parent: parent.cloned() }
     }
 }
 
 impl Fleet {
-    /// Presents an access token, at either route that accepts every one.
+    /// Presents an access token, at either route that accepts every one, or has an application ask about it.
     pub(super) async fn check(&self, seat: Seat, token: &Token, setting: Setting) -> Option<Verdict> {
-        let path = if token.jti.as_bytes()[0].is_multiple_of(2) { "/auth/check" } else { "/protected" };
-        let answer = self.ask(seat, Method::GET, path, Some(token), None).await?;
+        let answer = match token.jti.bytes().last().unwrap_or_default() % 3 {
+            0 => self.ask(seat, Method::GET, "/auth/check", Some(token), None).await?,
+            1 => self.ask(seat, Method::GET, "/protected", Some(token), None).await?,
+            _ => self.introspect(seat, &token.text).await?,
+        };
         let mut call = self.call("check", seat, &answer, Some(token));
         call.setting = setting;
         let verdict = call.presented.as_ref().map(|(_, verdict)| *verdict);
@@ -100,6 +108,27 @@ impl Fleet {
         let Some(answer) = self.ask(seat, Method::POST, "/login", None, Some(&body)).await else { return Vec::new() };
         let call = self.call("log-in", seat, &answer, None);
         self.obtain(call, &answer, user.into(), None)
+    }
+
+    /// Changes a user's password to the same one, which ends all sessions but the token's own.
+    pub(super) async fn change_password(&self, seat: Seat, token: &Token) -> Outcome {
+        let password = format!("{} password", token.subject);
+        let body = json!({ "current": password, "new": password });
+        let request = self.http.post(format!("http://127.0.0.1:{}/auth/password", seat.port)).bearer_auth(&token.text);
+        // A user who is disabled, or another change of the password at once, makes the current one a wrong one.
+        let Some(answer) = self.send(request.json(&body), "POST /auth/password", true).await else {
+            return Outcome::Not;
+        };
+        let outcome = match answer.status {
+            Some(200) => Outcome::Done,
+            Some(401) => Outcome::Not,
+            _ => Outcome::Perhaps,
+        };
+        let mut call = self.call("password", seat, &answer, Some(token));
+        let end = Effect::EndAll { subject: token.subject.clone(), keep: Some(token.sid.clone()) };
+        call.effect = Some((end, outcome));
+        self.record(call);
+        outcome
     }
 
     /// What a refresh token gets.
@@ -164,7 +193,9 @@ impl Fleet {
                 let body = json!({ "except_current": keep.is_some() });
                 (Method::POST, "/auth/tokens/revoke-all".to_owned(), Some(body))
             }
-            Effect::RetireKey(_) => unreachable!("only the command line does it"),
+            Effect::RetireKey(_) | Effect::Narrow(_) | Effect::Widen(_) | Effect::Disable(_) | Effect::Enable(_) => {
+                unreachable!("only the command line does it")
+            }
             Effect::Issue(..) | Effect::IssueOnce(..) | Effect::Spend(..) => {
                 unreachable!("they have functions of their own")
             }
@@ -187,17 +218,21 @@ impl Fleet {
 
     /// Makes a change with the command line.
     pub(super) async fn command(&self, effect: &Effect, tamper: Tamper<'_>) -> Outcome {
-        let args = match effect {
-            Effect::Revoke(jti) => ["token", "revoke", jti],
-            Effect::Unrevoke(jti) => ["token", "unrevoke", jti],
-            Effect::EndSession(sid) => ["session", "end", sid],
-            Effect::EndAll { subject, .. } => ["subject", "revoke-all", subject],
-            Effect::RetireKey(kid) => ["keys", "retire", kid],
+        let args: &[&str] = match effect {
+            Effect::Revoke(jti) => &["token", "revoke", jti],
+            Effect::Unrevoke(jti) => &["token", "unrevoke", jti],
+            Effect::EndSession(sid) => &["session", "end", sid],
+            Effect::EndAll { subject, .. } => &["subject", "revoke-all", subject],
+            Effect::RetireKey(kid) => &["keys", "retire", kid],
+            Effect::Narrow(user) => &["user", "set", user, "--remove-scope", SCOPE],
+            Effect::Widen(user) => &["user", "set", user, "--add-scope", SCOPE],
+            Effect::Disable(user) => &["user", "disable", user],
+            Effect::Enable(user) => &["user", "enable", user],
             Effect::Issue(..) | Effect::IssueOnce(..) | Effect::Spend(..) => {
                 unreachable!("there is another function for it")
             }
         };
-        let (mut call, code, text) = self.run(&args, name(effect), tamper).await;
+        let (mut call, code, text) = self.run(args, name(effect), tamper).await;
         let error: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
         let outcome = match (code, error["error"].as_str()) {
             (Some(0), _) => Outcome::Done,
@@ -223,6 +258,15 @@ impl Fleet {
         let body = serde_json::from_str(&text).unwrap_or_default();
         let status = (code == Some(0)).then_some(200);
         self.obtain(call, &Answer { begun: 0, status, body, wrong: None }, user.into(), None)
+    }
+
+    /// Lets the next key sign, where it may by now.
+    pub(super) async fn rotate_keys(&self, tamper: Tamper<'_>) {
+        let (mut call, code, text) = self.run(&["keys", "rotate"], "rotate keys", tamper).await;
+        if !matches!(code, Some(0 | 1 | 3)) && matches!(tamper, Tamper::Nothing) {
+            call.wrong = Some(text);
+        }
+        self.record(call);
     }
 
     /// Waits until a server refuses a token.
@@ -328,6 +372,8 @@ impl Fleet {
             (200 | 201 | 204 | 409, _) => true,
             (404, code) => code == Some("not_found"),
             (401, Some("token_revoked" | "token_unknown")) => true,
+            // The user has just lost a scope that the token holds.
+            (403, code) => code == Some("insufficient_scope"),
             (401, _) => may_be_refused,
             (503, _) => headers.contains_key("Retry-After"),
             _ => false,
@@ -341,6 +387,7 @@ impl Fleet {
             (None | Some(503), _) => Verdict::Silent,
             (Some(401), Some("token_revoked")) => Verdict::Revoked,
             (Some(401), Some("token_unknown")) => Verdict::Unknown,
+            (Some(200), _) if answer.body["active"] == false => Verdict::Revoked,
             (Some(200..300 | 404 | 409), _) => Verdict::Accepted,
             // It is wrong, and stands as that.
             _ => Verdict::Silent,
@@ -366,6 +413,10 @@ fn name(effect: &Effect) -> &'static str {
         Effect::EndSession(_) => "end session",
         Effect::EndAll { .. } => "revoke-all",
         Effect::RetireKey(_) => "retire key",
+        Effect::Narrow(_) => "take scope",
+        Effect::Widen(_) => "give scope",
+        Effect::Disable(_) => "disable user",
+        Effect::Enable(_) => "enable user",
         Effect::Issue(..) | Effect::IssueOnce(..) => "issue",
         Effect::Spend(..) => "spend",
     }

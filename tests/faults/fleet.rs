@@ -52,7 +52,8 @@ impl Fleet {
         let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(2)).timeout(PATIENCE);
         let history = History { lease: LEASE.as_micros() as Time, ..History::default() };
         let (http, began) = (http.build().unwrap(), Instant::now());
-        let shop = home.run(&["client", "add", "shop", "--scope", "tokens:issue", "--json"]).ok().json();
+        let shop =
+            home.run(&["client", "add", "shop", "--scope", "tokens:issue tokens:introspect", "--json"]).ok().json();
         let fleet = Arc::new(Self {
             home,
             http,

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::gateway::Gateway;
+
 /// Microseconds on a steady clock.
 pub(super) type Time = u64;
 pub(super) const SECOND: Time = 1_000_000;
@@ -71,6 +73,12 @@ pub(super) enum Effect {
         keep: Option<Id>,
     },
     RetireKey(Id),
+    /// Takes from a user the scope that all of them have, or gives it back.
+    Narrow(Id),
+    Widen(Id),
+    /// Refuses a user's log-ins, or accepts them again.
+    Disable(Id),
+    Enable(Id),
     /// Of a refresh token, which may be good for one use, for another one where it was.
     Spend(Id, Option<Id>),
 }
@@ -81,6 +89,8 @@ pub(super) struct Issued {
     pub(super) sid: Id,
     /// The key that signed it.
     pub(super) kid: Id,
+    /// Whether it holds the scope that users may lose.
+    pub(super) is_wide: bool,
     /// The session of the token that asked for it, where it begins one of its own.
     pub(super) parent: Option<Id>,
 }
@@ -111,6 +121,8 @@ pub(super) struct History {
     pub(super) processes: Vec<Life>,
     /// Everything that was on the registry in the end.
     pub(super) listed: Option<HashSet<Id>>,
+    /// What somebody knew who heard of revocations alone.
+    pub(super) gateway: Option<Gateway>,
     pub(super) lease: Time,
     /// Between these times the database was one whose commits were lost.
     pub(super) lost: Option<(Time, Time)>,

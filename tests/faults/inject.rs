@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use super::calls::{By, Tamper};
 use super::fleet::Fleet;
 use super::history::{Effect, Outcome};
 use super::proxy::{Link, Proxy};
-use super::work::{Pool, check_everywhere, check_until, command_change};
+use super::work::{Pool, check_everywhere};
 use super::{ADMIN, DATABASE, LEASE, SMALL_POOL, USERS};
 use crate::support::postgres::Cluster;
 use crate::support::random::Random;
@@ -38,13 +37,23 @@ pub(super) enum Fault {
     FreezeRevoker,
     KillRevoker,
     RetireKey,
+    RotateKeys,
+    TakeScope,
+    DisableUser,
 }
 
 /// What happens to the servers, whatever their database.
 pub(super) const TO_REPLICAS: &[Fault] =
     &[Fault::StopBriefly, Fault::StopPastTheLease, Fault::KillReplica, Fault::OverlapTwoStarts, Fault::FreezeReplica];
 /// What happens to those who make changes.
-pub(super) const TO_REVOKERS: &[Fault] = &[Fault::FreezeRevoker, Fault::KillRevoker, Fault::RetireKey];
+pub(super) const TO_REVOKERS: &[Fault] = &[
+    Fault::FreezeRevoker,
+    Fault::KillRevoker,
+    Fault::RetireKey,
+    Fault::RotateKeys,
+    Fault::TakeScope,
+    Fault::DisableUser,
+];
 pub(super) const TO_POSTGRES: &[Fault] = &[
     Fault::DelayLink,
     Fault::StallLink,
@@ -109,6 +118,9 @@ impl Injector {
             Fault::FreezeRevoker => self.freeze_revoker().await,
             Fault::KillRevoker => self.kill_revoker().await,
             Fault::RetireKey => self.retire_key().await,
+            Fault::RotateKeys => self.rotate_keys().await,
+            Fault::TakeScope => self.take_scope().await,
+            Fault::DisableUser => self.disable_user().await,
         }
     }
 
@@ -291,65 +303,11 @@ impl Injector {
         tokio::time::sleep(self.millis(500, 1_500)).await;
     }
 
-    /// The command line is stopped at any moment of a change.
-    async fn freeze_revoker(&mut self) {
-        let Some(token) = self.pool.access(&mut self.random) else { return };
-        let change = command_change(&mut self.random, &token);
-        let tamper = Tamper::Freeze(self.millis(0, 120), self.millis(100, 2_500));
-        if self.fleet.command(&change, tamper).await == Outcome::Done {
-            check_everywhere(&self.fleet, &token).await;
-        }
-    }
-
-    /// The command line is killed at any moment of a change, which is made again after that.
-    async fn kill_revoker(&mut self) {
-        for _ in 0..4 {
-            let Some(token) = self.pool.access(&mut self.random) else { return };
-            let change = command_change(&mut self.random, &token);
-            let tamper = Tamper::Kill(self.millis(0, 120));
-            self.fleet.command(&change, tamper).await;
-            if self.fleet.command(&change, Tamper::Nothing).await == Outcome::Done {
-                check_everywhere(&self.fleet, &token).await;
-            }
-        }
-    }
-
-    /// The key that everybody signs with is retired while all look at a token of it, and whoever does it is perhaps stopped
-    /// or killed meanwhile.
-    async fn retire_key(&mut self) {
-        // One of somebody who logs in now is signed with it.
-        let mut got = Vec::new();
-        while got.is_empty() {
-            let seats = self.fleet.seats();
-            got = self.fleet.log_in(*self.random.pick(&seats), ADMIN).await;
-        }
-        let token = got.remove(0);
-        let change = Effect::RetireKey(token.kid.clone());
-        let after = self.millis(0, 120);
-        let tamper = match self.random.below(3) {
-            0 => Tamper::Nothing,
-            1 => Tamper::Freeze(after, self.millis(100, 2_500)),
-            _ => Tamper::Kill(after),
-        };
-        let (over, mut checks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
-        for seat in self.fleet.seats() {
-            checks.spawn(check_until(self.fleet.clone(), seat, token.clone(), over.clone()));
-        }
-        if self.fleet.command(&change, tamper).await == Outcome::Perhaps {
-            self.fleet.command(&change, Tamper::Nothing).await;
-        }
-        over.store(true, Ordering::Release);
-        while let Some(done) = checks.join_next().await {
-            done.unwrap();
-        }
-        self.pool.retire(&token.kid);
-    }
-
     fn postgres(&self) -> Arc<(Cluster, Proxy)> {
         self.postgres.clone().unwrap()
     }
 
-    fn millis(&mut self, least: u64, most: u64) -> Duration {
+    pub(super) fn millis(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.random.below((most - least) as usize) as u64)
     }
 }

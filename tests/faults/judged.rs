@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+use serde_json::{Value, json};
+
+use super::gateway::Gateway;
 use super::history::*;
 use super::judge::{Rule, judge};
 
@@ -42,12 +45,14 @@ impl Story {
     }
 
     fn issue(self, begun: Time, ended: Time, jti: &str, sid: &str, parent: Option<&str>) -> Self {
-        let issued = Issued { jti: jti.into(), sid: sid.into(), kid: KEY.into(), parent: parent.map(Into::into) };
+        let issued =
+            Issued { jti: jti.into(), sid: sid.into(), kid: KEY.into(), is_wide: true, parent: parent.map(Into::into) };
         self.effect(begun, ended, Effect::Issue("alice".into(), vec![issued]), Outcome::Done)
     }
 
     fn issue_once(self, begun: Time, ended: Time, jti: &str) -> Self {
-        let issued = Issued { jti: jti.into(), sid: "of the shop".into(), kid: KEY.into(), parent: None };
+        let issued =
+            Issued { jti: jti.into(), sid: "of the shop".into(), kid: KEY.into(), is_wide: true, parent: None };
         self.effect(begun, ended, Effect::IssueOnce("k".into(), "dora".into(), vec![issued]), Outcome::Done)
     }
 
@@ -206,6 +211,92 @@ fn a_retired_key_takes_with_it_what_it_signed() {
     story().issue(7, 8, "later", "its session", None).breaks(&[Rule::SignedWithRetiredKey]);
     Story::new().retire_key(4, 6, "another").accepted(7, 8).holds();
     Story::new().retire_key(4, 6, "another").refused(7, 8).breaks(&[Rule::RefusedWithoutCause]);
+}
+
+#[test]
+fn a_scope_that_is_taken_away_takes_with_it_what_holds_it() {
+    let change = |story: Story, begun, effect: fn(Id) -> Effect| {
+        story.effect(begun, begun + 2, effect("alice".into()), Outcome::Done)
+    };
+    let narrowed = || change(Story::new(), 4, Effect::Narrow);
+    narrowed().accepted(5, 7).refused(5, 7).refused(7, 8).holds();
+    narrowed().accepted(7, 8).breaks(&[Rule::AcceptedAfterRevocation]);
+    narrowed().unrevoke(7, 8, Outcome::Done).accepted(9, 10).breaks(&[Rule::AcceptedAfterRevocation]);
+    // One that was issued meanwhile, or even later, may not hold it.
+    narrowed()
+        .issue(5, 7, "late", "other", None)
+        .check(8, 9, "late", Verdict::Accepted)
+        .breaks(&[Rule::AcceptedAfterRevocation]);
+    narrowed()
+        .issue(7, 8, "late", "other", None)
+        .check(8, 9, "late", Verdict::Accepted)
+        .breaks(&[Rule::AcceptedAfterRevocation]);
+    // Once it was given back, those issued from then on may, and those of before still not.
+    let widened = || change(narrowed(), 10, Effect::Widen);
+    widened().issue(11, 13, "later", "other", None).check(14, 15, "later", Verdict::Accepted).holds();
+    widened()
+        .issue(13, 14, "later", "other", None)
+        .check(14, 15, "later", Verdict::Revoked)
+        .breaks(&[Rule::RefusedWithoutCause]);
+    widened().accepted(13, 14).breaks(&[Rule::AcceptedAfterRevocation]);
+    change(widened(), 16, Effect::Narrow)
+        .issue(13, 14, "later", "other", None)
+        .check(19, 20, "later", Verdict::Accepted)
+        .breaks(&[Rule::AcceptedAfterRevocation]);
+}
+
+#[test]
+fn a_disabled_user_is_turned_away() {
+    let disabled = || Story::new().effect(4, 6, Effect::Disable("alice".into()), Outcome::Done);
+    let refused = || Effect::Issue("alice".into(), Vec::new());
+    disabled().refused(7, 8).effect(7, 8, refused(), Outcome::Not).holds();
+    disabled().accepted(7, 8).breaks(&[Rule::AcceptedAfterRevocation]);
+    disabled().issue(5, 7, "late", "other", None).holds();
+    disabled().issue(7, 8, "late", "other", None).breaks(&[Rule::LoggedInWhileDisabled]);
+    let enabled = || disabled().effect(9, 11, Effect::Enable("alice".into()), Outcome::Done);
+    enabled().issue(10, 12, "later", "other", None).check(12, 13, "later", Verdict::Accepted).holds();
+    enabled().effect(10, 12, refused(), Outcome::Not).holds();
+    enabled().effect(12, 13, refused(), Outcome::Not).breaks(&[Rule::LogInRefused]);
+}
+
+#[test]
+fn a_token_does_not_undo_its_own_revocation() {
+    let undone = |by: &'static str| {
+        Story::new().revoke(4, 6, Outcome::Done).call(5, 7, |call| {
+            call.presented = Some((by.into(), Verdict::Accepted));
+            call.effect = Some((Effect::Unrevoke(TOKEN.into()), Outcome::Done));
+        })
+    };
+    undone("another").accepted(8, 9).holds();
+    undone(TOKEN).accepted(8, 9).breaks(&[Rule::AcceptedAfterRevocation]);
+}
+
+#[test]
+fn who_hears_of_revocations_alone_knows_them() {
+    // Of half a second past the epoch.
+    const BEGUN: &str = "00000000-01f4-7000-8000-000000000000";
+    let told = |verdict: Verdict, events: &[Value]| {
+        let mut story = Story::new().issue(1, 2, "told", BEGUN, None).revoke(3, 4, Outcome::Done);
+        story = story.effect(3, 4, Effect::EndSession(BEGUN.into()), Outcome::Perhaps);
+        let mut gateway = Gateway::default();
+        events.iter().for_each(|event| gateway.hear(event));
+        story.0.gateway = Some(gateway);
+        story.call(20, 21, |call| {
+            call.setting = Setting::Quiet;
+            call.presented = Some(("told".into(), verdict));
+        })
+    };
+    let named = |name: &str, id: &str, action: &str| json!({ name: id, "action": action });
+    told(Verdict::Accepted, &[]).holds();
+    told(Verdict::Revoked, &[]).breaks(&[Rule::ToldOtherwise]);
+    for (name, id) in [("jti", "told"), ("sid", BEGUN), ("kid", KEY)] {
+        told(Verdict::Revoked, &[named(name, id, "revoked")]).holds();
+        told(Verdict::Accepted, &[named(name, id, "revoked")]).breaks(&[Rule::ToldOtherwise]);
+        told(Verdict::Accepted, &[named(name, id, "revoked"), named(name, id, "unrevoked")]).holds();
+    }
+    let all = |before: f64| json!({ "sub": "alice", "action": "revoked", "before": before });
+    told(Verdict::Revoked, &[all(0.501), all(0.1)]).holds();
+    told(Verdict::Revoked, &[all(0.5)]).breaks(&[Rule::ToldOtherwise]);
 }
 
 #[test]

@@ -66,8 +66,10 @@ on_both! {
             }
         }
         let listed = fleet.listed().await;
+        let gateway = fleet.gateway(fleet.seats()[SMALL_POOL]).await;
         let mut history = fleet.take_history();
         history.listed = Some(listed);
+        history.gateway = Some(gateway);
         let violations = judge(&history);
         let errors = fleet.errors();
         let text = report(&title, &history, &counts, &violations, &errors);

@@ -3,7 +3,7 @@
 use tokio::task::block_in_place;
 
 use super::proxy::Proxy;
-use super::{ADMIN, DATABASE, USERS};
+use super::{ADMIN, DATABASE, SCOPE, USERS};
 use crate::binary::Home;
 use crate::support::postgres::Cluster;
 
@@ -42,7 +42,9 @@ pub(super) fn home(url: Option<&str>) -> Home {
         .set("PURGE__EVERY", "1s")
         .set("MASTER_KEY", MASTER_KEY);
     home.run(&["migrate"]).ok();
-    USERS.iter().for_each(|user| home.add_user(user));
+    for user in USERS {
+        home.run_with(&["user", "add", user, "--scope", SCOPE], &format!("{user} password\n")).ok();
+    }
     home.run_with(&["user", "add", ADMIN, "--admin"], &format!("{ADMIN} password\n")).ok();
     home
 }

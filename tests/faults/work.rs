@@ -107,7 +107,8 @@ impl Client {
                 70..=71 => self.issue_once(seat).await,
                 72..=87 => self.duel(seat).await,
                 88..=93 => self.unrevoke(seat).await,
-                94..=98 => self.end_session(seat).await,
+                94..=97 => self.end_session(seat).await,
+                98 => self.change_password(seat).await,
                 _ => self.end_all(seat).await,
             }
             while let Some(done) = self.checks.try_join_next() {
@@ -214,6 +215,10 @@ impl Client {
         for change in changes {
             let over = Arc::new(AtomicBool::new(false));
             self.check_until(&over, &token);
+            // Whoever has stolen it tries to keep it.
+            if self.random.one_in(3) && change == Effect::Revoke(token.jti.clone()) {
+                self.checks.spawn(keep_until(self.fleet.clone(), seat, token.clone(), over.clone()));
+            }
             self.change(seat, &change).await;
             over.store(true, Ordering::Release);
         }
@@ -238,6 +243,14 @@ impl Client {
         let keep = self.random.one_in(2).then_some(caller.sid);
         if self.change(seat, &Effect::EndAll { subject: self.user.into(), keep }).await == Outcome::Done {
             self.check_until(&Arc::new(AtomicBool::new(true)), &token);
+        }
+    }
+
+    async fn change_password(&mut self, seat: Seat) {
+        let (Some(token), Some(caller)) = (self.own().await, self.caller(seat).await) else { return };
+        match self.fleet.change_password(seat, &caller).await {
+            Outcome::Done => self.check_until(&Arc::new(AtomicBool::new(true)), &token),
+            _ => self.caller = None,
         }
     }
 
@@ -323,6 +336,12 @@ pub(super) async fn check_until(fleet: Arc<Fleet>, seat: Seat, token: Token, ove
     }
     fleet.check(seat, &token, Setting::Alone).await;
     fleet.check(seat, &token, Setting::Alone).await;
+}
+
+/// Un-revokes a token with itself until something else is over.
+async fn keep_until(fleet: Arc<Fleet>, seat: Seat, token: Token, over: Arc<AtomicBool>) {
+    let keep = Effect::Unrevoke(token.jti.clone());
+    while !over.load(Ordering::Acquire) && fleet.change(seat, By::User(&token), &keep).await == Outcome::Done {}
 }
 
 pub(super) fn any(fleet: &Fleet, random: &mut Random) -> Option<Seat> {
