@@ -171,6 +171,23 @@ on_both! {
         ask().await.error(409, "result_revoked");
     }
 
+    async fn a_key_stays_for_what_it_signed_again(database: Database) {
+        let server = Server::start(database, at_once).await;
+        let client = server.add_client("shop", &["--scope", "tokens:issue", "--first-party"]);
+        let ask = || {
+            let call = server.post("/tokens").basic(&client).header("Idempotency-Key", "k");
+            call.json(&json!({ "subject": "alice" })).send()
+        };
+        ask().await.ok(201);
+        keys(&server, &["rotate"]);
+        let again = Pair::of(&ask().await.ok(201));
+        keys(&server, &["rotate"]);
+        // No token that is on the registry was signed with it, and those without a record have expired.
+        server.advance(2 * 24 * 60 * 60);
+        server.registry.purge().await.unwrap();
+        server.post("/refresh").bearer(&again.refresh).send().await.ok(200);
+    }
+
     async fn the_feed_tells_of_a_retired_key_and_of_no_rotation(database: Database) {
         let server = Server::start(database, at_once).await;
         let start = place(&server, &service(&server).await).await;

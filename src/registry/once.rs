@@ -4,11 +4,8 @@
 use super::issue::{Drafted, sign_again};
 use super::{Grant, Issued, Registry};
 use crate::error::Error;
-use crate::store::{Inserted, Repeat, Sha256};
+use crate::store::{Inserted, REPEATED_SECONDS, Repeat, Sha256};
 use crate::token::{Jti, Sid};
-
-/// How long the same is given again.
-const KEPT_SECONDS: i64 = 24 * 60 * 60;
 
 /// What is asked for once.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +41,7 @@ impl Registry {
             access: Jti::new(now),
             refresh: Jti::new(now),
             asked_at,
-            expires_at: asked_at + KEPT_SECONDS,
+            expires_at: asked_at + REPEATED_SECONDS,
         };
         let mut drafted = self.draft(grant)?;
         let Some(kept) = self.store()?.repeat(once.client_id, once.key, &asked).await? else {

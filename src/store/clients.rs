@@ -66,6 +66,9 @@ pub(crate) enum ClientChanged {
     NameTaken,
 }
 
+/// How long the same is given again.
+pub(crate) const REPEATED_SECONDS: i64 = 24 * 60 * 60;
+
 /// What a client asks for under a key of its own, so that asking again gives the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Repeat {

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-pub(crate) use self::clients::{ClientChange, ClientChanged, Repeat, Sha256, StoredClient};
+pub(crate) use self::clients::{ClientChange, ClientChanged, REPEATED_SECONDS, Repeat, Sha256, StoredClient};
 pub(crate) use self::insert::{Cap, Capped, Generation, Insert, Inserted, NewToken, Origin, Premise, Within};
 pub(crate) use self::keys::{KeyRotation, Resealed, Retire, Retired};
 pub(crate) use self::rotation::{Rotated, Rotation};

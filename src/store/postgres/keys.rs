@@ -7,7 +7,7 @@ use super::Postgres;
 use super::coherence::note_changes;
 use crate::store::notice::Change;
 use crate::store::rows::{self, KeyRow};
-use crate::store::{Done, KeyRotation, Resealed, Retire, Retired};
+use crate::store::{Done, KeyRotation, REPEATED_SECONDS, Resealed, Retire, Retired};
 use crate::token::{Act, NewKey, StoredKey};
 
 impl Postgres {
@@ -189,11 +189,17 @@ impl Postgres {
         act: &Act,
         now: i64,
     ) -> Result<Done<u64>, sqlx::Error> {
-        // Looked up once for each key, and not in the transaction: no index has the tokens of a key.
+        // Looked up once for each key, and not in the transaction: no index has the tokens of a key. What was issued under an
+        // Idempotency-Key before it signed it may have signed again.
         sqlx::query!(
-            "update cf_keys k set needed_until = coalesce((select max(t.expires_at) from cf_tokens t where t.kid = k.kid), 0)
+            "update cf_keys k set needed_until = coalesce((
+                select max(t.expires_at) from cf_tokens t
+                where t.kid = k.kid
+                    or (t.client is not null and t.issued_at >= k.current_at - $2 and t.issued_at <= k.replaced_at)
+            ), 0)
             where k.state = 'previous' and k.needed_until is null and k.replaced_at < $1",
-            replaced_before
+            replaced_before,
+            REPEATED_SECONDS
         )
         .execute(&self.pool)
         .await?;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Sqlite;
 use super::coherence::mark;
 use crate::store::rows::{self, KeyRow};
-use crate::store::{Done, KeyRotation, Resealed, Retire, Retired};
+use crate::store::{Done, KeyRotation, REPEATED_SECONDS, Resealed, Retire, Retired};
 use crate::token::{Act, NewKey, StoredKey};
 
 impl Sqlite {
@@ -188,11 +188,17 @@ impl Sqlite {
         act: &Act,
         now: i64,
     ) -> Result<Done<u64>, sqlx::Error> {
-        // Looked up once for each key, and not in the transaction: no index has the tokens of a key.
+        // Looked up once for each key, and not in the transaction: no index has the tokens of a key. What was issued under an
+        // Idempotency-Key before it signed it may have signed again.
         sqlx::query!(
-            "update cf_keys set needed_until = coalesce((select max(t.expires_at) from cf_tokens t where t.kid = cf_keys.kid), 0)
+            "update cf_keys set needed_until = coalesce((
+                select max(t.expires_at) from cf_tokens t
+                where t.kid = cf_keys.kid
+                    or (t.client is not null and t.issued_at >= cf_keys.current_at - ?2 and t.issued_at <= cf_keys.replaced_at)
+            ), 0)
             where state = 'previous' and needed_until is null and replaced_at < ?1",
-            replaced_before
+            replaced_before,
+            REPEATED_SECONDS
         )
         .execute(&self.writer)
         .await?;
