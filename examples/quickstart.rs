@@ -12,9 +12,8 @@
 
 use counterfoil::{
     AccessToken, Actor, Device, Error, Filter, Grant, Issued, Jti, Record, Refresh, RefreshRequest, RefreshToken,
+    Registry, Scoped,
 };
-use counterfoil::{Denial, Registry, Scoped};
-use rocket::http::Status;
 use rocket::serde::json::{Json, Value, json};
 use rocket::serde::{Deserialize, Serialize};
 use rocket::{Build, Responder, Rocket, State, get, launch, post, put, routes};
@@ -104,20 +103,12 @@ enum Refusal {
     BadCredentials(Value),
     #[response(status = 404)]
     NotFound(Value),
-    #[response(status = 409)]
-    Final(Value),
-    Denied(Denial),
-    Failed(Status),
+    Failed(Error),
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        match error {
-            error if error.is_not_found() => Self::NotFound(msg(error.to_string())),
-            error if error.is_final() => Self::Final(msg(error.to_string())),
-            error if error.is_superseded() || error.is_unavailable() => Self::Denied(Denial::from(&error)),
-            _ => Self::Failed(Status::InternalServerError),
-        }
+        Self::Failed(error)
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::Arc;
 /// do. The cause, where there is one, is in [`source`](StdError::source); it may name database details, so it is for
 /// logs and never for an answer to a client.
 ///
-/// Whether a *token* is good is not an `Error` but a [`Denial`](crate::Denial).
+/// Whether a *token* is good is not an `Error` but a [`Denial`](crate::Denial). A Rocket route may return either: both are
+/// answers.
 ///
 /// ```
 /// # fn show(error: counterfoil::Error) {
@@ -38,7 +39,7 @@ pub(crate) enum Kind {
     Invalid(&'static str),
     /// No such token, session or user (or not the caller's).
     NotFound,
-    /// There is one of that name already.
+    /// There is one of that name or id already, it is too early, or somebody else changed the same meanwhile.
     Conflict,
     /// The revocation can't be undone (by this actor).
     Final,
@@ -111,7 +112,7 @@ impl Error {
         self.0.kind == Kind::NotFound
     }
 
-    /// There is one of that name already.
+    /// What is there already stands in the way: there is one of that id or name, or somebody else changed it just now.
     pub fn is_conflict(&self) -> bool {
         self.0.kind == Kind::Conflict
     }

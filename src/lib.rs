@@ -12,8 +12,8 @@
 //! use rocket::{State, get, launch, post, routes};
 //!
 //! #[post("/login")] // after looking at a password, which this leaves out
-//! async fn login(registry: &State<Registry>) -> Result<Issued, rocket::response::Debug<Error>> {
-//!     Ok(registry.issue(Grant::to("alice".parse()?).fresh(true)).await?)
+//! async fn login(registry: &State<Registry>) -> Result<Issued, Error> {
+//!     registry.issue(Grant::to("alice".parse()?).fresh(true)).await
 //! }
 //!
 //! #[get("/protected")]
@@ -60,7 +60,8 @@
 //!
 //! Without doing anything, a refusal is answered as `{"error": "token_expired", "msg": "The token has expired"}` with
 //! the challenge of RFC 6750. A route that takes `Result<AccessToken<'_>, Denial>` answers itself, and a catcher that
-//! the application registers at `/` wins and learns the reason from [`denial()`].
+//! the application registers at `/` wins and learns the reason from [`denial()`]. An [`Error`] that a route returns has its
+//! answer too.
 //!
 //! # Testing
 //!

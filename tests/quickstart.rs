@@ -70,9 +70,10 @@ async fn log_in_use_revoke_refused_unrevoke_accepted() {
     // Somebody else's token is as unknown as one that never was.
     let (_, other) = login(&client, "admin", "admin").await;
     let other = text(&other, "access_token");
-    let not_found = (404, json!({ "msg": "Token not found" }));
-    assert_eq!(answer(client.put(revoke), &other).await, not_found);
-    assert_eq!(answer(client.put("/auth/tokens/revoke/nonsense"), &other).await, not_found);
+    let not_found = json!({ "error": "not_found", "msg": "Token not found" });
+    assert_eq!(answer(client.put(revoke), &other).await, (404, not_found));
+    let nonsense = answer(client.put("/auth/tokens/revoke/nonsense"), &other).await;
+    assert_eq!(nonsense, (404, json!({ "msg": "Token not found" })));
 }
 
 #[rocket::async_test]

@@ -180,15 +180,15 @@ data_guard! {
 /// token, and for no other: every other guard refuses a token that was used before.
 ///
 /// ```
-/// use counterfoil::{ConfiguredOrJson, Denial, Issued, Refresh, RefreshRequest, Registry};
+/// use counterfoil::{ConfiguredOrJson, Error, Issued, Refresh, RefreshRequest, Registry};
 /// use rocket::State;
 ///
 /// #[rocket::post("/refresh", data = "<request>")]
 /// async fn refresh(
 ///     request: RefreshRequest<ConfiguredOrJson>,
 ///     registry: &State<Registry>,
-/// ) -> Result<Issued, Denial> {
-///     registry.refresh(&request, Refresh::new()).await.map_err(|error| Denial::from(&error))
+/// ) -> Result<Issued, Error> {
+///     registry.refresh(&request, Refresh::new()).await
 /// }
 /// ```
 pub struct RefreshRequest<L = Configured> {
@@ -242,15 +242,14 @@ sentinel!([L] RefreshRequest<L>);
 /// log out. Two good ones of one type, or of two sessions, are [`Denial::Ambiguous`].
 ///
 /// ```
-/// use counterfoil::{Actor, Cleared, Denial, LogoutTokens, Registry};
+/// use counterfoil::{Actor, Cleared, Error, LogoutTokens, Registry};
 /// use rocket::State;
 ///
 /// #[rocket::post("/logout", data = "<tokens>")]
-/// async fn logout(tokens: LogoutTokens, registry: &State<Registry>) -> Result<Cleared<&'static str>, Denial> {
-///     let ended = registry.end_session(tokens.session(), Actor::subject(tokens.subject())).await;
-///     match ended {
+/// async fn logout(tokens: LogoutTokens, registry: &State<Registry>) -> Result<Cleared<&'static str>, Error> {
+///     match registry.end_session(tokens.session(), Actor::subject(tokens.subject())).await {
 ///         // It has been purged: logging out of nothing is done.
-///         Err(error) if !error.is_not_found() => Err(Denial::from(&error)),
+///         Err(error) if !error.is_not_found() => Err(error),
 ///         _ => Ok(Cleared("bye")),
 ///     }
 /// }

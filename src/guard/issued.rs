@@ -34,16 +34,13 @@ impl<'r> Responder<'r, 'static> for Issued {
 /// request came with one: for logging out.
 ///
 /// ```
-/// use counterfoil::{AccessToken, Actor, Cleared, Denial, Registry};
+/// use counterfoil::{AccessToken, Actor, Cleared, Error, Registry};
 /// use rocket::State;
 ///
 /// #[rocket::post("/logout")]
-/// async fn logout(token: AccessToken<'_>, registry: &State<Registry>) -> Result<Cleared<&'static str>, Denial> {
-///     let ended = registry.end_session(token.session(), Actor::subject(token.subject())).await;
-///     match ended {
-///         Err(error) if !error.is_not_found() => Err(Denial::from(&error)),
-///         _ => Ok(Cleared("bye")),
-///     }
+/// async fn logout(token: AccessToken<'_>, registry: &State<Registry>) -> Result<Cleared<&'static str>, Error> {
+///     registry.end_session(token.session(), Actor::subject(token.subject())).await?;
+///     Ok(Cleared("bye"))
 /// }
 /// ```
 #[derive(Debug, Clone)]

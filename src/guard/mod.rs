@@ -4,6 +4,7 @@ mod body;
 mod claims;
 mod denial;
 mod device;
+mod error;
 mod extract;
 mod forwarded;
 mod issued;
@@ -18,6 +19,8 @@ pub use claims::WithClaims;
 pub(crate) use denial::DenialCatcher;
 pub use denial::denial;
 pub use device::Device;
+#[cfg(feature = "server")]
+pub(crate) use error::Refusal;
 #[cfg(feature = "server")]
 pub(crate) use extract::equal;
 pub use forwarded::ForwardedToken;

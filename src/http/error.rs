@@ -1,7 +1,6 @@
 //! Errors as answers: every one has the JSON form `{"error", "msg"}`.
 
 use std::borrow::Cow;
-use std::error::Error as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,7 +11,8 @@ use rocket::serde::json::{Json, json};
 
 use crate::accounts::LoginFailure;
 use crate::clients::ClientFailure;
-use crate::error::{Error, Kind};
+use crate::error::Error;
+use crate::guard;
 use crate::token::Denial;
 
 /// Where errors have the form of RFC 6749 §5.2.
@@ -136,21 +136,9 @@ impl From<Denial> for ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        match error.kind() {
-            Kind::Invalid(_) => Self::invalid(Status::UnprocessableEntity, error.to_string()),
-            Kind::NotFound => Self::new(Status::NotFound, "not_found", error.to_string()),
-            Kind::Final => Self::new(Status::Conflict, "revocation_final", error.to_string()),
-            Kind::Full => Self::new(Status::Conflict, "session_limit", error.to_string()),
-            Kind::Reserved => Self::new(Status::Forbidden, "subject_reserved", error.to_string()),
-            Kind::Superseded => Self::Denied(Denial::Revoked),
-            Kind::Unavailable | Kind::Unconfirmed => {
-                tracing::warn!(error = %error, cause = ?error.source(), "a request can't be answered");
-                Self::Denied(Denial::Unavailable)
-            }
-            Kind::Conflict | Kind::Config | Kind::Schema | Kind::Internal => {
-                tracing::error!(error = %error, cause = ?error.source(), "a request failed");
-                Self::new(Status::InternalServerError, "internal_error", "The server failed to answer")
-            }
+        match guard::Refusal::from(&error) {
+            guard::Refusal::Denied(denial) => Self::Denied(denial),
+            guard::Refusal::Other(status, code, msg) => Self::new(status, code, msg),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::{Location, WhenFull};
 use crate::error::{Error, Kind};
 use crate::keys::{KeyRing, Signed};
 use crate::store::{Cap, Insert, Inserted, NewToken, Origin, Premise, Repeat, Within};
-use crate::token::{Actor, Claims, Denial, Jti, Scopes, Sid, Subject, Target, TokenType, is_console_audience};
+use crate::token::{Actor, Claims, Jti, Scopes, Sid, Subject, Target, TokenType, is_console_audience};
 
 /// The `client_id` of tokens that no client asked for.
 pub(crate) const OWN_CLIENT: &str = "counterfoil";
@@ -416,13 +416,6 @@ pub(super) fn stored(inserted: Inserted) -> Result<(), Error> {
 
 pub(super) fn superseded() -> Error {
     Error::new(Kind::Superseded, "the session or all tokens of the subject were ended meanwhile")
-}
-
-impl From<&Error> for Denial {
-    /// What a failure means for the token that was presented: it was revoked meanwhile, or nobody can tell.
-    fn from(error: &Error) -> Self {
-        if error.is_superseded() { Self::Revoked } else { Self::Unavailable }
-    }
 }
 
 #[cfg(test)]

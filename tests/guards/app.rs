@@ -2,9 +2,9 @@
 
 use counterfoil::{
     AccessToken, AccessTokenData, Actor, AllOf, AnyOf, AnyToken, Checked, Cleared, ConfiguredOrJson, CookieOnly,
-    CurrentUser, Denial, ForwardedToken, FreshToken, Grant, HeaderOnly, Issued, LoadError, LoadUser, LogoutTokens,
-    ManualClock, OptionalToken, QueryOnly, Refresh, RefreshRequest, RefreshToken, Registry, Scoped, Settings,
-    WithClaims,
+    CurrentUser, Denial, Error, ForwardedToken, FreshToken, Grant, HeaderOnly, Issued, Jti, LoadError, LoadUser,
+    LogoutTokens, ManualClock, OptionalToken, QueryOnly, Refresh, RefreshRequest, RefreshToken, Registry, Scoped,
+    Settings, WithClaims,
 };
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::{Client, LocalResponse};
@@ -144,14 +144,14 @@ async fn login(cookies: Option<bool>, registry: &State<Registry>) -> Issued {
 }
 
 #[post("/refresh", data = "<token>")]
-async fn refresh(token: RefreshRequest<ConfiguredOrJson>, registry: &State<Registry>) -> Result<Issued, Denial> {
-    registry.refresh(&token, Refresh::new()).await.map_err(|error| Denial::from(&error))
+async fn refresh(token: RefreshRequest<ConfiguredOrJson>, registry: &State<Registry>) -> Result<Issued, Error> {
+    registry.refresh(&token, Refresh::new()).await
 }
 
 #[post("/logout", data = "<tokens>")]
-async fn logout(tokens: LogoutTokens, registry: &State<Registry>) -> Result<Cleared<String>, Denial> {
+async fn logout(tokens: LogoutTokens, registry: &State<Registry>) -> Result<Cleared<String>, Error> {
     match registry.end_session(tokens.session(), Actor::subject(tokens.subject())).await {
-        Err(error) if !error.is_not_found() => Err(Denial::from(&error)),
+        Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(Cleared(tokens.session().to_string())),
     }
 }
@@ -159,6 +159,16 @@ async fn logout(tokens: LogoutTokens, registry: &State<Registry>) -> Result<Clea
 #[get("/check")]
 fn check(_token: ForwardedToken) -> Status {
     Status::NoContent
+}
+
+#[post("/issue?<sub>")]
+async fn issue(sub: &str, registry: &State<Registry>) -> Result<Issued, Error> {
+    registry.issue(Grant::to(sub.parse()?)).await
+}
+
+#[post("/unrevoke/<jti>")]
+async fn unrevoke(jti: &str, registry: &State<Registry>) -> Result<(), Error> {
+    registry.unrevoke(jti.parse::<Jti>()?, Actor::application("test")).await
 }
 
 fn all_routes() -> Vec<Route> {
@@ -188,6 +198,8 @@ fn all_routes() -> Vec<Route> {
         refresh,
         logout,
         check,
+        issue,
+        unrevoke,
     ]
 }
 

@@ -164,6 +164,34 @@ async fn a_registry_that_can_not_be_asked_is_unavailable() {
 }
 
 #[rocket::async_test]
+async fn an_error_that_a_route_returns_says_what_failed() {
+    let app = App::with("sessions.max = 1").await;
+    let pair = app.alice().await;
+    app.registry().end_session(pair.access_claims().sid, Actor::application("test")).await.unwrap();
+    let ended = format!("/unrevoke/{}", pair.access_claims().jti);
+    let unknown = "/unrevoke/7f9c24e8-3b12-4fef-91e0-47b2a3f3c1d5".to_owned();
+    assert_eq!(app.post("/issue?sub=alice", [], "").await.status, 200);
+    for (path, status, code, msg) in [
+        ("/issue?sub=".to_owned(), 422, "invalid_request", "subject"),
+        ("/issue?sub=alice".to_owned(), 409, "session_limit", "end one first"),
+        ("/unrevoke/nonsense".to_owned(), 422, "invalid_request", "jti must be a UUID"),
+        (unknown, 404, "not_found", "Token not found"),
+        (ended.clone(), 409, "revocation_final", "final"),
+    ] {
+        let answer = app.post(&path, [], "").await;
+        assert_eq!(answer.error(), (status, code.to_owned()), "{path}");
+        let body = answer.json();
+        assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+        assert!(body["msg"].as_str().unwrap().contains(msg), "{path}: {body}");
+        assert_eq!(answer.header("Content-Type"), Some("application/json"));
+        assert_eq!(answer.header("Cache-Control"), Some("no-store"));
+    }
+    app.registry().close().await;
+    assert_denied(&app.post("/issue?sub=alice", [], "").await, &Denial::Unavailable);
+    assert_denied(&app.post(&ended, [], "").await, &Denial::Unavailable);
+}
+
+#[rocket::async_test]
 async fn a_route_may_answer_by_itself() {
     let app = App::new().await;
     let pair = app.alice().await;

@@ -125,7 +125,7 @@ async fn find(request: &Request<'_>) -> Result<Person, Denial> {
         Ok(user) if !user.disabled => Ok(Person { token, user }),
         Ok(_) => Err(Denial::Revoked),
         Err(error) if error.is_not_found() => Err(Denial::NoUser),
-        Err(error) => Err(Denial::from(&error)),
+        Err(_) => Err(Denial::Unavailable),
     }
 }
 

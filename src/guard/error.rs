@@ -1,0 +1,82 @@
+//! How an error of the registry is answered: the one table.
+
+use std::borrow::Cow;
+use std::error::Error as _;
+
+use rocket::Request;
+use rocket::http::Status;
+use rocket::response::{self, Responder, Response};
+use rocket::serde::json::{Json, json};
+
+use crate::error::{Error, Kind};
+use crate::token::Denial;
+
+/// What an error comes to over HTTP.
+pub(crate) enum Refusal {
+    /// The answer of the guards.
+    Denied(Denial),
+    /// The status, the code of the member `error`, and the message.
+    Other(Status, &'static str, Cow<'static, str>),
+}
+
+impl From<&Error> for Refusal {
+    fn from(error: &Error) -> Self {
+        let other = |status, code| Self::Other(status, code, error.to_string().into());
+        match error.kind() {
+            Kind::Invalid(_) => other(Status::UnprocessableEntity, "invalid_request"),
+            Kind::NotFound => other(Status::NotFound, "not_found"),
+            Kind::Conflict => other(Status::Conflict, "conflict"),
+            Kind::Final => other(Status::Conflict, "revocation_final"),
+            Kind::Full => other(Status::Conflict, "session_limit"),
+            Kind::Reserved => other(Status::Forbidden, "subject_reserved"),
+            Kind::Superseded => Self::Denied(Denial::Revoked),
+            Kind::Unavailable | Kind::Unconfirmed => {
+                tracing::warn!(error = %error, cause = ?error.source(), "a request can't be answered");
+                Self::Denied(Denial::Unavailable)
+            }
+            Kind::Config | Kind::Schema | Kind::Internal => {
+                tracing::error!(error = %error, cause = ?error.source(), "a request failed");
+                Self::Other(Status::InternalServerError, "internal_error", "The server failed to answer".into())
+            }
+        }
+    }
+}
+
+/// The JSON `{"error", "msg"}`, so that a route may return `Result<…, counterfoil::Error>`:
+///
+/// | an error that | is answered with |
+/// | --- | --- |
+/// | [`is_invalid`](Error::is_invalid) | 422 `invalid_request` |
+/// | [`is_not_found`](Error::is_not_found) | 404 `not_found` |
+/// | [`is_conflict`](Error::is_conflict) | 409 `conflict` |
+/// | [`is_final`](Error::is_final) | 409 `revocation_final` |
+/// | [`is_session_limit`](Error::is_session_limit) | 409 `session_limit` |
+/// | [`is_superseded`](Error::is_superseded) | 401 `token_revoked`, as [`Denial::Revoked`] |
+/// | [`is_unavailable`](Error::is_unavailable) | 503 `registry_unavailable` with `Retry-After`, as [`Denial::Unavailable`] |
+/// | is anything else | 500 `internal_error` |
+///
+/// The message is the error's own, but for the last two, whose message and cause go to the log alone.
+///
+/// ```
+/// use counterfoil::{AccessToken, Actor, Error, Jti, Registry};
+/// use rocket::State;
+///
+/// #[rocket::put("/tokens/<jti>/revoke")]
+/// async fn revoke(jti: &str, token: AccessToken<'_>, registry: &State<Registry>) -> Result<&'static str, Error> {
+///     registry.revoke(jti.parse::<Jti>()?, Actor::subject(token.subject())).await?;
+///     Ok("revoked")
+/// }
+/// ```
+impl<'r> Responder<'r, 'static> for Error {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        match Refusal::from(&self) {
+            Refusal::Denied(denial) => denial.respond_to(request),
+            Refusal::Other(status, code, msg) => {
+                let body = Json(json!({ "error": code, "msg": msg }));
+                let mut answer = Response::build_from(body.respond_to(request)?);
+                answer.status(status).raw_header("Cache-Control", "no-store");
+                answer.ok()
+            }
+        }
+    }
+}
