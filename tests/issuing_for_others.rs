@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use crate::binary::PATIENCE;
-use crate::support::forge::{claims_of, jti_of};
+use crate::support::forge::{claims_of, claims_text, jti_of};
 use crate::support::server::Settings;
 use crate::support::{ADMIN, Answer, ClientSecret, Database, ISSUER, Pair, Server, Value, json, on_both};
 
@@ -144,6 +144,22 @@ on_both! {
             assert!(answer.header_values("Set-Cookie").is_empty(), "{answer:?}");
             let body = answer.ok(answer.status);
             assert_eq!(claims_of(body["access_token"].as_str().unwrap()).get("csrf"), None);
+        }
+    }
+
+    async fn a_number_is_signed_as_it_was_asked_for_and_again(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        // Each comes out as a neighbour where a number is not read to its last digit.
+        for (key, number) in [("a", "14.174619423162337"), ("b", "2.7859216497755073e287")] {
+            let body = format!(r#"{{"subject":"alice","claims":{{"x":{number}}}}}"#);
+            let ask = || server.post("/tokens").basic(&client).header("Idempotency-Key", key).json_bytes(body.clone());
+            let first = ask().send().await.ok(201);
+            let again = ask().send().await.ok(201);
+            assert_eq!(first, again);
+            let token = again["access_token"].as_str().unwrap();
+            let claims = claims_text(token);
+            assert!(number.split('e').all(|digits| claims.contains(digits)), "{number}: {claims}");
+            server.accepts(token).await;
         }
     }
 
