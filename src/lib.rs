@@ -153,3 +153,8 @@ pub use token::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The program of this page.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/integrations/rocket.md")]
+struct RocketPage;

@@ -92,7 +92,10 @@ fn the_server_behind_caddy_learns_the_callers_address_and_slow_connections_end()
     home.add_user("alice");
     let server = home.serve();
     let caddy = Caddy::start(server.port(), 1);
-    assert!(ask(caddy.port, "auth.example.com", "/metrics", "").starts_with("HTTP/1.1 404"));
+    for path in ["/metrics", "/openapi.json", "/docs", "/docs/", "/docs/index.html", "/metrics/"] {
+        let answer = ask(caddy.port, "auth.example.com", path, "");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
 
     let body = r#"{"username":"alice","password":"alice password"}"#;
     let length = format!("Content-Length: {}\r\n", body.len());

@@ -178,7 +178,10 @@ fn the_server_learns_the_callers_address_from_the_proxy_alone() {
     let records = home.run(&["token", "list", "--json"]).ok().json();
     assert_eq!(records[0]["ip"], "127.0.0.1");
 
-    assert!(proxy.ask("auth.example.com", "/metrics", "").starts_with("HTTP/1.1 404"));
+    for path in ["/metrics", "/openapi.json", "/docs", "/docs/", "/docs/index.html", "/metrics/"] {
+        let answer = proxy.ask("auth.example.com", path, "");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
     let large = format!("X-Large: {}\r\n", "a".repeat(9_000));
     assert!(proxy.ask("auth.example.com", "/livez", &large).starts_with("HTTP/1.1 200"));
 }
