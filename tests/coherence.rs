@@ -52,6 +52,21 @@ async fn remembers(server: &Server, token: &str) {
 }
 
 on_both! {
+    async fn a_server_without_a_lease_says_that_it_answers_all_the_same(database: Database) {
+        // So seldom does it ask for another lease that this one is over meanwhile.
+        let server = Server::start(database, |settings| settings.set("lease", "60s").set("poll", "10s")).await;
+        until_leased(&server).await;
+        server.advance(60);
+        let answer = server.get("/readyz").send().await;
+        let said = json!({
+            "error": "registry_unavailable", "reason": "lease",
+            "msg": "Requests are answered, but by asking the database for each token",
+        });
+        assert_eq!((answer.status, answer.body_json()), (503, said));
+        let token = server.issue("alice", "").await.access;
+        server.accepts(&token).await;
+    }
+
     async fn what_was_seen_before_is_answered_without_the_database(server: Server) {
         until_leased(&server).await;
         let token = server.issue("alice", "").await.access;

@@ -46,7 +46,7 @@ async fn livez() -> Health {
 /// Whether the registry can be asked: whether its database answers and has the schema that this program needs.
 #[utoipa::path(tag = "Operations", responses(
     (status = 200, description = "Requests can be answered"),
-    (status = 503, description = "They can't: `reason` is `database`, `migrations` or `lease`", body = super::openapi::ErrorBody),
+    (status = 503, description = "They can't, with the `reason` `database` or `migrations`; or they can, but by asking the database for each token, with `lease`", body = super::openapi::ErrorBody),
 ))]
 #[get("/readyz")]
 async fn readyz(registry: &State<Registry>) -> Health {
@@ -54,9 +54,13 @@ async fn readyz(registry: &State<Registry>) -> Health {
     if readiness == Readiness::Ready {
         return Health::good(readiness.as_str());
     }
+    let msg = match readiness {
+        Readiness::Lease => "Requests are answered, but by asking the database for each token".into(),
+        _ => Denial::Unavailable.message(),
+    };
     let body = json!({
         "error": Denial::Unavailable.code(),
-        "msg": "The registry can't be asked just now",
+        "msg": msg,
         "reason": readiness.as_str(),
     });
     Health::Bad {
