@@ -10,7 +10,7 @@ use super::catchers::allowed;
 use crate::config::{Location, Settings};
 
 /// What scripts may read beside the headers that they always may.
-const EXPOSED: &str = "Link, WWW-Authenticate, Retry-After, X-Request-Id";
+const EXPOSED: &str = "ETag, Link, WWW-Authenticate, Retry-After, X-Request-Id";
 
 /// Answers browsers that ask whether a page may call, and lets pages read the answers. It does nothing where no origin is
 /// set.
@@ -60,7 +60,8 @@ fn preflight(request: &Request<'_>, settings: &Settings, response: &mut Response
 
 /// The headers that requests may have: those that some route reads.
 fn headers(settings: &Settings) -> String {
-    let mut headers = vec!["Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id"];
+    let mut headers =
+        vec!["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "X-Request-Id"];
     if !headers.iter().any(|header| header.eq_ignore_ascii_case(&settings.header.name)) {
         headers.push(&settings.header.name);
     }
