@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 /// Tells the time to everything that compares, issues or purges.
 ///
@@ -83,7 +83,7 @@ fn machine_steady() -> Duration {
     START.get_or_init(std::time::Instant::now).elapsed()
 }
 
-/// A clock that stands still until it is told to move.
+/// A clock that stands still until it is told to move, within the years that can be told.
 ///
 /// Its [`steady`](Clock::steady) time goes on as the machine's does, and what it is told to move comes on top: so leases
 /// are renewed while a test runs, and run out when it skips ahead.
@@ -123,13 +123,17 @@ impl ManualClock {
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.now_ms.fetch_add(millis, Ordering::SeqCst);
+        let later = |now: i64| Some(now.saturating_add(millis));
+        // It always moves.
+        let _ = self.now_ms.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
-        DateTime::UNIX_EPOCH + TimeDelta::milliseconds(self.now_ms.load(Ordering::SeqCst))
+        let now_ms = self.now_ms.load(Ordering::SeqCst);
+        let farthest = if now_ms < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+        DateTime::from_timestamp_millis(now_ms).unwrap_or(farthest)
     }
 
     fn reconcile(&self, _database: DateTime<Utc>) -> DateTime<Utc> {
@@ -137,7 +141,24 @@ impl Clock for ManualClock {
     }
 
     fn steady(&self) -> Duration {
-        let advanced = self.now_ms.load(Ordering::SeqCst) - self.start_ms;
-        machine_steady() + Duration::from_millis(u64::try_from(advanced).unwrap_or(0))
+        let advanced = self.now_ms.load(Ordering::SeqCst).saturating_sub(self.start_ms);
+        machine_steady().saturating_add(Duration::from_millis(u64::try_from(advanced).unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_stops_at_the_ends_of_time() {
+        for seconds in [i64::MIN, -10_000_000_000_000, 0, 10_000_000_000_000, i64::MAX] {
+            let clock = ManualClock::at(seconds);
+            let before = (clock.now(), clock.steady());
+            clock.advance(Duration::MAX);
+            clock.advance(Duration::MAX);
+            assert!(clock.now() >= before.0 && clock.steady() >= before.1, "{seconds}");
+        }
+        assert_eq!(ManualClock::at(i64::MAX).now(), DateTime::<Utc>::MAX_UTC);
     }
 }
