@@ -52,6 +52,9 @@ impl Ran {
     }
 }
 
+/// What a home's tokens are signed with, by HS256.
+pub(crate) const SECRET: &str = "a secret of the tests that is long enough";
+
 impl Home {
     /// With a SQLite database of its own.
     pub(crate) fn sqlite() -> Self {
@@ -69,7 +72,7 @@ impl Home {
             .set("DATABASE_URL", &url)
             .set("ISSUER", "https://auth.test")
             .set("ALGORITHM", "HS256")
-            .set("KEYS__SECRET", "a secret of the tests that is long enough")
+            .set("KEYS__SECRET", SECRET)
             .set("PASSWORD__MEMORY_KIB", "64")
             .set("PASSWORD__ITERATIONS", "1")
             .set("FIRST_ADMIN", "off")
@@ -95,6 +98,17 @@ impl Home {
 
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Lets the tokens of a subject expire an hour sooner, by their records.
+    #[track_caller]
+    pub(crate) fn age(&self, subject: &str) {
+        let sql = format!(
+            "update cf_sessions set expires_at = expires_at - 3600 where subject = '{subject}';
+             update cf_tokens set expires_at = expires_at - 3600 where subject = '{subject}';"
+        );
+        let ran = Command::new("sqlite3").arg("-bail").arg(self.path("registry.db")).arg(sql).status().unwrap();
+        assert!(ran.success());
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {

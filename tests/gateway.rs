@@ -112,10 +112,13 @@ on_both! {
         assert!(gateway.accepts(&later.access), "a session begun later is not meant");
 
         // A key, and another one.
-        let known = server.issue("bob", "").await;
+        let (known, after) = (server.issue("bob", "").await, server.issue("bob", "").await);
         gateway.comes_to(&known.access, true);
+        gateway.comes_to(&after.access, true);
         retire(&server, "another key").await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // What it hears of in order: having heard of this, it has heard of the key.
+        server.registry.revoke(jti_of(&after.access).parse().unwrap(), by()).await.unwrap();
+        gateway.comes_to(&after.access, false);
         assert!(gateway.accepts(&known.access));
         let kid = header_of(&known.access)["kid"].as_str().unwrap().to_owned();
         retire(&server, &kid).await;

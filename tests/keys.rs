@@ -1,7 +1,10 @@
 //! Keys in the database: made once, published before they sign, rotated without anybody noticing, and retired at once.
 
+use std::time::{Duration, Instant};
+
 use counterfoil::{Error, Registry, SystemClock};
 
+use crate::binary::PATIENCE;
 use crate::support::feed::{events, place, service};
 use crate::support::forge::{claims_of, header_of, jti_of};
 use crate::support::server::Settings;
@@ -434,7 +437,11 @@ on_both! {
             kid_of(&token)
         );
         server.sql(&retire).await;
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        let began = Instant::now();
+        while server.protected(&token).await.status == 200 {
+            assert!(began.elapsed() < PATIENCE, "the token is accepted");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         server.refuses(&token, "token_revoked").await;
     }
 
