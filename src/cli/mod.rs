@@ -66,7 +66,7 @@ enum Command {
     Subject(session::SubjectCommand),
     /// Remove the records of expired tokens now (the server does so by itself, every `purge.every`).
     Purge(maintain::Purge),
-    /// Look at the keys whose tokens are accepted.
+    /// List, rotate, retire and reseal the keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Show the processes that answer from memory, and which changes each has applied.
