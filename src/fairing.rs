@@ -69,6 +69,7 @@ pub fn fairing() -> Fairing {
 /// let client = rocket::local::asynchronous::Client::tracked(app).await?;
 /// # Ok::<(), rocket::Error>(()) }).unwrap();
 /// ```
+#[must_use = "it does nothing until it is attached"]
 pub struct Fairing {
     settings: Option<Settings>,
     clock: Arc<dyn Clock>,

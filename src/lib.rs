@@ -42,7 +42,7 @@
 //! | guard | lets in |
 //! | --- | --- |
 //! | [`AccessToken`] | a live access token |
-//! | [`FreshToken`] | one that was got by logging in just now |
+//! | [`FreshToken`] | one that was got by logging in, not by refreshing, for as long as it lives |
 //! | [`Scoped`] | one whose scopes fulfil a rule: [`scope!`], [`AllOf`], [`AnyOf`] |
 //! | [`WithClaims`] | one whose additional claims are a type of yours |
 //! | [`CurrentUser`] | one whose subject is a user of yours: [`LoadUser`] |
@@ -55,6 +55,7 @@
 //! | [`ForwardedToken`] | the access token of a request that a proxy asks about |
 //!
 //! The last type parameter of a guard says where it looks, where that is not as configured: see [`Locations`].
+//! [`LogoutTokens`] and [`ForwardedToken`] have none.
 //!
 //! # Refusals
 //!
@@ -65,7 +66,7 @@
 //!
 //! # Testing
 //!
-//! A test has a registry in memory and a clock that it controls in three lines. The example's test:
+//! Three lines give a test a registry in memory and a clock that it controls:
 //!
 //! ```
 //! use std::time::Duration;
@@ -144,9 +145,8 @@ pub use guard::{
 pub use http::{server, server_with_clock};
 pub use registry::{AsOf, Checked, Expect, Grant, Issued, Personal, PurgeStatus, Purged, Readiness, Refresh, Registry};
 pub use token::{
-    Act, Actor, ActorKind, AudienceRule, AuditEvent, Claims, Cursor, Denial, Filter, Happening, Jti, PurgeRun, Reason,
-    Record, RecordPage, Revocation, Rules, Scope, Scopes, Session, SessionRecord, Sid, State, Subject, TokenType,
-    Verdict,
+    Act, Actor, ActorKind, AudienceRule, Claims, Cursor, Denial, Filter, Happening, Jti, PurgeRun, Reason, Record,
+    RecordPage, Revocation, Scope, Scopes, Session, SessionRecord, Sid, State, Subject, TokenType, Verdict,
 };
 
 /// The programs of the README, which are tested with the others.

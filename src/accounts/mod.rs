@@ -220,7 +220,7 @@ impl Accounts {
         let (turn, user, _) = self.authenticate(&claims.sub, current, ip).await?;
         let (_, hash) = self.passwords.hash(turn, new).await?;
         let end_others = (!keep_sessions).then_some(Some(claims.sid));
-        let act = Act::by(Actor::subject(&claims.sub)).from_ip(ip);
+        let act = Act::by(Actor::subject(&claims.sub)).ip(ip);
         let now = self.registry.clock().now_seconds();
         let store = self.registry.store()?;
         // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is known,

@@ -120,7 +120,7 @@ impl Algorithm {
 /// Where keys come from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeySettings {
-    /// A PEM file (PKCS#8) with the private key that signs.
+    /// A PEM file (PKCS#8, PKCS#1 or SEC1) with the private key that signs.
     pub(crate) file: Option<PathBuf>,
     /// The secret of HS256.
     pub(crate) secret: Option<Secret>,
@@ -164,12 +164,14 @@ pub(crate) enum Consistency {
 
 /// Where a request may carry its token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Location {
     /// The `Authorization` header (or the configured one).
     Header,
     /// The access or refresh cookie, with the CSRF double submit.
     Cookie,
-    /// The query string. Never for refresh tokens, and never logged.
+    /// The query string. Never for refresh tokens. The server keeps it out of its log; an application's own log may have it,
+    /// Rocket's at `log_level = "normal"` among them.
     Query,
     /// A member of the JSON body, for routes that read the token from their body.
     Json,

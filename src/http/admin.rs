@@ -175,7 +175,7 @@ async fn list_audit(
 }
 
 fn act(admin: &Scoped<'_, Admin>, device: &Device<'_>, reason: Option<String>) -> Result<Act, Error> {
-    let act = admin.act_as(Actor::administrator(admin.subject())).from_ip(device.ip);
+    let act = admin.act_as(Actor::administrator(admin.subject())).ip(device.ip);
     match reason {
         Some(reason) => act.reason(reason),
         None => Ok(act),

@@ -125,7 +125,7 @@ async fn logout(
     device: Device<'_>,
     registry: &State<Registry>,
 ) -> Result<Cleared<Json<Done>>, ApiError> {
-    let act = Act::by(Actor::subject(tokens.subject())).from_ip(device.ip);
+    let act = Act::by(Actor::subject(tokens.subject())).ip(device.ip);
     match registry.end_session(tokens.session(), act).await {
         // Of an expired token the session may have been purged: nothing is left to end.
         Err(error) if !error.is_not_found() => Err(error.into()),

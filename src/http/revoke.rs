@@ -54,7 +54,7 @@ async fn revoke_token(form: ClientForm, device: Device<'_>, registry: &State<Reg
         let msg = "The token was issued to another client";
         return Err(ApiError::new(Status::BadRequest, "unauthorized_client", msg));
     }
-    let act = Act::by(Actor::client(caller.client().name())).from_ip(device.ip);
+    let act = Act::by(Actor::client(caller.client().name())).ip(device.ip);
     let revoked = match claims.token_type {
         TokenType::Access => registry.revoke_for_good(claims.jti, act).await,
         TokenType::Refresh => registry.end_session(claims.sid, act).await.map(drop),

@@ -50,7 +50,7 @@ async fn end_session(
     device: Device<'_>,
     registry: &State<Registry>,
 ) -> Result<Json<Ended>, ApiError> {
-    let act = Act::by(Actor::subject(token.subject())).from_ip(device.ip);
+    let act = Act::by(Actor::subject(token.subject())).ip(device.ip);
     Ok(Json(ended(registry.end_session(parse(sid)?, act).await?)))
 }
 

@@ -150,7 +150,7 @@ async fn revoke_token(
     device: Device<'_>,
     registry: &State<Registry>,
 ) -> Result<Json<Done>, ApiError> {
-    registry.revoke(parse(jti)?, Act::by(Actor::subject(token.subject())).from_ip(device.ip)).await?;
+    registry.revoke(parse(jti)?, Act::by(Actor::subject(token.subject())).ip(device.ip)).await?;
     Ok(Json(REVOKED))
 }
 
@@ -169,7 +169,7 @@ async fn unrevoke_token(
     device: Device<'_>,
     registry: &State<Registry>,
 ) -> Result<Json<Done>, ApiError> {
-    registry.unrevoke(parse(jti)?, token.act_as(Actor::subject(token.subject())).from_ip(device.ip)).await?;
+    registry.unrevoke(parse(jti)?, token.act_as(Actor::subject(token.subject())).ip(device.ip)).await?;
     Ok(Json(UNREVOKED))
 }
 
@@ -197,8 +197,7 @@ async fn revoke_all_tokens(
 ) -> Result<Json<Ended>, ApiError> {
     let claims = token.claims();
     let keep = body.0.except_current.then_some(claims.sid);
-    let revoked =
-        registry.revoke_all(&claims.sub, keep, Act::by(Actor::subject(&claims.sub)).from_ip(device.ip)).await?;
+    let revoked = registry.revoke_all(&claims.sub, keep, Act::by(Actor::subject(&claims.sub)).ip(device.ip)).await?;
     Ok(Json(Ended { msg: "Tokens successfully revoked", revoked }))
 }
 

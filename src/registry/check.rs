@@ -19,6 +19,7 @@ use crate::token::{Act, Actor, AudienceRule, Claims, Denial, Jti, Presented, Sco
 /// let expect = Expect::access().audience(AudienceRule::Exactly("https://api.example"));
 /// ```
 #[derive(Debug, Clone, Copy)]
+#[must_use = "it does nothing until a token is checked"]
 pub struct Expect<'a> {
     token_type: Option<TokenType>,
     audience: AudienceRule<'a>,
@@ -154,12 +155,20 @@ impl Checked {
         &self.known.kid
     }
 
-    /// Refuses a token that was not got by logging in just now.
+    /// Refuses a token that was not got by logging in, but by refreshing.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::NotFresh`].
     pub fn require_fresh(&self) -> Result<(), Denial> {
         if self.known.claims.fresh { Ok(()) } else { Err(Denial::NotFresh) }
     }
 
     /// Refuses a token that lacks any of these scopes.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::InsufficientScope`], which names those that it lacks.
     pub fn require_scopes(&self, scopes: &Scopes) -> Result<(), Denial> {
         let missing = scopes.difference(&self.known.claims.scope);
         if missing.is_empty() { Ok(()) } else { Err(Denial::InsufficientScope { missing }) }
@@ -170,8 +179,11 @@ impl Registry {
     /// Checks a token: shape, signature, claims, times, record.
     ///
     /// This is what the guards call. A token that was seen before is answered from memory while this process has a lease
-    /// on it, which asks no database; otherwise the registry is asked whether the token is known and live. Where it can't
-    /// be asked the answer is [`Denial::Unavailable`], never a yes.
+    /// on it, which asks no database; otherwise the registry is asked whether the token is known and live.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused; [`Denial::Unavailable`] where the registry can't be asked, which is never a yes.
     pub async fn check(&self, token: &str, expect: Expect<'_>) -> Result<Checked, Denial> {
         self.check_digested(token, self.digest(token), expect).await
     }

@@ -32,6 +32,7 @@ const USER_AGENT_CHARS_MAX: usize = 255;
 /// # Ok::<(), counterfoil::Error>(())
 /// ```
 #[derive(Debug, Clone)]
+#[must_use = "it does nothing until it is issued"]
 pub struct Grant {
     pub(super) subject: Subject,
     pub(super) scope: Scopes,
@@ -136,13 +137,14 @@ impl Grant {
         self
     }
 
-    /// With another lifetime of the access token than the settings'. Those got by refreshing have it too.
+    /// With another lifetime of the access token than the settings': whole seconds, rounded down, 1 s to 100 years. Those got by
+    /// refreshing have it too.
     pub fn access_expires(mut self, lifetime: Duration) -> Self {
         self.access_expires = Some(lifetime);
         self
     }
 
-    /// With another lifetime of the refresh token than the settings'.
+    /// With another lifetime of the refresh token than the settings': whole seconds, rounded down, 1 s to 100 years.
     pub fn refresh_expires(mut self, lifetime: Duration) -> Self {
         self.refresh_expires = Some(lifetime);
         self
@@ -219,6 +221,7 @@ impl Grant {
 
 /// A personal token to issue: an access token that is its own session, for a program of the subject.
 #[derive(Debug, Clone)]
+#[must_use = "it does nothing until it is issued"]
 pub struct Personal {
     pub(super) label: String,
     pub(super) scope: Option<Scopes>,
@@ -228,6 +231,10 @@ pub struct Personal {
 
 impl Personal {
     /// With a label of 1 to 100 characters, the scopes of the presenting token, and the longest lifetime there is.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) for another label, or one with a control character.
     pub fn new(label: impl Into<String>) -> Result<Self, Error> {
         Ok(Self { label: checked_label(label.into())?, scope: None, expires: None, device: Device::default() })
     }
@@ -238,7 +245,7 @@ impl Personal {
         self
     }
 
-    /// With a shorter lifetime.
+    /// With a shorter lifetime: whole seconds, rounded down, 1 s to `personal.max_expires`.
     pub fn expires(mut self, lifetime: Duration) -> Self {
         self.expires = Some(lifetime);
         self
@@ -253,6 +260,7 @@ impl Personal {
 
 /// How to refresh.
 #[derive(Debug, Clone, Default)]
+#[must_use = "it does nothing until a token is refreshed"]
 pub struct Refresh {
     pub(super) within: Option<Scopes>,
     pub(super) narrowed: Option<Scopes>,

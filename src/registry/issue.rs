@@ -95,6 +95,10 @@ impl Drafted {
 impl Registry {
     /// The moment to grant tokens [as of](Grant::as_of). Take it before checking the subject's credentials, so that a
     /// log-in that is under way when all of the subject's tokens are ended can't leave a live one behind.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable).
     pub async fn as_of(&self, subject: &Subject) -> Result<AsOf, Error> {
         self.permit()?;
         let generation = self.inner.generations.call(subject.clone()).await?;

@@ -75,6 +75,10 @@ impl Registry {
     }
 
     /// [`purge`](Self::purge), telling `progress` after each batch how many records have gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`purge`](Self::purge).
     pub async fn purge_with(&self, progress: impl FnMut(u64)) -> Result<Purged, Error> {
         self.purge_until(std::future::pending(), progress).await
     }
@@ -112,6 +116,10 @@ impl Registry {
     }
 
     /// How many records [`purge`](Self::purge) would remove.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable), as [`purge`](Self::purge).
     pub async fn purgeable(&self) -> Result<u64, Error> {
         let cutoff = self.purge_cutoff(self.database_seconds().await?);
         self.store()?.purgeable(cutoff, i64::MAX).await

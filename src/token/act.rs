@@ -72,6 +72,7 @@ impl FromStr for ActorKind {
 
 /// Who does something.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
 pub struct Actor {
     /// What kind of actor it is.
     pub kind: ActorKind,
@@ -125,6 +126,7 @@ impl Actor {
 /// # Ok::<(), counterfoil::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "it says who does something and does nothing"]
 pub struct Act {
     pub(crate) actor: Actor,
     pub(crate) reason: Option<String>,
@@ -150,7 +152,11 @@ impl Act {
         Self { actor, reason: None, ip: None, presented: None }
     }
 
-    /// With a reason, at most 255 characters and none of them a control character.
+    /// With a reason.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) for more than 255 characters, or a control character.
     pub fn reason(mut self, reason: impl Into<String>) -> Result<Self, Error> {
         let reason = reason.into();
         if reason.chars().count() > Self::REASON_CHARS_MAX || reason.chars().any(char::is_control) {
@@ -164,7 +170,7 @@ impl Act {
     }
 
     /// With the address it came from.
-    pub fn from_ip(mut self, ip: Option<std::net::IpAddr>) -> Self {
+    pub fn ip(mut self, ip: Option<std::net::IpAddr>) -> Self {
         self.ip = ip.map(|ip| ip.to_string());
         self
     }

@@ -90,7 +90,7 @@ pub struct Claims {
     pub sid: Sid,
     /// `client_id`: the client that asked for it, `counterfoil` for the server's own `/login`.
     pub client_id: String,
-    /// `fresh`: whether it was got by logging in just now. Always `false` for a refresh token, which has no such claim.
+    /// `fresh`: whether it was got by logging in, not by refreshing. Always `false` for a refresh token, which has no such claim.
     pub fresh: bool,
     /// `scope`: what it may do. Empty where it has no such claim.
     pub scope: Scopes,
@@ -147,17 +147,17 @@ pub enum AudienceRule<'a> {
 
 /// What claims are compared with.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
+pub(crate) struct Rules<'a> {
     /// The issuer that `iss` must equal.
-    pub issuer: &'a str,
+    pub(crate) issuer: &'a str,
     /// The configured audiences.
-    pub audiences: &'a [String],
+    pub(crate) audiences: &'a [String],
     /// Which audience to accept.
-    pub audience: AudienceRule<'a>,
+    pub(crate) audience: AudienceRule<'a>,
     /// Seconds that clocks may differ.
-    pub leeway: i64,
+    pub(crate) leeway: i64,
     /// The time now.
-    pub now: i64,
+    pub(crate) now: i64,
 }
 
 impl Rules<'_> {
@@ -184,7 +184,7 @@ impl Claims {
     }
 
     /// Reads the claims of a token of this registry; anything missing or of the wrong form is [`Denial::Invalid`].
-    pub fn from_members(mut members: Map<String, Value>) -> Result<Self, Denial> {
+    pub(crate) fn from_members(mut members: Map<String, Value>) -> Result<Self, Denial> {
         let token_type: TokenType = parse(&mut members, "type")?;
         let fresh = match (token_type, members.remove("fresh")) {
             (TokenType::Access, Some(Value::Bool(fresh))) => fresh,
@@ -220,7 +220,7 @@ impl Claims {
     }
 
     /// Compares issuer and audience.
-    pub fn check_origin(&self, rules: &Rules<'_>) -> Result<(), Denial> {
+    pub(crate) fn check_origin(&self, rules: &Rules<'_>) -> Result<(), Denial> {
         let accepted = |aud: &String| match rules.audience {
             AudienceRule::Any => true,
             AudienceRule::Own => aud == rules.issuer || rules.audiences.contains(aud),
@@ -235,7 +235,7 @@ impl Claims {
     }
 
     /// Compares `exp` and `nbf` with the time now.
-    pub fn check_times(&self, rules: &Rules<'_>) -> Result<(), Denial> {
+    pub(crate) fn check_times(&self, rules: &Rules<'_>) -> Result<(), Denial> {
         rules.check_times(self.exp, self.nbf)
     }
 

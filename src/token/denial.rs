@@ -29,7 +29,7 @@ pub enum Denial {
     Unknown,
     /// A refresh token where an access token is due, or the reverse.
     WrongType,
-    /// The route asks for a token got by logging in just now, not by refreshing (RFC 9470).
+    /// The route asks for a token got by logging in, not by refreshing (RFC 9470).
     NotFresh,
     /// The token lacks these scopes.
     InsufficientScope {

@@ -16,18 +16,20 @@ mod verdict;
 pub(crate) use act::Presented;
 pub use act::{Act, Actor, ActorKind};
 pub(crate) use change::{Action, FeedEvent, FeedPage, Mark, News, Position, Replica, Roll, Target};
+pub(crate) use claims::Rules;
 #[cfg(feature = "server")]
 pub(crate) use claims::console_audience;
-pub use claims::{AudienceRule, Claims, Rules};
+pub use claims::{AudienceRule, Claims};
 pub(crate) use claims::{RESERVED, checked_audiences, is_console_audience};
 pub use denial::Denial;
 pub use id::{Jti, Sid};
 pub(crate) use key::{KeyInfo, KeyState, NewKey, StoredKey};
 pub use past::{Happening, PurgeRun, SessionRecord};
 pub(crate) use record::Along;
+pub(crate) use record::AuditEvent;
 #[cfg(feature = "server")]
 pub(crate) use record::rfc3339;
-pub use record::{AuditEvent, Cursor, Filter, Record, RecordPage, Revocation, Session, State};
+pub use record::{Cursor, Filter, Record, RecordPage, Revocation, Session, State};
 pub use scope::{Scope, Scopes};
 pub use subject::Subject;
 pub(crate) use verdict::Facts;

@@ -119,29 +119,29 @@ pub struct Session {
 
 /// One entry of the audit: who changed what, when, from where and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct AuditEvent {
+pub(crate) struct AuditEvent {
     /// Its number: later entries have larger ones.
-    pub id: i64,
+    pub(crate) id: i64,
     /// When.
     #[serde(serialize_with = "as_rfc3339")]
-    pub at: DateTime<Utc>,
+    pub(crate) at: DateTime<Utc>,
     /// By whom.
-    pub actor: Actor,
+    pub(crate) actor: Actor,
     /// What was done: `token.revoked`, `session.ended`, …
-    pub action: String,
+    pub(crate) action: String,
     /// The subject it was done to.
-    pub subject: Option<String>,
+    pub(crate) subject: Option<String>,
     /// The token, session, user or other thing it was done to.
-    pub target: Option<String>,
+    pub(crate) target: Option<String>,
     /// Why.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// From where.
-    pub ip: Option<String>,
+    pub(crate) ip: Option<String>,
 }
 
 /// The states a list can be narrowed to. Each record is in at most one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// Accepted now.
     Live,
@@ -182,6 +182,7 @@ impl FromStr for State {
 /// # Ok::<(), counterfoil::Error>(())
 /// ```
 #[derive(Debug, Clone)]
+#[must_use = "it does nothing until something is listed by it"]
 pub struct Filter {
     pub(crate) subject: Option<Subject>,
     pub(crate) session: Option<Sid>,
@@ -223,6 +224,10 @@ impl Filter {
     }
 
     /// Tokens alone that this client asked for: its name as recorded, or the id of one that is there.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) for a control character.
     pub fn client(mut self, client: impl Into<String>) -> Result<Self, Error> {
         let client = client.into();
         // PostgreSQL refuses the control character 0 in text, and no client has any other.
@@ -257,7 +262,11 @@ impl Filter {
         self
     }
 
-    /// At most `limit` records, 1 to 1000.
+    /// At most `limit` records.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid`](Error::is_invalid) for anything but 1 to 1000.
     pub fn limit(mut self, limit: u16) -> Result<Self, Error> {
         if limit == 0 || limit > Self::LIMIT_MAX {
             return Err(Error::invalid("limit", "limit must be 1 to 1000"));

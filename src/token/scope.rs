@@ -76,11 +76,13 @@ impl Scopes {
     }
 
     /// The scopes of both.
+    #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         Self(self.0.iter().filter(|scope| other.holds(scope)).cloned().collect())
     }
 
     /// The scopes of this set that `other` lacks.
+    #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         Self(self.0.iter().filter(|scope| !other.holds(scope)).cloned().collect())
     }

@@ -196,7 +196,7 @@ async fn end(
     person: &SignedIn<'_>,
     ip: Option<std::net::IpAddr>,
 ) -> Result<(), crate::error::Error> {
-    let act = crate::token::Act::by(crate::token::Actor::subject(person.subject())).from_ip(ip);
+    let act = crate::token::Act::by(crate::token::Actor::subject(person.subject())).ip(ip);
     match registry.end_session(person.session(), act).await {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),

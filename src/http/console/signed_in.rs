@@ -60,7 +60,7 @@ impl<'r> SignedIn<'r> {
 
     /// An act of this user on its own tokens and sessions.
     pub(super) fn act(&self, device: &Device<'_>) -> Act {
-        self.person.token.act_as(Actor::subject(self.subject())).from_ip(device.ip)
+        self.person.token.act_as(Actor::subject(self.subject())).ip(device.ip)
     }
 
     /// What stands around every page.
@@ -101,7 +101,7 @@ impl<'r> SignedIn<'r> {
 impl AdminSignedIn<'_> {
     /// An act of an administrator, on anybody's tokens.
     pub(super) fn act(&self, device: &Device<'_>) -> Act {
-        self.person.token.act_as(Actor::administrator(self.subject())).from_ip(device.ip)
+        self.person.token.act_as(Actor::administrator(self.subject())).ip(device.ip)
     }
 }
 
