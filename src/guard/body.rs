@@ -217,9 +217,7 @@ impl<L: Locations> RefreshRequest<L> {
         let body = Body::read(request, registry, data).await?;
         let found = find::<L>(request, settings, &body, TokenType::Refresh)?.ok_or_else(|| body.missing())?;
         let checked = registry.check(found.token, Expect::refresh().even_spent()).await?;
-        if found.by_cookie && extract::needs_csrf(request, settings) {
-            extract::check_csrf(request, settings, checked.claims())?;
-        }
+        extract::check_meant(request, settings, found, checked.claims())?;
         Ok(Self { checked, locations: PhantomData })
     }
 }
@@ -292,12 +290,8 @@ impl LogoutTokens {
         let mut good: Vec<(Found<'_>, Checked)> = Vec::new();
         let mut denial = None;
         for (expected, found) in candidates.into_iter().filter_map(|(expected, found)| Some((expected, found?))) {
-            let expect = match expected {
-                Some(TokenType::Access) => Expect::access(),
-                Some(TokenType::Refresh) => Expect::refresh(),
-                None => Expect::either(),
-            };
-            match registry.check(found.token, expect.even_expired().audience(AudienceRule::Any)).await {
+            let expect = Expect::of(expected).even_expired().audience(AudienceRule::Any);
+            match registry.check(found.token, expect).await {
                 Ok(checked) => good.push((found, checked)),
                 Err(Denial::Unavailable) => return Err(Denial::Unavailable),
                 Err(refused) => denial = denial.or(Some(refused)),
@@ -312,11 +306,10 @@ impl LogoutTokens {
             return Err(Denial::Ambiguous);
         }
         // One of them shows that the request was meant: all are of one session.
-        let is_meant = !extract::needs_csrf(request, settings)
-            || good.iter().any(|(found, checked)| {
-                !found.by_cookie || extract::check_csrf(request, settings, checked.claims()).is_ok()
-            });
-        if !is_meant {
+        let is_meant = |(found, checked): &(Found<'_>, Checked)| {
+            extract::check_meant(request, settings, *found, checked.claims()).is_ok()
+        };
+        if !good.iter().any(is_meant) {
             return Err(Denial::CsrfFailed);
         }
         Ok(Self { session: first.claims().sid, subject: first.claims().sub.clone() })

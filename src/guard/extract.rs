@@ -3,6 +3,7 @@
 use rocket::Request;
 
 use crate::config::{Location, Settings};
+use crate::registry::is_same;
 use crate::token::{Claims, Denial, TokenType};
 
 /// A token found in a request.
@@ -83,8 +84,9 @@ fn in_header<'r>(mut values: impl Iterator<Item = &'r str>, scheme: &str) -> Res
     Ok((!token.is_empty()).then_some(token))
 }
 
-/// The token in a cookie. A browser sends two of one name where they were set for two paths, or by a sibling domain.
-fn in_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>, Denial> {
+/// The value of a cookie as it was sent. A browser sends two of one name where they were set for two paths, or by a sibling
+/// domain.
+pub(crate) fn sent_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>, Denial> {
     let sent = request
         .headers()
         .get("Cookie")
@@ -92,7 +94,12 @@ fn in_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>
         .filter_map(|pair| pair.split_once('='))
         .filter(|(sent, _)| sent.trim() == name)
         .map(|(_, value)| value.trim());
-    match only(sent)? {
+    only(sent)
+}
+
+/// The token in a cookie.
+fn in_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>, Denial> {
+    match sent_cookie(request, name)? {
         // A request that Rocket's local client makes has cookies and no such header. Where there is one, it alone counts:
         // Rocket decodes the names of cookies, so that a sibling domain could plant `__%48ost-…` for `__Host-…`.
         None if !request.headers().contains("Cookie") => {
@@ -106,11 +113,22 @@ fn in_query<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>,
     only(request.query_fields().filter(|field| field.name.source() == name).map(|field| field.value))
 }
 
-/// The one value among these, however often it stands there; an empty one counts as none.
+/// The one value among these, however often it stands there; an empty one counts as none. Which of two was meant is nobody's
+/// to guess.
 fn only<'r>(values: impl Iterator<Item = &'r str>) -> Result<Option<&'r str>, Denial> {
     let mut values = values.filter(|value| !value.is_empty());
     let first = values.next();
     if values.any(|value| Some(value) != first) { Err(Denial::Ambiguous) } else { Ok(first) }
+}
+
+/// Compares the CSRF value where the token came by cookie and a request like this one needs it.
+pub(super) fn check_meant(
+    request: &Request<'_>,
+    settings: &Settings,
+    found: Found<'_>,
+    claims: &Claims,
+) -> Result<(), Denial> {
+    if found.by_cookie && needs_csrf(request, settings) { check_csrf(request, settings, claims) } else { Ok(()) }
 }
 
 /// Whether a request like this one must show that no other site made the browser send it.
@@ -123,14 +141,9 @@ pub(super) fn needs_csrf(request: &Request<'_>, settings: &Settings) -> bool {
 pub(super) fn check_csrf(request: &Request<'_>, settings: &Settings, claims: &Claims) -> Result<(), Denial> {
     let sent = only(request.headers().get(&settings.csrf.header_name)).map_err(|_| Denial::CsrfFailed)?;
     match (sent, &claims.csrf) {
-        (Some(sent), Some(expected)) if equal(sent.as_bytes(), expected.as_bytes()) => Ok(()),
+        (Some(sent), Some(expected)) if is_same(sent.as_bytes(), expected.as_bytes()) => Ok(()),
         _ => Err(Denial::CsrfFailed),
     }
-}
-
-/// Compares in a time that does not tell where the first difference is.
-pub(crate) fn equal(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
 
 #[cfg(test)]
@@ -186,12 +199,5 @@ mod tests {
         assert_eq!(same(cookie, Some(Found { token: "b", by_cookie: false })), Err(Denial::Ambiguous));
         assert_eq!(only(["a", "", "a"].into_iter()), Ok(Some("a")));
         assert_eq!(only(["a", "b"].into_iter()), Err(Denial::Ambiguous));
-    }
-
-    #[test]
-    fn equality_is_of_all_bytes() {
-        assert!(equal(b"abc", b"abc"));
-        assert!(!equal(b"abc", b"abd"));
-        assert!(!equal(b"abc", b"ab"));
     }
 }

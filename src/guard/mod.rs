@@ -22,7 +22,7 @@ pub use device::Device;
 #[cfg(feature = "server")]
 pub(crate) use error::Refusal;
 #[cfg(feature = "server")]
-pub(crate) use extract::equal;
+pub(crate) use extract::sent_cookie;
 pub use forwarded::ForwardedToken;
 pub use issued::Cleared;
 pub use locations::{Configured, ConfiguredOrJson, CookieOnly, HeaderOnly, JsonOnly, Locations, QueryOnly};

@@ -99,10 +99,7 @@ async fn found_in<'r>(
     expected: Option<TokenType>,
 ) -> Result<&'r Checked, Denial> {
     let checked = check_once(request, registry, found.token, expected).await?;
-    let settings = registry.settings();
-    if found.by_cookie && extract::needs_csrf(request, settings) {
-        extract::check_csrf(request, settings, checked.claims())?;
-    }
+    extract::check_meant(request, registry.settings(), found, checked.claims())?;
     Ok(checked)
 }
 
@@ -121,12 +118,7 @@ async fn check_once<'r>(
         }
         last = Some(verdict);
     }
-    let expect = match expected {
-        Some(TokenType::Access) => Expect::access(),
-        Some(TokenType::Refresh) => Expect::refresh(),
-        None => Expect::either(),
-    };
-    let outcome = registry.check_digested(token, digest, expect).await;
+    let outcome = registry.check_digested(token, digest, Expect::of(expected)).await;
     let verdict = Verdict { digest, expected, outcome, next: OnceLock::new() };
     let verdict = match last {
         None => cell.first.get_or_init(|| verdict),

@@ -6,7 +6,6 @@ mod jws;
 mod load;
 mod material;
 mod seal;
-#[cfg(feature = "server")]
 mod secret;
 mod source;
 
@@ -21,8 +20,9 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::jwks::Jwks;
 use self::material::{Material, Signer, Verifier};
+pub(crate) use self::secret::is_same;
 #[cfg(feature = "server")]
-pub(crate) use self::secret::{is_same, random_secret, sha256};
+pub(crate) use self::secret::{random_secret, sha256};
 pub(crate) use self::source::KeySource;
 use crate::config::Algorithm;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Secrets of clients: random, so that a digest without salt or stretching is enough, and quick at every call.
+//! Secrets of clients: random, so that a digest without salt or stretching is enough, and quick at every call. And the one
+//! comparison of what nobody may guess.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
@@ -15,8 +16,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     sha256
 }
 
-/// Whether two digests are the same, in a time that doesn't say where they differ.
-pub(crate) fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
+/// Whether two digests or random values are the same, in a time that doesn't say where they differ.
+pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     verify_slices_are_equal(one, other).is_ok()
 }
 
@@ -40,6 +41,7 @@ mod tests {
         assert_eq!(digest[..4], [0xba, 0x78, 0x16, 0xbf]);
         assert!(is_same(&digest, &sha256(b"abc")));
         assert!(!is_same(&digest, &sha256(b"abd")));
+        assert!(!is_same(&digest, &digest[..31]));
     }
 
     #[test]

@@ -42,12 +42,17 @@ impl<'a> Expect<'a> {
 
     /// A refresh token.
     pub fn refresh() -> Self {
-        Self { token_type: Some(TokenType::Refresh), ..Self::access() }
+        Self::of(Some(TokenType::Refresh))
     }
 
     /// A token of either type.
     pub fn either() -> Self {
-        Self { token_type: None, ..Self::access() }
+        Self::of(None)
+    }
+
+    /// A token of this type, or of either.
+    pub(crate) fn of(token_type: Option<TokenType>) -> Self {
+        Self { token_type, ..Self::access() }
     }
 
     /// A token of the console, which nothing else accepts.

@@ -61,6 +61,7 @@ pub(crate) use tasks::Tasks;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::error::Error;
+pub(crate) use crate::keys::is_same;
 #[cfg(feature = "server")]
 pub(crate) use crate::store::AuditFilter;
 use crate::store::{Done, Generation, Insert, Inserted, Revoke, Revoked, Status, Store};

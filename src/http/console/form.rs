@@ -8,9 +8,8 @@ use rocket::outcome::Outcome;
 
 use super::error::ConsoleError;
 use super::signed_in::SignedIn;
-use crate::guard::equal;
 use crate::http::body;
-use crate::registry::Registry;
+use crate::registry::{Registry, is_same};
 
 /// A form that a page of the console sent: its `csrf` is the one of who is signed in, and no other site made the browser
 /// send it.
@@ -59,7 +58,7 @@ pub(super) async fn read<T: for<'a> FromForm<'a> + 'static>(
     let bytes = body::read(request, data).await.map_err(|error| ConsoleError::of_status(error.status(), request))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| ConsoleError::bad_form())?;
     let sent = Form::<Csrf>::parse_encoded(RawStr::new(text)).map_err(|_| ConsoleError::forged())?;
-    if !csrf.is_some_and(|csrf| !csrf.is_empty() && equal(sent.csrf.as_bytes(), csrf.as_bytes())) {
+    if !csrf.is_some_and(|csrf| !csrf.is_empty() && is_same(sent.csrf.as_bytes(), csrf.as_bytes())) {
         return Err(ConsoleError::forged());
     }
     Form::<T>::parse_encoded(RawStr::new(text)).map_err(|_| ConsoleError::bad_form())

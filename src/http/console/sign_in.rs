@@ -13,11 +13,11 @@ use super::error::ConsoleError;
 use super::form::{self, Confirmed, Field, Posted, WRONG};
 use super::frame::{self, Frame};
 use super::page::{Answer, SeeOther};
-use super::signed_in::{SignedIn, cookie};
+use super::signed_in::SignedIn;
 use super::{BASE, is_below};
 use crate::accounts::{Accounts, LoginFailure};
 use crate::config::{CONSOLE_COOKIE, Settings};
-use crate::guard::Device;
+use crate::guard::{Device, sent_cookie};
 use crate::http::catchers::allowed;
 use crate::http::issuing::{Began, confirm};
 use crate::registry::Registry;
@@ -66,7 +66,7 @@ impl<'r> FromRequest<'r> for Visit<'r> {
 }
 
 fn key<'r>(request: &'r Request<'_>) -> Option<&'r str> {
-    cookie(request, FORM_COOKIE).ok().flatten().filter(|key| uuid::Uuid::try_parse(key).is_ok())
+    sent_cookie(request, FORM_COOKIE).ok().flatten().filter(|key| uuid::Uuid::try_parse(key).is_ok())
 }
 
 #[derive(FromForm)]
@@ -222,7 +222,7 @@ pub(super) fn instead_of(request: &Request<'_>) -> SeeOther {
         None => HERE.to_owned(),
     };
     let settings = request.rocket().state::<Registry>().map(Registry::settings);
-    match (cookie(request, CONSOLE_COOKIE), settings) {
+    match (sent_cookie(request, CONSOLE_COOKIE), settings) {
         // Without the cookie nobody was signed in, as far as this request can tell.
         (Ok(None), _) | (_, None) => SeeOther::to(to),
         (_, Some(settings)) => SeeOther::done(&to, "expired").with_cookie(removal(settings)),

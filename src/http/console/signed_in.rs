@@ -11,7 +11,7 @@ use super::error::ConsoleError;
 use super::frame::{self, Frame};
 use crate::accounts::{ADMIN_SCOPE, Accounts, User};
 use crate::config::CONSOLE_COOKIE;
-use crate::guard::Device;
+use crate::guard::{Device, sent_cookie};
 use crate::registry::{Checked, Registry};
 use crate::token::{Act, Actor, Denial, Scopes, Sid, Subject};
 
@@ -120,28 +120,13 @@ fn cell<'r>(request: &'r Request<'_>) -> &'r OnceLock<Result<Person, Denial>> {
 async fn find(request: &Request<'_>) -> Result<Person, Denial> {
     let (registry, accounts) = (request.rocket().state::<Registry>(), request.rocket().state::<Accounts>());
     let (Some(registry), Some(accounts)) = (registry, accounts) else { return Err(Denial::Unavailable) };
-    let token = registry.check_console(cookie(request, CONSOLE_COOKIE)?.ok_or(Denial::Missing)?).await?;
+    let token = registry.check_console(sent_cookie(request, CONSOLE_COOKIE)?.ok_or(Denial::Missing)?).await?;
     match accounts.get(token.subject()).await {
         Ok(user) if !user.disabled => Ok(Person { token, user }),
         Ok(_) => Err(Denial::Revoked),
         Err(error) if error.is_not_found() => Err(Denial::NoUser),
         Err(_) => Err(Denial::Unavailable),
     }
-}
-
-/// The value of a cookie as it was sent. A sibling domain may plant a second one of its name: which of two was meant is
-/// nobody's to guess.
-pub(super) fn cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>, Denial> {
-    let mut sent = request
-        .headers()
-        .get("Cookie")
-        .flat_map(|header| header.split(';'))
-        .filter_map(|pair| pair.split_once('='))
-        .filter(|(sent, _)| sent.trim() == name)
-        .map(|(_, value)| value.trim())
-        .filter(|value| !value.is_empty());
-    let first = sent.next();
-    if sent.any(|value| Some(value) != first) { Err(Denial::Ambiguous) } else { Ok(first) }
 }
 
 #[rocket::async_trait]
