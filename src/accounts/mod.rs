@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::config::LoginSettings;
 use crate::error::{Error, Kind};
 use crate::registry::{AsOf, Checked, Registry};
 use crate::store::{Done, StoredUser, UserChange, UserChanged};
-use crate::token::{Act, Actor, Scopes, Subject, Target, rfc3339};
+use crate::token::{Act, Actor, Scopes, Subject, Target, as_rfc3339};
 use limits::Counter;
 use password::{Passwords, Turn, Verdict};
 
@@ -383,10 +383,6 @@ impl From<StoredUser> for User {
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap_or_default()
-}
-
-fn as_rfc3339<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*at))
 }
 
 fn user_not_found() -> Error {

@@ -3,11 +3,11 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::output::{Failure, Output, Table, count, describe, or_dash};
+use super::output::{Failure, Output, Table, count, describe, or_dash, time};
 use super::{act, open, settings};
 use crate::clock::SystemClock;
 use crate::registry::Registry;
-use crate::token::{KeyInfo, rfc3339};
+use crate::token::KeyInfo;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
@@ -100,10 +100,6 @@ fn as_json(key: &KeyInfo) -> Value {
         "retired_at": key.retired_at.map(time),
         "retired_reason": key.retired_reason,
     })
-}
-
-fn time(at: i64) -> String {
-    chrono::DateTime::from_timestamp(at, 0).map_or_else(|| at.to_string(), rfc3339)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::error::{Error, Kind};
+use crate::token::rfc3339;
 
 /// Why a command did not do what it was asked.
 pub(super) enum Failure {
@@ -165,6 +166,11 @@ pub(super) fn describe(lines: &[(&str, Option<String>)]) -> String {
 /// `1 token`, `2 tokens`.
 pub(super) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A time in seconds as people and programs read it.
+pub(super) fn time(at: i64) -> String {
+    chrono::DateTime::from_timestamp(at, 0).map_or_else(|| at.to_string(), rfc3339)
 }
 
 /// The value, or a dash where there is none.

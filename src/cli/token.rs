@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::output::{Failure, Output, Table, count, describe, error_code, or_dash};
+use super::output::{Failure, Output, Table, count, describe, error_code, or_dash, time};
 use super::user::{Why, union};
 use super::{act, input, note_unrecorded, open};
 use crate::error::Error;
@@ -192,10 +192,10 @@ async fn issue(issue: Issue, registry: &Registry, output: &Output) -> Result<(),
         describe(&[
             ("access token", Some(issued.access_token().to_owned())),
             ("  jti", Some(access.jti.to_string())),
-            ("  expires", Some(expires(access.exp))),
+            ("  expires", Some(time(access.exp))),
             ("refresh token", issued.refresh_token().map(str::to_owned)),
             ("  jti", issued.refresh_claims().map(|claims| claims.jti.to_string())),
-            ("  expires", issued.refresh_claims().map(|claims| expires(claims.exp))),
+            ("  expires", issued.refresh_claims().map(|claims| time(claims.exp))),
             ("session", Some(access.sid.to_string())),
         ])
     })
@@ -233,7 +233,7 @@ async fn list(list: List, registry: &Registry, output: &Output) -> Result<(), Fa
             table.row([
                 record.jti.to_string(),
                 record.token_type.to_string(),
-                state(record, registry).as_str().to_owned(),
+                record.state(registry.live_at()).as_str().to_owned(),
                 record.subject.to_string(),
                 rfc3339(record.issued_at),
                 rfc3339(record.expires_at),
@@ -319,23 +319,13 @@ async fn import(registry: &Registry, output: &Output) -> Result<(), Failure> {
     if refused.is_empty() { Ok(()) } else { Err(Failure::Answered) }
 }
 
-fn state(record: &Record, registry: &Registry) -> State {
-    if record.revocation.is_some() {
-        State::Revoked
-    } else if record.expires_at.timestamp() <= registry.live_at() {
-        State::Expired
-    } else {
-        State::Live
-    }
-}
-
 fn describe_record(record: &Record, registry: &Registry) -> String {
     let revocation = record.revocation.as_ref();
     let claims = serde_json::to_string(&record.token).unwrap_or_default();
     describe(&[
         ("jti", Some(record.jti.to_string())),
         ("type", Some(record.token_type.to_string())),
-        ("state", Some(state(record, registry).as_str().to_owned())),
+        ("state", Some(record.state(registry.live_at()).as_str().to_owned())),
         ("subject", Some(record.subject.to_string())),
         ("session", Some(record.sid.to_string())),
         ("scopes", Some(record.scope.to_string()).filter(|scope| !scope.is_empty())),
@@ -352,10 +342,6 @@ fn describe_record(record: &Record, registry: &Registry) -> String {
         ("user agent", record.user_agent.clone()),
         ("claims", Some(claims)),
     ])
-}
-
-fn expires(at: i64) -> String {
-    chrono::DateTime::from_timestamp(at, 0).map_or_else(|| at.to_string(), rfc3339)
 }
 
 fn parse_claim(text: &str) -> Result<(String, Value), String> {

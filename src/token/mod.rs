@@ -27,9 +27,9 @@ pub(crate) use key::{KeyInfo, KeyState, NewKey, StoredKey};
 pub use past::{Happening, PurgeRun, SessionRecord};
 pub(crate) use record::Along;
 pub(crate) use record::AuditEvent;
-#[cfg(feature = "server")]
-pub(crate) use record::rfc3339;
 pub use record::{Cursor, Filter, Record, RecordPage, Revocation, Session, State};
+#[cfg(feature = "server")]
+pub(crate) use record::{as_rfc3339, rfc3339};
 pub use scope::{Scope, Scopes};
 pub use subject::Subject;
 pub(crate) use verdict::Facts;

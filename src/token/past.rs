@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::record::rfc3339;
+use super::record::{as_rfc3339, rfc3339};
 use super::{Actor, Revocation, Session, Subject};
 
 /// A session, ended or not, for an administrator.
@@ -66,10 +66,6 @@ pub struct PurgeRun {
     pub complete: bool,
     /// What it failed of.
     pub error: Option<String>,
-}
-
-fn as_rfc3339<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*at))
 }
 
 fn as_rfc3339_or_null<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {

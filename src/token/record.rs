@@ -57,6 +57,15 @@ impl Record {
         let text = |name: &str| self.token.get(name).and_then(Value::as_str);
         matches!((text("aud"), text("iss")), (Some(aud), Some(iss)) if is_console_audience(aud, iss))
     }
+
+    /// Its state where tokens are live that expire after `live_at`, as the search knows states.
+    pub(crate) fn state(&self, live_at: i64) -> State {
+        match &self.revocation {
+            Some(_) => State::Revoked,
+            None if self.expires_at.timestamp() > live_at => State::Live,
+            None => State::Expired,
+        }
+    }
 }
 
 /// How a token or session came to be revoked.
@@ -354,6 +363,6 @@ pub(crate) fn rfc3339(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn as_rfc3339<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_rfc3339<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*at))
 }

@@ -71,7 +71,7 @@ impl TokenView {
             issued: record.issued_at.into(),
             expires: record.expires_at.into(),
             used: record.last_used_at.map(When::from),
-            state: tokens::state_of(record, registry),
+            state: record.state(registry.live_at()),
             path: tokens::path_of(record.jti),
             // What its subject revoked, it could accept again by itself.
             can_revoke: !is_over && revocation.is_none_or(|how| !how.is_final && how.by.kind == ActorKind::Subject),

@@ -43,15 +43,6 @@ pub(super) fn kind_of(record: &Record) -> &'static str {
     }
 }
 
-/// The state of a token, as the search knows states.
-pub(super) fn state_of(record: &Record, registry: &Registry) -> TokenState {
-    match &record.revocation {
-        Some(_) => TokenState::Revoked,
-        None if record.expires_at.timestamp() > registry.live_at() => TokenState::Live,
-        None => TokenState::Expired,
-    }
-}
-
 /// A token as a list shows it.
 pub(super) struct RowView {
     pub(super) path: String,
@@ -80,7 +71,7 @@ impl RowView {
             session_path: sessions::path_of(record.sid),
             client: record.client.clone(),
             address: record.ip.clone(),
-            state: state_of(record, registry),
+            state: record.state(registry.live_at()),
             issued: record.issued_at.into(),
             expires: record.expires_at.into(),
         }
