@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::http;
 use crate::registry::{AuditFilter, Registry};
-use crate::token::rfc3339;
+use crate::token::{Outcome, rfc3339};
 
 #[derive(Debug, Args)]
 pub(super) struct Purge {
@@ -79,17 +79,16 @@ async fn purge_status(registry: &Registry, output: &Output) -> Result<(), Failur
     output.answer(&answer, || {
         let mut table = Table::new(["STARTED", "TOOK", "RECORDS", "OUTCOME", "PROCESS"]);
         for run in &status.runs {
-            let is_running = status.running.as_ref() == Some(run);
             table.row([
                 rfc3339(run.started_at),
                 or_dash(run.ended_at.map(|ended| format!("{} s", (ended - run.started_at).num_seconds()))),
                 run.records.to_string(),
-                match (&run.error, run.ended_at) {
-                    (Some(error), _) => format!("failed: {error}"),
-                    (None, Some(_)) if run.complete => "complete".to_owned(),
-                    (None, Some(_)) => "some are left".to_owned(),
-                    (None, None) if is_running => "running".to_owned(),
-                    (None, None) => "killed".to_owned(),
+                match run.outcome(status.running.as_ref()) {
+                    Outcome::Failed(error) => format!("failed: {error}"),
+                    Outcome::Complete => "complete".to_owned(),
+                    Outcome::SomeLeft => "some are left".to_owned(),
+                    Outcome::Running => "running".to_owned(),
+                    Outcome::Killed => "killed".to_owned(),
                 },
                 run.process.clone(),
             ]);

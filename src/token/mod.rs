@@ -24,6 +24,8 @@ pub(crate) use claims::{RESERVED, checked_audiences, is_console_audience};
 pub use denial::Denial;
 pub use id::{Jti, Sid};
 pub(crate) use key::{KeyInfo, KeyState, NewKey, StoredKey};
+#[cfg(feature = "server")]
+pub(crate) use past::Outcome;
 pub use past::{Happening, PurgeRun, SessionRecord};
 pub(crate) use record::Along;
 pub(crate) use record::AuditEvent;

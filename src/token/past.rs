@@ -68,6 +68,30 @@ pub struct PurgeRun {
     pub error: Option<String>,
 }
 
+/// What became of a run of the purge.
+#[cfg(feature = "server")]
+pub(crate) enum Outcome {
+    Running,
+    Complete,
+    SomeLeft,
+    Failed(String),
+    Killed,
+}
+
+#[cfg(feature = "server")]
+impl PurgeRun {
+    /// What became of it, where `running` is the run that goes on.
+    pub(crate) fn outcome(&self, running: Option<&Self>) -> Outcome {
+        match (&self.error, self.ended_at) {
+            (Some(error), _) => Outcome::Failed(error.clone()),
+            (None, Some(_)) if self.complete => Outcome::Complete,
+            (None, Some(_)) => Outcome::SomeLeft,
+            (None, None) if running == Some(self) => Outcome::Running,
+            (None, None) => Outcome::Killed,
+        }
+    }
+}
+
 fn as_rfc3339_or_null<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     at.map(rfc3339).serialize(serializer)
 }

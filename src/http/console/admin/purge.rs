@@ -11,7 +11,7 @@ use crate::http::console::page::{Page, SeeOther};
 use crate::http::console::signed_in::AdminSignedIn;
 use crate::http::console::time::{When, in_words};
 use crate::registry::{PurgeStatus, Purged, Registry};
-use crate::token::PurgeRun;
+use crate::token::{Outcome, PurgeRun};
 
 /// Where it is.
 pub(in crate::http::console) const HERE: &str = "/console/admin/purge";
@@ -31,31 +31,15 @@ struct RunView {
     outcome: Outcome,
 }
 
-/// What became of it.
-enum Outcome {
-    Running,
-    Complete,
-    SomeLeft,
-    Failed(String),
-    Killed,
-}
-
 impl RunView {
     fn of(run: &PurgeRun, running: Option<&PurgeRun>) -> Self {
-        let outcome = match (&run.error, run.ended_at) {
-            (Some(error), _) => Outcome::Failed(error.clone()),
-            (None, Some(_)) if run.complete => Outcome::Complete,
-            (None, Some(_)) => Outcome::SomeLeft,
-            (None, None) if running == Some(run) => Outcome::Running,
-            (None, None) => Outcome::Killed,
-        };
         Self {
             process: run.process.clone(),
             started: run.started_at.into(),
             took: run.ended_at.map(|ended| (ended - run.started_at).num_seconds().max(0)),
             seen: run.seen_at.into(),
             records: run.records,
-            outcome,
+            outcome: run.outcome(running),
         }
     }
 }
