@@ -32,6 +32,7 @@ mod feed;
 mod feed_stream;
 mod gateway;
 mod guards;
+mod held_bodies;
 mod import;
 mod integrations;
 mod interop;

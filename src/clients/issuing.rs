@@ -94,6 +94,8 @@ impl Clients {
         repeatable: Option<Repeatable<'_>>,
     ) -> Result<Issued, IssueFailure> {
         let settings = self.registry.settings();
+        // As it is now: the caller may have had it since the request began.
+        let client = self.get(client.id()).await?.filter(|client| client.is_live()).ok_or(IssueFailure::NoClient)?;
         require(&wanted.scope, client.grant_scope())?;
         let is_granted = |aud: &String| *aud == settings.issuer || client.stored.audience.contains(aud);
         if let Some(other) = wanted.audience.iter().find(|aud| !is_granted(aud)) {
@@ -148,5 +150,61 @@ fn capped(wanted: Option<Duration>, max: Duration, field: &'static str) -> Resul
             Err(Error::invalid(field, format!("{field} must be at most {} seconds", max.as_secs())))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::{ClientChange, NewClient};
+    use crate::clock::ManualClock;
+    use crate::config::Settings;
+    use crate::registry::Registry;
+    use crate::token::{Act, Actor};
+
+    fn wanted(scope: &str, audience: &[&str]) -> Wanted {
+        Wanted {
+            subject: "customer-1".parse().unwrap(),
+            scope: scope.parse().unwrap(),
+            audience: audience.iter().map(|audience| (*audience).to_owned()).collect(),
+            fresh: false,
+            refresh: true,
+            access_expires: None,
+            refresh_expires: None,
+            label: None,
+            claims: Map::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_gives_what_it_may_give_when_it_issues() {
+        let registry = Registry::open(Settings::for_tests(), ManualClock::here()).await.unwrap();
+        let clients = Clients::new(&registry);
+        let operator = Act::by(Actor::command_line("tester"));
+        let new = NewClient {
+            name: "shop".to_owned(),
+            scope: "tokens:issue".parse().unwrap(),
+            grant_scope: "a b".parse().unwrap(),
+            audience: vec!["https://api.example".to_owned()],
+            serves: None,
+            first_party: false,
+        };
+        let (before, _) = clients.add(new, &operator).await.unwrap();
+        let issue = async |scope, audience: &[&str]| {
+            clients.issue_for(&before, wanted(scope, audience), (None, None), None).await
+        };
+        assert!(issue("b", &["https://api.example"]).await.is_ok());
+        let less = ClientChange {
+            grant_scope: Some("a".parse().unwrap()),
+            audience: Some(Vec::new()),
+            ..ClientChange::default()
+        };
+        clients.set(&before, less, &operator).await.unwrap();
+        assert!(matches!(issue("b", &[]).await, Err(IssueFailure::Scope { .. })));
+        assert!(matches!(issue("a", &["https://api.example"]).await, Err(IssueFailure::Audience(_))));
+        assert!(issue("a", &[]).await.is_ok());
+        let disabled = ClientChange { disabled: Some(true), ..ClientChange::default() };
+        clients.set(&before, disabled, &operator).await.unwrap();
+        assert!(matches!(issue("a", &[]).await, Err(IssueFailure::NoClient)));
     }
 }

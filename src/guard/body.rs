@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::time::Duration;
 
 use rocket::Request;
 use rocket::data::{self, Data, FromData, ToByteUnit};
@@ -11,8 +12,28 @@ use super::extract::{self, Found};
 use super::locations::{Configured, Locations};
 use super::{sentinel, verdict};
 use crate::config::{Location, Settings};
-use crate::registry::{Checked, Expect, Registry};
+use crate::registry::{Checked, Expect};
 use crate::token::{AudienceRule, Denial, Sid, Subject, TokenType};
+
+/// How long a body may take from when the guards before it are done. Rocket would wait for ever, and keep a connection and
+/// what it has read; this is enough for the largest body that is usual, over the slowest line.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
+
+/// The bytes of a body, all of which have arrived. Whoever the guards before it let in is looked at once more: that was when
+/// the request began, and a body may be held back until after its token was revoked.
+pub(crate) async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Vec<u8>, Denial> {
+    let limit = verdict::registry(request)?.settings().body_limit.bytes();
+    let body = in_time(ARRIVES_WITHIN, data.open(limit).into_bytes()).await?.map_err(|_| Denial::BodyUnreadable)?;
+    if !body.is_complete() {
+        return Err(Denial::BodyTooLarge);
+    }
+    verdict::look_again(request).await?;
+    Ok(body.into_inner())
+}
+
+async fn in_time<T>(limit: Duration, arrival: impl Future<Output = T>) -> Result<T, Denial> {
+    tokio::time::timeout(limit, arrival).await.map_err(|_| Denial::BodyTooSlow)
+}
 
 /// The JSON body of a request.
 enum Body {
@@ -23,12 +44,8 @@ enum Body {
 }
 
 impl Body {
-    async fn read(request: &Request<'_>, registry: &Registry, data: Data<'_>) -> Result<Self, Denial> {
-        let limit = registry.settings().body_limit.bytes();
-        let body = data.open(limit).into_bytes().await.map_err(|_| Denial::BodyUnreadable)?;
-        if !body.is_complete() {
-            return Err(Denial::BodyTooLarge);
-        }
+    async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Self, Denial> {
+        let body = read(request, data).await?;
         if body.is_empty() {
             return Ok(Self::Empty);
         }
@@ -71,7 +88,7 @@ async fn token_or_body<'r, L: Locations>(
     expected: TokenType,
 ) -> Result<(&'r Checked, Option<Value>), Denial> {
     let registry = verdict::registry(request)?;
-    let body = Body::read(request, registry, data).await?;
+    let body = Body::read(request, data).await?;
     let found = find::<L>(request, registry.settings(), &body, expected)?.ok_or_else(|| body.missing())?;
     let checked = verdict::found_token(request, found, Some(expected)).await?;
     Ok((checked, body.into_json()))
@@ -145,7 +162,7 @@ macro_rules! data_guard {
 
 data_guard! {
     /// A live access token, also from the JSON body (its member `access_token`, or as set) where the locations have
-    /// `json`.
+    /// `json`. It is checked once the body has arrived, as is whatever token another guard let in before.
     ///
     /// ```
     /// use counterfoil::{AccessTokenData, ConfiguredOrJson};
@@ -176,8 +193,8 @@ data_guard! {
 /// What a request to refresh came with: a live refresh token, or one that was used before in a session that goes on, in the
 /// configured locations, or in the JSON body (its member `refresh_token`, or as set) where the locations have `json`.
 ///
-/// It is for the route that calls [`Registry::refresh`], which gives a retry the same answer and ends the session of a stolen
-/// token, and for no other: every other guard refuses a token that was used before.
+/// It is for the route that calls [`Registry::refresh`](crate::Registry::refresh), which gives a retry the same answer and
+/// ends the session of a stolen token, and for no other: every other guard refuses a token that was used before.
 ///
 /// ```
 /// use counterfoil::{ConfiguredOrJson, Error, Issued, Refresh, RefreshRequest, Registry};
@@ -214,7 +231,7 @@ impl<L: Locations> RefreshRequest<L> {
     async fn from(request: &Request<'_>, data: Data<'_>) -> Result<Self, Denial> {
         let registry = verdict::registry(request)?;
         let settings = registry.settings();
-        let body = Body::read(request, registry, data).await?;
+        let body = Body::read(request, data).await?;
         let found = find::<L>(request, settings, &body, TokenType::Refresh)?.ok_or_else(|| body.missing())?;
         let checked = registry.check(found.token, Expect::refresh().even_spent()).await?;
         extract::check_meant(request, settings, found, checked.claims())?;
@@ -273,7 +290,7 @@ impl LogoutTokens {
         let registry = verdict::registry(request)?;
         let settings = registry.settings();
         let locations = &settings.locations;
-        let body = Body::read(request, registry, data).await?;
+        let body = Body::read(request, data).await?;
 
         // A cookie or member has its type; what is in the header may be either.
         let elsewhere: Vec<Location> = locations.iter().copied().filter(|at| *at != Location::Cookie).collect();
@@ -326,3 +343,14 @@ impl<'r> FromData<'r> for LogoutTokens {
 }
 
 sentinel!([] LogoutTokens);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_arrive_is_not_waited_for() {
+        assert_eq!(in_time(Duration::ZERO, std::future::pending::<()>()).await, Err(Denial::BodyTooSlow));
+        assert_eq!(in_time(Duration::ZERO, async { 7 }).await, Ok(7));
+    }
+}

@@ -9,7 +9,7 @@ use super::verdict;
 use crate::token::Denial;
 
 /// The statuses that denials have, in order.
-pub(crate) const STATUSES: [u16; 6] = [400, 401, 403, 413, 415, 503];
+pub(crate) const STATUSES: [u16; 7] = [400, 401, 403, 408, 413, 415, 503];
 
 /// The JSON `{"error", "msg"}` with the status of the denial, its `WWW-Authenticate` challenge (RFC 6750 §3) where it
 /// has one, `Retry-After` where trying again may help, and `Cache-Control: no-store`. A missing scope is also named in

@@ -14,6 +14,8 @@ mod token;
 mod user;
 mod verdict;
 
+#[cfg(feature = "server")]
+pub(crate) use body::read as read_body;
 pub use body::{AccessTokenData, LogoutTokens, RefreshRequest, RefreshTokenData};
 pub use claims::WithClaims;
 pub(crate) use denial::DenialCatcher;

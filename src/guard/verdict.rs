@@ -127,6 +127,18 @@ async fn check_once<'r>(
     verdict.answers(digest, expected).unwrap_or(Err(Denial::Unavailable))
 }
 
+/// Checks once more all that was found good for this request.
+pub(super) async fn look_again(request: &Request<'_>) -> Result<(), Denial> {
+    let mut next = cell(request).first.get();
+    while let Some(verdict) = next {
+        if let Ok(checked) = &verdict.outcome {
+            registry(request)?.check_again(checked, verdict.digest).await?;
+        }
+        next = verdict.next();
+    }
+    Ok(())
+}
+
 /// A guard's result as Rocket wants it. A denial is an error and never a forward, which could reach an open route.
 pub(super) fn outcome<T, F>(request: &Request<'_>, result: Result<T, Denial>) -> Outcome<T, (Status, Denial), F> {
     match result {

@@ -1,13 +1,13 @@
 //! Request bodies: JSON of a bounded size, and an error that names the field.
 
 use rocket::Request;
-use rocket::data::{Data, FromData, Outcome, ToByteUnit};
+use rocket::data::{Data, FromData, Outcome};
 use rocket::http::Status;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::ApiError;
-use crate::registry::Registry;
+use crate::guard;
 
 /// A JSON body. Members it doesn't know are ignored, so that newer callers can talk to older servers.
 pub(super) struct Body<T>(pub(super) T);
@@ -15,32 +15,13 @@ pub(super) struct Body<T>(pub(super) T);
 /// A JSON body that may be left out altogether.
 pub(super) struct OptionalBody<T>(pub(super) T);
 
-/// A JSON body, and its bytes as they came.
-pub(super) struct WholeBody<T> {
-    pub(super) value: T,
-    pub(super) bytes: Vec<u8>,
-}
-
-#[rocket::async_trait]
-impl<'r, T: DeserializeOwned> FromData<'r> for WholeBody<T> {
-    type Error = ();
-
-    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
-        let read = async {
-            let bytes = read(request, data).await?;
-            Ok(Self { value: parse(request, &bytes)?, bytes })
-        };
-        outcome(request, read.await)
-    }
-}
-
 #[rocket::async_trait]
 impl<'r, T: DeserializeOwned> FromData<'r> for Body<T> {
     type Error = ();
 
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
-            let bytes = read(request, data).await?;
+            let bytes = guard::read_body(request, data).await?;
             parse(request, &bytes)
         };
         outcome(request, read.await.map(Self))
@@ -53,32 +34,26 @@ impl<'r, T: DeserializeOwned + Default> FromData<'r> for OptionalBody<T> {
 
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
-            let bytes = read(request, data).await?;
+            let bytes = guard::read_body(request, data).await?;
             if bytes.is_empty() { Ok(T::default()) } else { parse(request, &bytes) }
         };
         outcome(request, read.await.map(Self))
     }
 }
 
-fn outcome<'r, T: FromData<'r, Error = ()>>(request: &Request<'_>, read: Result<T, ApiError>) -> Outcome<'r, T> {
+/// What was read as Rocket wants it; an error is kept for the catcher.
+pub(super) fn outcome<'r, T: FromData<'r, Error = ()>>(
+    request: &Request<'_>,
+    read: Result<T, ApiError>,
+) -> Outcome<'r, T> {
     match read {
         Ok(body) => Outcome::Success(body),
         Err(error) => Outcome::Error((error.keep(request), ())),
     }
 }
 
-pub(super) async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Vec<u8>, ApiError> {
-    let limit = request.rocket().state::<Registry>().map_or(0, |registry| registry.settings().body_limit);
-    let bytes = data.open(limit.bytes()).into_bytes().await;
-    let bytes = bytes.map_err(|_| ApiError::invalid(Status::BadRequest, "The body can't be read"))?;
-    if !bytes.is_complete() {
-        let msg = format!("The body must have at most {limit} bytes");
-        return Err(ApiError::invalid(Status::PayloadTooLarge, msg));
-    }
-    Ok(bytes.into_inner())
-}
-
-fn parse<T: DeserializeOwned>(request: &Request<'_>, bytes: &[u8]) -> Result<T, ApiError> {
+/// What a body says, by its bytes.
+pub(super) fn parse<T: DeserializeOwned>(request: &Request<'_>, bytes: &[u8]) -> Result<T, ApiError> {
     let content_type = request.content_type();
     let is_json = |kind: &rocket::http::ContentType| {
         kind.is_json() || (kind.top() == "application" && kind.sub().as_str().to_ascii_lowercase().ends_with("+json"))

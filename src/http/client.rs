@@ -9,10 +9,12 @@ use rocket::data::{self, Data, FromData};
 use rocket::http::{RawStr, Status};
 use rocket::outcome::Outcome;
 use rocket::request::{self, FromRequest};
+use serde::de::DeserializeOwned;
 
 use super::body;
 use super::error::ApiError;
 use crate::clients::{Client, ClientFailure, Clients};
+use crate::guard;
 use crate::registry::{Checked, Expect, Registry};
 use crate::token::{Denial, Scopes};
 
@@ -29,6 +31,14 @@ pub(super) struct ClientCaller {
 pub(super) struct ClientForm {
     pub(super) caller: ClientCaller,
     pub(super) fields: Fields,
+}
+
+/// A JSON body and its bytes as they came, with the client that sent it. Who that is is looked at when all of it has
+/// arrived.
+pub(super) struct ClientBody<T> {
+    pub(super) caller: ClientCaller,
+    pub(super) value: T,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// The fields of a form; one that is empty counts as not there (RFC 6749 §3.2).
@@ -179,7 +189,7 @@ impl Fields {
             let msg = "The content type must be application/x-www-form-urlencoded";
             return Err(ApiError::invalid(Status::BadRequest, msg));
         }
-        let bytes = body::read(request, data).await?;
+        let bytes = guard::read_body(request, data).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| unreadable())?;
         let mut fields: Vec<(String, String)> = Vec::new();
         for field in text.split('&').filter(|field| !field.is_empty()) {
@@ -228,10 +238,21 @@ impl<'r> FromData<'r> for ClientForm {
             let fields = Fields::read(request, data).await?;
             Ok(Self { caller: ClientCaller::from_form(request, &fields).await?, fields })
         };
-        match read.await {
-            Ok(form) => Outcome::Success(form),
-            Err(error) => Outcome::Error((ApiError::keep(error, request), ())),
-        }
+        body::outcome(request, read.await)
+    }
+}
+
+#[rocket::async_trait]
+impl<'r, T: DeserializeOwned> FromData<'r> for ClientBody<T> {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
+        let read = async {
+            let bytes = guard::read_body(request, data).await?;
+            let caller = ClientCaller::from_header(request).await?;
+            Ok(Self { caller, value: body::parse(request, &bytes)?, bytes })
+        };
+        body::outcome(request, read.await)
     }
 }
 

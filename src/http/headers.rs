@@ -25,7 +25,7 @@ pub(super) fn complete(request: &Request<'_>, response: &mut Response<'_>) {
     }
     // What was not read of the body is still to come, so the connection ends here. A client has to know, or it sends its next
     // request into it (RFC 9112 §9.6).
-    if response.status() == Status::PayloadTooLarge {
+    if matches!(response.status(), Status::PayloadTooLarge | Status::RequestTimeout) {
         response.set_header(Header::new("Connection", "close"));
     }
     // The console is for nobody's scripts but its own.

@@ -133,6 +133,7 @@ fn token_type(claims: &Claims) -> &'static str {
     (status = 400, description = "`invalid_request`", body = OAuthErrorBody),
     (status = 401, description = "`invalid_client`, or `invalid_token` for that of the client", body = OAuthErrorBody),
     (status = 403, description = "`insufficient_scope`: the client lacks `tokens:introspect`", body = OAuthErrorBody),
+    (status = 408, description = "`invalid_request`: the form did not arrive in time", body = OAuthErrorBody),
     (status = 413, description = "`invalid_request`: the form is too large", body = OAuthErrorBody),
     (status = 429, description = "`rate_limited`: too many wrong secrets", body = OAuthErrorBody),
     (status = 503, description = "`registry_unavailable`", body = OAuthErrorBody),

@@ -9,8 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::body::WholeBody;
-use super::client::ClientCaller;
+use super::client::ClientBody;
 use super::error::ApiError;
 use super::openapi::ErrorBody;
 use super::schema::Tokens;
@@ -109,14 +108,13 @@ impl<'r> FromRequest<'r> for Key<'r> {
 ), security(("client" = []), ("bearer" = [])))]
 #[post("/tokens", data = "<body>")]
 async fn issue_tokens(
-    caller: ClientCaller,
     key: Key<'_>,
     device: Device<'_>,
     clients: &State<Clients>,
-    body: WholeBody<TokenRequest>,
+    body: ClientBody<TokenRequest>,
 ) -> Result<(Status, Issued), ApiError> {
+    let ClientBody { caller, value: asked, bytes } = body;
     caller.require(SCOPE)?;
-    let asked = body.value;
     let wanted = Wanted {
         subject: asked.subject,
         scope: asked.scope.unwrap_or_default(),
@@ -132,7 +130,7 @@ async fn issue_tokens(
         label: asked.label,
         claims: asked.claims,
     };
-    let repeatable = key.0.map(|key| Repeatable { key, body: &body.bytes });
+    let repeatable = key.0.map(|key| Repeatable { key, body: &bytes });
     let device = (device.ip, device.user_agent);
     let issued = clients.issue_for(caller.client(), wanted, device, repeatable).await?;
     Ok((Status::Created, issued))

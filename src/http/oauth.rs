@@ -43,6 +43,7 @@ struct TokenForm {
     (status = 200, description = "Issued", body = Tokens),
     (status = 400, description = "`invalid_request`, `invalid_grant`, `invalid_scope`, `unsupported_grant_type`", body = OAuthErrorBody),
     (status = 401, description = "`invalid_client`", body = OAuthErrorBody),
+    (status = 408, description = "`invalid_request`: the form did not arrive in time", body = OAuthErrorBody),
     (status = 413, description = "`invalid_request`: the form is too large", body = OAuthErrorBody),
     (status = 429, description = "`rate_limited`: too many wrong secrets", body = OAuthErrorBody),
     (status = 503, description = "`registry_unavailable`", body = OAuthErrorBody),

@@ -70,8 +70,9 @@ impl Modify for Security {
 }
 
 /// What every route with a JSON body may answer to one that is none.
-const OF_JSON: [(&str, &str); 3] = [
+const OF_JSON: [(&str, &str); 4] = [
     ("400", "`invalid_request`: the body is not JSON that can be read"),
+    ("408", "`invalid_request`: the body did not arrive in time"),
     ("413", "`invalid_request`: the body is too large"),
     ("415", "`invalid_request`: the content type is not application/json"),
 ];

@@ -39,6 +39,7 @@ struct RevokeForm {
     (status = 200, description = "No server accepts it any more"),
     (status = 400, description = "`invalid_request`; `unauthorized_client`: it was issued to another client; `unsupported_token_type`: access tokens are not on the registry", body = OAuthErrorBody),
     (status = 401, description = "`invalid_client`, or `invalid_token` for that of the client", body = OAuthErrorBody),
+    (status = 408, description = "`invalid_request`: the form did not arrive in time", body = OAuthErrorBody),
     (status = 413, description = "`invalid_request`: the form is too large", body = OAuthErrorBody),
     (status = 429, description = "`rate_limited`: too many wrong secrets", body = OAuthErrorBody),
     (status = 503, description = "`registry_unavailable`", body = OAuthErrorBody),

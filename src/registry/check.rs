@@ -231,6 +231,19 @@ impl Registry {
         }
     }
 
+    /// Checks once more a token that was found live before, without its bytes: they were verified. It is answered from
+    /// memory wherever a check would be.
+    pub(crate) async fn check_again(&self, checked: &Checked, digest: Digest) -> Result<(), Denial> {
+        let expect = Expect::either();
+        let now = self.clock().steady();
+        match self.inner.memory.recall(digest, now) {
+            Some(Recalled { known, is_live: true }) => self.judge(&known, expect),
+            _ if self.ask_again(&checked.known, expect, self.inner.memory.begin(now)).await? => Ok(()),
+            // Its record has been changed by hand.
+            _ => Err(Denial::Invalid),
+        }
+    }
+
     /// Begins to read something that rests on a subject; `None` where it can't be relied on later.
     #[cfg(feature = "server")]
     pub(crate) fn begin_reading(&self) -> Option<super::Reading> {

@@ -42,6 +42,8 @@ pub enum Denial {
     Ambiguous,
     /// The request's JSON body, where its token may be, can't be read as JSON.
     BodyUnreadable,
+    /// The body did not arrive in time.
+    BodyTooSlow,
     /// The body is larger than the setting `body_limit`.
     BodyTooLarge,
     /// There is a body, which is not JSON, and a token nowhere else.
@@ -61,6 +63,7 @@ impl Denial {
         match self {
             Self::InsufficientScope { .. } | Self::CsrfFailed => 403,
             Self::Ambiguous | Self::BodyUnreadable => 400,
+            Self::BodyTooSlow => 408,
             Self::BodyTooLarge => 413,
             Self::BodyNotJson => 415,
             Self::Unavailable => 503,
@@ -82,7 +85,9 @@ impl Denial {
             Self::NotFresh => "fresh_token_required",
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::CsrfFailed => "csrf_failed",
-            Self::Ambiguous | Self::BodyUnreadable | Self::BodyTooLarge | Self::BodyNotJson => "invalid_request",
+            Self::Ambiguous | Self::BodyUnreadable | Self::BodyTooSlow | Self::BodyTooLarge | Self::BodyNotJson => {
+                "invalid_request"
+            }
             Self::Unavailable => "registry_unavailable",
         }
     }
@@ -105,6 +110,7 @@ impl Denial {
             Self::CsrfFailed => "The CSRF value is missing or does not match the token",
             Self::Ambiguous => "The request has more than one token for one purpose",
             Self::BodyUnreadable => "The body is not readable JSON",
+            Self::BodyTooSlow => "The body did not arrive in time",
             Self::BodyTooLarge => "The body is too large",
             Self::BodyNotJson => "The body must be JSON: set Content-Type to application/json",
             Self::NoUser => "The token's subject is not a user here",
@@ -119,6 +125,7 @@ impl Denial {
             Self::CsrfFailed
             | Self::Ambiguous
             | Self::BodyUnreadable
+            | Self::BodyTooSlow
             | Self::BodyTooLarge
             | Self::BodyNotJson
             | Self::Unavailable => None,

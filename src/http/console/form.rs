@@ -8,7 +8,7 @@ use rocket::outcome::Outcome;
 
 use super::error::ConsoleError;
 use super::signed_in::SignedIn;
-use crate::http::body;
+use crate::guard::read_body;
 use crate::registry::{Registry, is_same};
 
 /// A form that a page of the console sent: its `csrf` is the one of who is signed in, and no other site made the browser
@@ -34,7 +34,9 @@ impl<'r, T: for<'a> FromForm<'a> + 'static> FromData<'r> for Posted<T> {
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
         let read = async {
             let person = SignedIn::find(request).await?;
-            read(request, data, Some(person.csrf())).await
+            let form = read(request, data, Some(person.csrf())).await?;
+            person.look_again(request).await?;
+            Ok(form)
         };
         match read.await {
             Ok(form) => Outcome::Success(Self(form)),
@@ -55,7 +57,9 @@ pub(super) async fn read<T: for<'a> FromForm<'a> + 'static>(
     if !request.content_type().is_some_and(|kind| kind.is_form()) {
         return Err(ConsoleError::bad_form());
     }
-    let bytes = body::read(request, data).await.map_err(|error| ConsoleError::of_status(error.status(), request))?;
+    let bytes = read_body(request, data)
+        .await
+        .map_err(|denial| ConsoleError::of_status(Status::new(denial.status()), request))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| ConsoleError::bad_form())?;
     let sent = Form::<Csrf>::parse_encoded(RawStr::new(text)).map_err(|_| ConsoleError::forged())?;
     if !csrf.is_some_and(|csrf| !csrf.is_empty() && is_same(sent.csrf.as_bytes(), csrf.as_bytes())) {
