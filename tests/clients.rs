@@ -177,6 +177,10 @@ on_both! {
         assert_eq!(answer.send().await.unwrap().status(), 401);
         // The failures of others, behind one address with it, don't shut it out.
         assert!(is_let_in(&server, &client).await);
+        // Nor one that this process has not seen before.
+        let unseen = server.add_client("market", &["--scope", "tokens:introspect"]);
+        assert!(is_let_in(&server, &unseen).await);
+        call().send().await.oauth_error(429, "rate_limited");
         server.login().await;
         server.advance(300);
         call().send().await.oauth_error(401, "invalid_client");
