@@ -46,6 +46,7 @@ mod oauth_revocation;
 mod oauth_token;
 mod openapi;
 mod password;
+mod paths;
 mod processes;
 mod proxy;
 mod purge_status;

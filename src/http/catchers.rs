@@ -39,8 +39,7 @@ fn any(status: Status, request: &Request<'_>) -> ApiError {
 
 /// The methods that have a route at the path of the request. Rocket itself answers 404 where only the method is wrong.
 pub(super) fn allowed(request: &Request<'_>) -> BTreeSet<&'static str> {
-    let path = request.uri().path();
-    let segments: Vec<&str> = path.raw_segments().map(|segment| segment.as_str()).collect();
+    let segments: Vec<&str> = request.uri().path().segments().collect();
     let mut allowed = BTreeSet::new();
     for route in request.rocket().routes() {
         if is_match(route.uri.path(), &segments) {

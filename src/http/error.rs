@@ -9,6 +9,7 @@ use rocket::http::{Header, Status};
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::{Json, json};
 
+use super::place::is_below;
 use crate::accounts::LoginFailure;
 use crate::clients::ClientFailure;
 use crate::error::Error;
@@ -16,7 +17,7 @@ use crate::guard;
 use crate::token::Denial;
 
 /// Where errors have the form of RFC 6749 §5.2.
-const OAUTH: &str = "/oauth/";
+const OAUTH: [&str; 1] = ["oauth"];
 
 /// Why a route, or what stands before it, refuses a request.
 #[derive(Debug, Clone)]
@@ -165,7 +166,7 @@ impl From<LoginFailure> for ApiError {
 
 impl<'r> Responder<'r, 'static> for ApiError {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let is_oauth = request.uri().path().as_str().starts_with(OAUTH);
+        let is_oauth = is_below(request, &OAUTH);
         match self {
             Self::Denied(denial) if is_oauth => as_oauth(&denial).respond_to(request),
             Self::Denied(denial) => denial.respond_to(request),

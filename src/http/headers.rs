@@ -4,6 +4,7 @@ use rocket::http::{Header, Status};
 use rocket::{Request, Response};
 
 use super::console::is_file;
+use super::place::is_below;
 use super::{console, cors};
 use crate::config::{Check, Location, Settings};
 use crate::registry::Registry;
@@ -12,7 +13,14 @@ use crate::registry::Registry;
 const CHECK: &str = "Counterfoil-Check";
 
 /// The paths of what lists or revokes.
-const REACH: [&str; 6] = ["/logout", "/auth/tokens", "/auth/all-tokens", "/auth/sessions", "/auth/password", "/admin/"];
+const REACH: [&[&str]; 6] = [
+    &["logout"],
+    &["auth", "tokens"],
+    &["auth", "all-tokens"],
+    &["auth", "sessions"],
+    &["auth", "password"],
+    &["admin"],
+];
 
 /// Keeps answers about credentials out of caches, confines the console's, lets pages of other origins read the others, and says
 /// where `check = "refresh"` limits what was asked.
@@ -34,8 +42,7 @@ pub(super) fn complete(request: &Request<'_>, response: &mut Response<'_>) {
     } else {
         cors::answer(request, settings, response);
     }
-    let path = request.uri().path().as_str();
-    if settings.check == Check::Refresh && REACH.iter().any(|reach| path.starts_with(reach)) {
+    if settings.check == Check::Refresh && REACH.iter().any(|reach| is_below(request, reach)) {
         response.set_header(Header::new(CHECK, "refresh"));
     }
 }

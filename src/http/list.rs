@@ -102,7 +102,9 @@ impl<'r> FromRequest<'r> for Query<'r> {
             }
             fields.push((name, field.value));
         }
-        Outcome::Success(Self { path: request.uri().path().as_str(), fields })
+        // As the route spells it: `//auth/tokens`, as a link, would name another host.
+        let path = request.route().map_or("/", |route| route.uri.path());
+        Outcome::Success(Self { path, fields })
     }
 }
 

@@ -25,6 +25,7 @@ mod openapi;
 mod operations;
 mod overview;
 mod password;
+mod place;
 mod revoke;
 mod schema;
 mod serve;

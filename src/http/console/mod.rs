@@ -24,6 +24,7 @@ use frame::ADMIN_PAGES;
 use page::SeeOther;
 use signed_in::SignedIn;
 
+use super::place::is_below;
 use crate::registry::Registry;
 
 /// Where it is.
@@ -80,16 +81,12 @@ fn all_routes() -> Vec<Route> {
 
 /// Whether a request is for the console: for one of its pages or for nothing below its path.
 pub(super) fn is_within(request: &Request<'_>) -> bool {
-    is_below(request.uri().path().as_str())
+    is_below(request, &["console"])
 }
 
 /// Whether a request is for one of the files that pages load, which are the same for everybody.
 pub(super) fn is_file(request: &Request<'_>) -> bool {
-    request.uri().path().as_str().strip_prefix(BASE).is_some_and(|rest| rest.starts_with("/static/"))
-}
-
-fn is_below(path: &str) -> bool {
-    path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    is_below(request, &["console", "static"])
 }
 
 /// To where one begins.
@@ -103,19 +100,4 @@ fn home(person: SignedIn<'_>) -> SeeOther {
 #[catch(default)]
 fn any(status: rocket::http::Status, request: &Request<'_>) -> ConsoleError {
     ConsoleError::take(request).unwrap_or_else(|| ConsoleError::of_status(status, request))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_below;
-
-    #[test]
-    fn what_only_begins_alike_is_not_the_console() {
-        for path in ["/console", "/console/", "/console/sessions"] {
-            assert!(is_below(path), "{path}");
-        }
-        for path in ["/", "/consoles", "/consolex/a", "/auth/console"] {
-            assert!(!is_below(path), "{path}");
-        }
-    }
 }

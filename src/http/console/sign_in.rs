@@ -9,12 +9,12 @@ use rocket::request::{self, FromRequest};
 use rocket::time::Duration;
 use rocket::{Request, Route, State, get, post, routes};
 
+use super::BASE;
 use super::error::ConsoleError;
 use super::form::{self, Confirmed, Field, Posted, WRONG};
 use super::frame::{self, Frame};
 use super::page::{Answer, SeeOther};
 use super::signed_in::SignedIn;
-use super::{BASE, is_below};
 use crate::accounts::{Accounts, LoginFailure};
 use crate::config::{CONSOLE_COOKIE, Settings};
 use crate::guard::{Device, sent_cookie};
@@ -236,8 +236,9 @@ fn safe(next: &str) -> Option<&str> {
         && next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
         && !path.contains("//")
         && !path.contains("/.");
+    let is_below = path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let leads_back = path == HERE || path.starts_with("/console/sign-");
-    (is_sane && is_below(path) && !leads_back).then_some(next)
+    (is_sane && is_below && !leads_back).then_some(next)
 }
 
 /// A cookie of the console: not for scripts, not for other sites, not for other paths.
