@@ -133,6 +133,18 @@ impl rocket::fairing::Fairing for Fairing {
         match self.open(&rocket).await {
             Ok(registry) => {
                 let caught: Vec<_> = rocket.catchers().cloned().collect();
+                let rocket = match registry.settings().ip_header.as_deref() {
+                    None => rocket,
+                    Some(name) => {
+                        // Rocket's word for none is `false`.
+                        let figment = rocket.figment().clone();
+                        let figment = match name {
+                            "" => figment.merge(("ip_header", false)),
+                            name => figment.merge(("ip_header", name)),
+                        };
+                        rocket.configure(figment)
+                    }
+                };
                 Ok(rocket.register("/", DenialCatcher::missing_from(&caught)).manage(registry))
             }
             Err(error) => {

@@ -336,6 +336,15 @@ on_both! {
         assert_eq!(record["ip"], "127.0.0.1");
     }
 
+    async fn callers_are_known_by_the_header_of_a_proxy_where_it_is_set(database: Database) {
+        // Also where Rocket's own key says otherwise, as it does in these tests.
+        let server = Server::start(database, |settings| settings.set("ip_header", "X-Real-IP")).await;
+        let body = json!({ "username": ADMIN, "password": PASSWORD });
+        let pair = Pair::of(&server.post("/login").header("X-Real-IP", "203.0.113.9").json(&body).send().await.ok(200));
+        let path = format!("/auth/tokens/{}", jti_of(&pair.access));
+        assert_eq!(server.get(&path).bearer(&pair.access).send().await.ok(200)["ip"], "203.0.113.9");
+    }
+
     async fn what_is_hardly_http_is_refused_and_the_server_goes_on(server: Server) {
         for request in [
             &b"GET /\x00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"[..],

@@ -163,7 +163,7 @@ fn a_half_sent_head_and_an_idle_connection_are_closed() {
 
 #[test]
 fn the_server_learns_the_callers_address_from_the_proxy_alone() {
-    let home = Home::sqlite().env("ROCKET_IP_HEADER", "X-Real-IP");
+    let home = Home::sqlite().set("IP_HEADER", "X-Real-IP");
     home.add_user("alice");
     let server = home.serve();
     let proxy = Proxy::start(server.port(), 1);

@@ -61,6 +61,8 @@ pub struct Settings {
     pub(crate) cors: CorsSettings,
     pub(crate) password: PasswordSettings,
     pub(crate) login: LoginSettings,
+    /// The header that a proxy names callers in, empty for none; `None`: whatever Rocket does.
+    pub(crate) ip_header: Option<String>,
     pub(crate) first_admin: FirstAdmin,
     pub(crate) first_admin_password: Option<Secret>,
     pub(crate) console: ConsoleSettings,
@@ -89,6 +91,9 @@ impl std::fmt::Debug for Secret {
 
 /// The cookie that the console keeps its token in.
 pub(crate) const CONSOLE_COOKIE: &str = "counterfoil_console";
+
+/// What a figment says of a value that nobody has set, and which is Rocket's own.
+pub(crate) const ROCKET_DEFAULT: &str = "rocket::Config::default()";
 
 /// How long a master key is, in bytes.
 pub(crate) const MASTER_KEY_BYTES: usize = 32;

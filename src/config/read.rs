@@ -135,6 +135,7 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
             address_limit: r.number("login.address_limit", 100, 0..=1_000_000)?,
             window: r.duration("login.window", 15 * MINUTE, SECOND..=DAY)?,
         },
+        ip_header: r.header_or_false("ip_header")?,
         first_admin: r.choice(
             "first_admin",
             FirstAdmin::Print,

@@ -8,7 +8,7 @@ use figment::providers::{Format, Toml};
 use figment::value::Dict;
 use serde_json::Value;
 
-use super::Explained;
+use super::{Explained, ROCKET_DEFAULT};
 use crate::error::Error;
 
 /// The table in `Rocket.toml`.
@@ -16,6 +16,9 @@ const TABLE: &str = "counterfoil";
 
 /// What the names of our environment variables begin with.
 const PREFIX: &str = "COUNTERFOIL_";
+
+/// A setting that Rocket has too.
+const IP_HEADER: &str = "ip_header";
 
 /// Variables with that prefix which are no settings: for the command line, and for the project's own scripts and tests.
 const OTHER_VARIABLES: [&str; 2] = ["COUNTERFOIL_PREPARE_URL", "COUNTERFOIL_USER_PASSWORD"];
@@ -86,6 +89,7 @@ impl Reader {
     ) -> Result<Self, Error> {
         let port = figment.extract_inner("port").unwrap_or(8000);
         let mut reader = Self::new(*figment.profile() == "debug", port);
+        reader.add_ip_header(figment);
         reader.add_figment(figment)?;
         for (name, value) in environment {
             let Some(name) = name else { continue };
@@ -106,18 +110,20 @@ impl Reader {
         Ok(reader)
     }
 
+    /// Rocket's own key of this name, which is as good where ours is not written. Rocket's default is not: it believes a
+    /// header that any caller can send.
+    fn add_ip_header(&mut self, figment: &Figment) {
+        if let Ok(value) = figment.find_value(IP_HEADER)
+            && figment.get_metadata(value.tag()).is_some_and(|metadata| metadata.name != ROCKET_DEFAULT)
+            && let Ok(json) = serde_json::to_value(&value)
+        {
+            self.add(IP_HEADER.to_owned(), json, origin_of(figment, &value));
+        }
+    }
+
     fn add_figment(&mut self, figment: &Figment) -> Result<(), Error> {
         match figment.find_value(TABLE) {
-            Ok(figment::value::Value::Dict(_, table)) => self.add_table(&table, &|value| {
-                let metadata = figment.get_metadata(value.tag());
-                Origin::Figment(metadata.map_or_else(
-                    || "figment".to_owned(),
-                    |metadata| match &metadata.source {
-                        Some(figment::Source::File(path)) => display_path(path),
-                        _ => metadata.name.clone().into_owned(),
-                    },
-                ))
-            }),
+            Ok(figment::value::Value::Dict(_, table)) => self.add_table(&table, &|value| origin_of(figment, value)),
             Ok(_) => Err(Error::config(format!("{TABLE} must be a table, such as [default.{TABLE}]"))),
             Err(error) if error.missing() => Ok(()),
             // The file is no TOML, or its tables are no profiles.
@@ -228,6 +234,17 @@ impl Reader {
         let source = origin.map_or_else(|| "default".to_owned(), Origin::describe);
         self.explained.push(Explained { key: key.to_owned(), value: value.into(), source });
     }
+}
+
+/// The file that a value of a figment stands in, or whatever else it came from.
+fn origin_of(figment: &Figment, value: &figment::value::Value) -> Origin {
+    Origin::Figment(figment.get_metadata(value.tag()).map_or_else(
+        || "figment".to_owned(),
+        |metadata| match &metadata.source {
+            Some(figment::Source::File(path)) => display_path(path),
+            _ => metadata.name.clone().into_owned(),
+        },
+    ))
 }
 
 /// The first line alone: those after it show the text around the fault, and that may be a secret.

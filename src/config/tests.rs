@@ -100,6 +100,25 @@ fn later_sources_win() {
 }
 
 #[test]
+fn the_header_of_a_proxy_is_rockets_where_ours_is_not_written() {
+    let shown = |toml: &str, environment: &[(&str, &str)]| {
+        let mut reader = reader(&figment("debug", toml), environment).unwrap();
+        let settings = read::settings(&mut reader).unwrap();
+        (settings.ip_header, find(&reader.into_explained(), "ip_header").value.clone())
+    };
+    let real = || (Some("X-Real-IP".to_owned()), json!("X-Real-IP"));
+    let off = || (Some(String::new()), json!(false));
+    assert_eq!(shown("", &[]), (None, json!(false)));
+    assert_eq!(shown("[default]\nip_header = \"X-Real-IP\"", &[]), real());
+    assert_eq!(shown("[default.counterfoil]\nip_header = \"X-Real-IP\"", &[]), real());
+    assert_eq!(shown("[default]\nip_header = \"X-Real-IP\"\n[default.counterfoil]\nip_header = false", &[]), off());
+    assert_eq!(shown("[default.counterfoil]\nip_header = false", &[("COUNTERFOIL_IP_HEADER", "X-Real-IP")]), real());
+    for none in ["", "false"] {
+        assert_eq!(shown("[default]\nip_header = \"X-Real-IP\"", &[("COUNTERFOIL_IP_HEADER", none)]), off());
+    }
+}
+
+#[test]
 fn a_file_is_named_as_the_source() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Rocket.toml");
@@ -229,6 +248,8 @@ fn a_value_that_makes_no_sense_is_refused_by_its_key() {
         ("password.memory_kib", "password.memory_kib = 8\npassword.parallelism = 2"),
         ("operations.address", "operations.address = \"127.0.0.1\""),
         ("operations.port", "operations.port = 8000"),
+        ("ip_header", "ip_header = \"X Real IP\""),
+        ("ip_header", "ip_header = true"),
         ("first_admin", "first_admin = \"yes\""),
         ("first_admin_password_file", "first_admin_password_file = \"/nowhere/at/all\""),
         ("body_limit", "body_limit = 1"),

@@ -46,6 +46,20 @@ impl Reader {
         self.read(key, None, "must be text, and not empty", parse, |text| text.clone().into())
     }
 
+    /// The name of a header, or `false`, which is empty then.
+    pub(super) fn header_or_false(&mut self, key: &'static str) -> Result<Option<String>, Error> {
+        let parse = |value: &Value| match value {
+            Value::Bool(false) => Some(Some(String::new())),
+            Value::String(text) if text.is_empty() || text == "false" => Some(Some(String::new())),
+            Value::String(name) => Some(Some(name.clone())),
+            _ => None,
+        };
+        self.read(key, None, "must be the name of a header, or false", parse, |name| match name {
+            Some(name) if !name.is_empty() => name.as_str().into(),
+            _ => false.into(),
+        })
+    }
+
     pub(super) fn path(&mut self, key: &'static str) -> Result<Option<PathBuf>, Error> {
         Ok(self.optional_text(key)?.map(PathBuf::from))
     }

@@ -166,7 +166,8 @@ fn is_master_key(secret: &Secret) -> bool {
 
 fn fields(r: &Reader, settings: &Settings) -> Result<(), Error> {
     let header_names = [("header.name", &settings.header.name), ("csrf_header", &settings.csrf.header_name)];
-    for (key, name) in header_names {
+    let ip_header = settings.ip_header.iter().filter(|name| !name.is_empty()).map(|name| ("ip_header", name));
+    for (key, name) in header_names.into_iter().chain(ip_header) {
         if !is_token(name) {
             return Err(r.refuse(key, "must be the name of a header"));
         }

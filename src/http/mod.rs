@@ -40,6 +40,7 @@ use catchers::catchers;
 pub(crate) use serve::{figment, serve};
 
 use crate::clock::{Clock, SystemClock};
+use crate::config::ROCKET_DEFAULT;
 use crate::fairing::Fairing;
 
 /// The whole server, as `counterfoil serve` runs it: to run it inside another program, or in a test.
@@ -93,7 +94,7 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
 /// is believed only where somebody set it.
 fn without_default_ip_header(figment: Figment) -> Figment {
     match figment.find_metadata("ip_header") {
-        Some(source) if source.name != "rocket::Config::default()" => figment,
+        Some(source) if source.name != ROCKET_DEFAULT => figment,
         _ => figment.merge(("ip_header", false)),
     }
 }
@@ -104,6 +105,7 @@ mod tests {
     use rocket::figment::Figment;
 
     use super::without_default_ip_header;
+    use crate::config::Settings;
 
     #[test]
     fn an_ip_header_is_believed_only_where_it_is_set() {
@@ -112,5 +114,8 @@ mod tests {
         assert_eq!(ip_header(Figment::from(Config::default())), None);
         let set = Figment::from(Config::default()).merge(("ip_header", "X-Forwarded-For"));
         assert_eq!(ip_header(set).as_deref(), Some("X-Forwarded-For"));
+        let explained = Settings::explain(&Figment::from(Config::debug_default())).unwrap();
+        let setting = explained.iter().find(|setting| setting.key == "ip_header").unwrap();
+        assert_eq!((&setting.value, setting.source.as_str()), (&false.into(), "default"));
     }
 }
