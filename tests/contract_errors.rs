@@ -2,7 +2,7 @@
 //! headers, is in `Answer::error`, which all tests use.
 
 use crate::support::forge::jti_of;
-use crate::support::{ADMIN, PASSWORD, Server, Value, json, on_both};
+use crate::support::{ADMIN, PASSWORD, Pair, Server, Value, json, on_both};
 
 on_both! {
     async fn without_a_token_or_with_another_scheme_it_is_missing(server: Server) {
@@ -171,6 +171,32 @@ on_both! {
         assert_eq!(server.get(&same).bearer(&one.access).send().await.status, 200);
         let twice = format!("/protected?jwt={}&jwt={}", one.access, two.access);
         server.get(&twice).send().await.error(400, "invalid_request");
+    }
+
+    async fn two_tokens_in_one_body_are_an_error_too(server: Server) {
+        let pair = server.login().await;
+        for path in ["/refresh", "/logout"] {
+            let good = &pair.refresh;
+            for body in [
+                format!(r#"{{"refresh_token":"x.y.z","refresh_token":"{good}"}}"#),
+                format!(r#"{{"refresh_token":"{good}","refresh\u005ftoken":"{good}"}}"#),
+            ] {
+                server.post(path).json_bytes(body).send().await.error(400, "invalid_request");
+            }
+        }
+        let body = json!({ "refresh_token": pair.refresh, "device": { "name": "a" } });
+        server.post("/refresh").json(&body).send().await.ok(200);
+    }
+
+    async fn what_is_written_in_json_is_json_everywhere(server: Server) {
+        let login = json!({ "username": ADMIN, "password": PASSWORD }).to_string();
+        for content_type in ["application/vnd.api+json", "application/JSON; charset=utf-8"] {
+            let pair = Pair::of(&server.post("/login").body(content_type, login.as_str()).send().await.ok(200));
+            let with = |token: &str| json!({ "refresh_token": token }).to_string();
+            let pair =
+                Pair::of(&server.post("/refresh").body(content_type, with(&pair.refresh)).send().await.ok(200));
+            server.post("/logout").body(content_type, with(&pair.refresh)).send().await.ok(200);
+        }
     }
 
     async fn guessing_is_limited_and_says_when_to_come_back(database: Database) {

@@ -1,11 +1,13 @@
 //! Data guards: for routes whose token may be in the JSON body.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::time::Duration;
 
 use rocket::Request;
 use rocket::data::{self, Data, FromData, ToByteUnit};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::extract::{self, Found};
@@ -35,6 +37,40 @@ async fn in_time<T>(limit: Duration, arrival: impl Future<Output = T>) -> Result
     tokio::time::timeout(limit, arrival).await.map_err(|_| Denial::BodyTooSlow)
 }
 
+/// Whether a request says that its body is JSON, or of another type that is written in JSON (RFC 6839 §3.1).
+pub(crate) fn is_json(request: &Request<'_>) -> bool {
+    request.content_type().is_some_and(|kind| {
+        kind.is_json() || (kind.top() == "application" && kind.sub().as_str().to_ascii_lowercase().ends_with("+json"))
+    })
+}
+
+/// How many members an object has as it was written, where one that stands twice counts twice.
+struct Written(usize);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Written, A::Error> {
+                let mut count = 0;
+                while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Written(count))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
 /// The JSON body of a request.
 enum Body {
     Empty,
@@ -49,12 +85,17 @@ impl Body {
         if body.is_empty() {
             return Ok(Self::Empty);
         }
-        match request.content_type() {
-            Some(content_type) if content_type.is_json() => {
-                serde_json::from_slice(&body).map(Self::Json).map_err(|_| Denial::BodyUnreadable)
-            }
-            _ => Ok(Self::Other),
+        if !is_json(request) {
+            return Ok(Self::Other);
         }
+        let value: Value = serde_json::from_slice(&body).map_err(|_| Denial::BodyUnreadable)?;
+        // Which of two members of one name was meant, perhaps with two tokens, is nobody's to guess.
+        if let Value::Object(members) = &value
+            && !serde_json::from_slice(&body).is_ok_and(|Written(count)| count == members.len())
+        {
+            return Err(Denial::BodyUnreadable);
+        }
+        Ok(Self::Json(value))
     }
 
     /// The token in a member of the body.

@@ -14,9 +14,9 @@ mod token;
 mod user;
 mod verdict;
 
-#[cfg(feature = "server")]
-pub(crate) use body::read as read_body;
 pub use body::{AccessTokenData, LogoutTokens, RefreshRequest, RefreshTokenData};
+#[cfg(feature = "server")]
+pub(crate) use body::{is_json, read as read_body};
 pub use claims::WithClaims;
 pub(crate) use denial::DenialCatcher;
 pub use denial::denial;

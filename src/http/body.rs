@@ -54,11 +54,7 @@ pub(super) fn outcome<'r, T: FromData<'r, Error = ()>>(
 
 /// What a body says, by its bytes.
 pub(super) fn parse<T: DeserializeOwned>(request: &Request<'_>, bytes: &[u8]) -> Result<T, ApiError> {
-    let content_type = request.content_type();
-    let is_json = |kind: &rocket::http::ContentType| {
-        kind.is_json() || (kind.top() == "application" && kind.sub().as_str().to_ascii_lowercase().ends_with("+json"))
-    };
-    if !content_type.is_some_and(is_json) {
+    if !guard::is_json(request) {
         return Err(ApiError::invalid(Status::UnsupportedMediaType, "The content type must be application/json"));
     }
     from_json(bytes)
