@@ -173,6 +173,20 @@ on_both! {
         server.get(&twice).send().await.error(400, "invalid_request");
     }
 
+    async fn a_method_that_nobody_knows_is_501_with_all_that_an_answer_has(server: Server) {
+        let token = server.login().await.access;
+        for path in ["/protected", "/nowhere", "/"] {
+            let call = server.call("PURGE", path).bearer(&token).header("X-Request-Id", "purge-1");
+            let answer = call.send().await;
+            answer.error(501, "method_not_implemented");
+            assert_eq!(answer.header("X-Request-Id"), Some("purge-1"));
+            assert!(server.call("PURGE", path).send().await.header("X-Request-Id").is_some());
+        }
+        server.call("PURGE", "/oauth/token").send().await.oauth_error(501, "method_not_implemented");
+        let page = server.call("PURGE", "/console/sessions").send().await.html(501);
+        assert!(page.contains("does not know"), "{page}");
+    }
+
     async fn two_tokens_in_one_body_are_an_error_too(server: Server) {
         let pair = server.login().await;
         for path in ["/refresh", "/logout"] {

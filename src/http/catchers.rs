@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rocket::http::{Method, Status};
 use rocket::{Catcher, Request, catch, catchers};
 
+use super::edge::{Caught, caught_status};
 use super::error::ApiError;
 use crate::token::Denial;
 
@@ -14,10 +15,11 @@ pub(super) fn catchers() -> Vec<Catcher> {
 }
 
 #[catch(default)]
-fn any(status: Status, request: &Request<'_>) -> ApiError {
-    if let Some(error) = ApiError::take(request) {
-        return error;
-    }
+fn any(status: Status, request: &Request<'_>) -> Caught<ApiError> {
+    Caught(ApiError::take(request).unwrap_or_else(|| of_status(caught_status(status, request), request)))
+}
+
+fn of_status(status: Status, request: &Request<'_>) -> ApiError {
     match status.code {
         404 => {
             let allowed = allowed(request);
@@ -31,7 +33,8 @@ fn any(status: Status, request: &Request<'_>) -> ApiError {
         413 => ApiError::invalid(status, "The request is too large"),
         415 => ApiError::invalid(status, "The content type must be application/json"),
         422 => ApiError::invalid(status, "A field of the request is not valid"),
-        401..500 => ApiError::invalid(status, "The request can't be answered"),
+        401..=499 => ApiError::invalid(status, "The request can't be answered"),
+        501 => ApiError::new(status, "method_not_implemented", "The method is not known to this server"),
         503 => Denial::Unavailable.into(),
         _ => ApiError::new(Status::InternalServerError, "internal_error", "The server failed to answer"),
     }

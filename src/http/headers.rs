@@ -47,6 +47,15 @@ pub(super) fn complete(request: &Request<'_>, response: &mut Response<'_>) {
     }
 }
 
+/// The same for a request that Rocket could not read. Pages of other origins can't send one.
+pub(super) fn complete_unread(request: &Request<'_>, response: &mut Response<'_>) {
+    response.set_header(Header::new("Cache-Control", "no-store"));
+    response.set_header(Header::new("X-Content-Type-Options", "nosniff"));
+    if console::is_within(request) {
+        console::confine(response);
+    }
+}
+
 fn carries_credential(request: &Request<'_>, settings: &Settings) -> bool {
     let headers = request.headers();
     let cookies = request.cookies();

@@ -1,5 +1,6 @@
 //! One log line per request, and the request id that ties it to the answer.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -16,57 +17,49 @@ const REQUEST_ID: &str = "X-Request-Id";
 /// The longest request id that is taken from a caller, in characters.
 const REQUEST_ID_CHARS_MAX: usize = 64;
 
-/// Logs each request by method, route, status, time and id. The route is the pattern that matched and never the URI: a
-/// query may carry a token.
-pub(super) struct RequestLog {
-    ids: Ids,
-}
-
 /// What is noted when a request arrives.
 struct Arrival {
     id: String,
-    /// Rocket turns a HEAD without a route of its own into a GET on the way.
-    method: Method,
+    /// Rocket turns a HEAD without a route of its own into a GET on the way. `None` where Rocket could not read the request:
+    /// then no fairing saw it arrive, and its method is one that Rocket made up.
+    method: Option<Method>,
     at: Instant,
 }
 
-impl RequestLog {
-    pub(super) fn new() -> Self {
-        Self { ids: Ids::new() }
-    }
+/// Notes when a request arrived.
+pub(super) fn arrived(request: &Request<'_>) {
+    arrival(request, Some(request.method()));
+}
 
-    /// Notes when a request arrived.
-    pub(super) fn arrived(&self, request: &Request<'_>) {
-        self.arrival(request);
-    }
+/// Whether Rocket could read the request.
+pub(super) fn has_arrived(request: &Request<'_>) -> bool {
+    arrival(request, None).method.is_some()
+}
 
-    /// Writes its line, and its id into the answer.
-    pub(super) fn answered<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let arrival = self.arrival(request);
-        response.set_header(Header::new(REQUEST_ID, arrival.id.as_str()));
-        let route = request.route().map(|route| route.uri.as_str());
-        // Nothing that would need quotes: the ids are sane, and the rest is the program's own.
-        tracing::info!(
-            target: "counterfoil::request",
-            method = %arrival.method,
-            route = %route.unwrap_or("-"),
-            status = response.status().code,
-            time_us = u64::try_from(arrival.at.elapsed().as_micros()).unwrap_or(u64::MAX),
-            request_id = %arrival.id,
-        );
-    }
+/// Logs a request by method, route, status, time and id, which is written into the answer. The route is the pattern that
+/// matched and never the URI: a query may carry a token.
+pub(super) fn answered<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
+    let arrival = arrival(request, None);
+    response.set_header(Header::new(REQUEST_ID, arrival.id.as_str()));
+    let route = request.route().map(|route| route.uri.as_str());
+    // Nothing that would need quotes: the ids are sane, and the rest is the program's own.
+    tracing::info!(
+        target: "counterfoil::request",
+        method = %arrival.method.map_or("-", Method::as_str),
+        route = %route.unwrap_or("-"),
+        status = response.status().code,
+        time_us = u64::try_from(arrival.at.elapsed().as_micros()).unwrap_or(u64::MAX),
+        request_id = %arrival.id,
+    );
+}
 
-    fn arrival<'r>(&self, request: &'r Request<'_>) -> &'r Arrival {
-        request.local_cache(|| {
-            let given = request.headers().get_one(REQUEST_ID).filter(|id| is_sane(id));
-            let now = || request.rocket().state::<Registry>().map(Registry::now).unwrap_or_default();
-            Arrival {
-                id: given.map_or_else(|| self.ids.next(now()), str::to_owned),
-                method: request.method(),
-                at: Instant::now(),
-            }
-        })
-    }
+fn arrival<'r>(request: &'r Request<'_>, method: Option<Method>) -> &'r Arrival {
+    static IDS: LazyLock<Ids> = LazyLock::new(Ids::new);
+    request.local_cache(|| {
+        let given = request.headers().get_one(REQUEST_ID).filter(|id| is_sane(id));
+        let now = || request.rocket().state::<Registry>().map(Registry::now).unwrap_or_default();
+        Arrival { id: given.map_or_else(|| IDS.next(now()), str::to_owned), method, at: Instant::now() }
+    })
 }
 
 /// UUIDs of version 7, so that they sort by time. Random bits are asked of the operating system once and counted up from

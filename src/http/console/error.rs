@@ -110,8 +110,11 @@ impl ConsoleError {
             }
             401 => Self::signed_out(),
             413 => Self::new(status, "That is too much", "The form is larger than this server takes."),
+            501 => {
+                Self::new(status, "That can't be done here", "The request has a method that this server does not know.")
+            }
             503 => Self::unavailable(),
-            400..500 => Self { status, ..Self::bad_form() },
+            400..=499 => Self { status, ..Self::bad_form() },
             _ => Self::failed(),
         }
     }

@@ -24,6 +24,7 @@ use frame::ADMIN_PAGES;
 use page::SeeOther;
 use signed_in::SignedIn;
 
+use super::edge::{Caught, caught_status};
 use super::place::is_below;
 use crate::registry::Registry;
 
@@ -98,6 +99,7 @@ fn home(person: SignedIn<'_>) -> SeeOther {
 
 /// Every error below the console's path, in words.
 #[catch(default)]
-fn any(status: rocket::http::Status, request: &Request<'_>) -> ConsoleError {
-    ConsoleError::take(request).unwrap_or_else(|| ConsoleError::of_status(status, request))
+fn any(status: rocket::http::Status, request: &Request<'_>) -> Caught<ConsoleError> {
+    let of_status = || ConsoleError::of_status(caught_status(status, request), request);
+    Caught(ConsoleError::take(request).unwrap_or_else(of_status))
 }
