@@ -58,6 +58,9 @@ on_both! {
         let token = server.client_token(&client).await;
         let by_token = server.post("/oauth/token").bearer(&token).form(&[credentials]);
         by_token.send().await.oauth_error(401, "invalid_client");
+        for bad in ["x.y.z", &format!("{token}x")] {
+            server.post("/oauth/token").bearer(bad).form(&[credentials]).send().await.oauth_error(401, "invalid_client");
+        }
         // What no route answers has the same form.
         server.get("/oauth/token").send().await.oauth_error(405, "method_not_allowed");
         server.get("/oauth/nothing").send().await.oauth_error(404, "not_found");

@@ -33,6 +33,9 @@ pub(super) struct ClientForm {
     pub(super) fields: Fields,
 }
 
+/// The same for a client that may not show itself with a token.
+pub(super) struct SecretForm(pub(super) ClientForm);
+
 /// A JSON body and its bytes as they came, with the client that sent it. Who that is is looked at when all of it has
 /// arrived.
 pub(super) struct ClientBody<T> {
@@ -54,11 +57,6 @@ enum Presented<'r> {
 impl ClientCaller {
     pub(super) fn client(&self) -> &Client {
         &self.client
-    }
-
-    /// Whether it showed itself with an access token, instead of its secret.
-    pub(super) fn is_by_token(&self) -> bool {
-        self.token.is_some()
     }
 
     /// Refuses a client that may not do this, or whose token may not.
@@ -117,7 +115,7 @@ impl ClientCaller {
     }
 
     /// Where a form carries a secret, nothing else may show who calls.
-    async fn from_form(request: &Request<'_>, fields: &Fields) -> Result<Self, ApiError> {
+    async fn from_form(request: &Request<'_>, fields: &Fields, takes_tokens: bool) -> Result<Self, ApiError> {
         let presented = Presented::read(request)?;
         match (presented, fields.get("client_id"), fields.get("client_secret")) {
             (Presented::Nothing, Some(id), Some(secret)) => Self::by_secret(request, id, secret).await,
@@ -125,6 +123,8 @@ impl ClientCaller {
             (_, _, Some(_)) => Err(two_methods()),
             (Presented::Basic { id, .. }, Some(named), None) if id != named => Err(two_methods()),
             (Presented::Basic { id, secret }, _, None) => Self::by_secret(request, &id, &secret).await,
+            // Good or bad: it is no credential of a client's here.
+            (Presented::Bearer(_), _, None) if !takes_tokens => Err(ApiError::invalid_client()),
             (Presented::Bearer(token), named, None) => {
                 let caller = Self::by_token(request, token).await?;
                 match named {
@@ -172,6 +172,13 @@ fn basic(credentials: &str) -> Option<Presented<'_>> {
     let text = std::str::from_utf8(&bytes).ok()?;
     let (id, secret) = text.split_once(':')?;
     Some(Presented::Basic { id: decode(id)?, secret: decode(secret)? })
+}
+
+impl ClientForm {
+    async fn read(request: &Request<'_>, data: Data<'_>, takes_tokens: bool) -> Result<Self, ApiError> {
+        let fields = Fields::read(request, data).await?;
+        Ok(Self { caller: ClientCaller::from_form(request, &fields, takes_tokens).await?, fields })
+    }
 }
 
 impl Fields {
@@ -234,11 +241,16 @@ impl<'r> FromData<'r> for ClientForm {
     type Error = ();
 
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
-        let read = async {
-            let fields = Fields::read(request, data).await?;
-            Ok(Self { caller: ClientCaller::from_form(request, &fields).await?, fields })
-        };
-        body::outcome(request, read.await)
+        body::outcome(request, Self::read(request, data, true).await)
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromData<'r> for SecretForm {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
+        body::outcome(request, ClientForm::read(request, data, false).await.map(Self))
     }
 }
 

@@ -4,7 +4,7 @@ use rocket::http::Status;
 use rocket::{Route, State, post, routes};
 use utoipa::ToSchema;
 
-use super::client::ClientForm;
+use super::client::{ClientForm, SecretForm};
 use super::error::ApiError;
 use super::openapi::OAuthErrorBody;
 use super::schema::Tokens;
@@ -50,16 +50,13 @@ struct TokenForm {
 ), security(("client" = [])))]
 #[post("/oauth/token", data = "<form>")]
 async fn token(
-    form: ClientForm,
+    form: SecretForm,
     device: Device<'_>,
     clients: &State<Clients>,
     registry: &State<Registry>,
 ) -> Result<Issued, ApiError> {
-    let ClientForm { caller, fields } = form;
     // RFC 6749 §2.3: a token is no credential of a client's here.
-    if caller.is_by_token() {
-        return Err(ApiError::invalid_client());
-    }
+    let SecretForm(ClientForm { caller, fields }) = form;
     let scope = match fields.get("scope") {
         Some(scope) => Some(scope.parse::<Scopes>().map_err(|_| invalid_scope("The scope can't be read"))?),
         None => None,
