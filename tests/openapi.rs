@@ -104,6 +104,8 @@ async fn the_pages_ask_no_other_host() {
     let (client, _dir) = client().await;
     let response = client.get("/docs").dispatch().await;
     assert_eq!((response.status().code, response.headers().get_one("Location")), (303, Some("docs/index.html")));
+    let response = client.get("/docs/").dispatch().await;
+    assert_eq!((response.status().code, response.headers().get_one("Location")), (303, Some("./index.html")));
     for file in ["index.html", "swagger-initializer.js", "swagger-ui-bundle.js", "swagger-ui.css"] {
         let response = client.get(format!("/docs/{file}")).dispatch().await;
         assert_eq!(response.status().code, 200, "{file}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::figment::providers::Serialized;
+use rocket::http::uri::Origin;
 use rocket::http::{ContentType, Header, Status};
 use rocket::response::Redirect;
 use rocket::tokio::task::JoinHandle;
@@ -70,8 +71,12 @@ fn openapi_json() -> (ContentType, &'static str) {
 /// To the pages that show the OpenAPI document.
 #[utoipa::path(tag = "Operations", responses((status = 303, description = "To `/docs/index.html`")))]
 #[get("/docs")]
-fn docs() -> Redirect {
-    Redirect::to(uri!("docs/index.html"))
+fn docs(asked: &Origin<'_>) -> Redirect {
+    // Relative, for the same reason as below.
+    match asked.path().ends_with("/") {
+        true => Redirect::to(uri!("./index.html")),
+        false => Redirect::to(uri!("docs/index.html")),
+    }
 }
 
 /// A file of the documentation.
