@@ -89,6 +89,25 @@ on_both! {
         assert_eq!(answer.ok(200), json!({ "active": false }));
     }
 
+    async fn an_introspection_is_signed_as_far_as_that_is_liked_better(server: Server) {
+        let client = server.add_client("api", &["--scope", "tokens:introspect"]);
+        const JWT: &str = "application/token-introspection+jwt";
+        for (accept, is_signed) in [
+            ("*/*".to_owned(), false),
+            (JWT.to_owned(), true),
+            (format!("{JWT};q=0"), false),
+            (format!("{JWT} ; q=0.000, */*;q=0.1"), false),
+            (format!("application/json, {JWT};q=0.5"), false),
+            (format!("{JWT};q=0.5, application/*;q=0.4"), true),
+            (format!("application/json;q=0.1, {JWT};q=0.2, */*"), true),
+            (format!("application/json, {JWT}"), true),
+        ] {
+            let call = server.post("/oauth/introspect").basic(&client).form(&[("token", "x")]);
+            let answer = call.header("Accept", &accept).send().await;
+            assert_eq!(answer.header("Content-Type") == Some(JWT), is_signed, "{accept}: {answer:?}");
+        }
+    }
+
     async fn an_introspection_is_signed_for_whoever_asks_for_that(server: Server) {
         let client = server.add_client("api", &["--scope", "tokens:introspect"]);
         let token = server.issue("alice", "").await.access;

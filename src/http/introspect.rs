@@ -167,7 +167,11 @@ enum Introspected {
     Signed(String, ContentType),
 }
 
-/// That the caller wants a signed answer. With a secret that it does not have it could not verify one, and gets JSON.
+/// The type of a signed answer.
+const JWT: &str = "application/token-introspection+jwt";
+
+/// That the caller wants a signed answer: it names its type, and likes it no less than JSON (RFC 9110 §12.5.1). With a secret
+/// that it does not have it could not verify one, and gets JSON.
 struct Signed;
 
 #[rocket::async_trait]
@@ -175,13 +179,26 @@ impl<'r> FromRequest<'r> for Signed {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
-        let accepts = request.headers().get("Accept").flat_map(|types| types.split(','));
-        let mut types = accepts.map(|accept| accept.split(';').next().unwrap_or_default().trim());
-        match types.any(|accept| accept.eq_ignore_ascii_case("application/token-introspection+jwt")) {
+        let weight = |names: &[&str]| {
+            let accepts = || request.headers().get("Accept").flat_map(|types| types.split(','));
+            names.iter().find_map(|name| accepts().find_map(|accept| weight_of(accept, name))).unwrap_or(0.0)
+        };
+        let (signed, plain) = (weight(&[JWT]), weight(&["application/json", "application/*", "*/*"]));
+        match signed > 0.0 && signed >= plain {
             true => Outcome::Success(Self),
             false => Outcome::Forward(Status::Ok),
         }
     }
+}
+
+/// How much is liked what this part of an `Accept` header names, where it is of this name.
+fn weight_of(accept: &str, name: &str) -> Option<f32> {
+    let mut parts = accept.split(';').map(str::trim);
+    if !parts.next()?.eq_ignore_ascii_case(name) {
+        return None;
+    }
+    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    Some(weight.and_then(|weight| weight.parse().ok()).unwrap_or(1.0))
 }
 
 /// A client that is limited to audiences learns of tokens for these, and of its own.
