@@ -282,6 +282,28 @@ fn wrong_usage_is_2_and_what_is_not_there_is_1() {
 }
 
 #[test]
+fn wrong_usage_is_json_too_where_that_is_asked_for() {
+    let home = Home::sqlite();
+    for (args, named) in [
+        (&["token", "list", "--limit", "0", "--json"][..], "--limit"),
+        (&["--json", "frobnicate"], "frobnicate"),
+        (&["token", "show", "--json"], "<JTI>"),
+        (&["user", "--json"], "subcommand"),
+        (&["--json", "user"], "--help"),
+        (&["client", "add", "shop", "--json", "--secret"], "--secret"),
+    ] {
+        let ran = home.run(args).code(2);
+        let error: Value = serde_json::from_str(ran.sentence()).unwrap();
+        assert_eq!((ran.out.as_str(), &error["error"]), ("", &json!("wrong_usage")), "{ran:?}");
+        let msg = error["msg"].as_str().unwrap();
+        assert!(msg.contains(named) && !msg.contains('\n') && !msg.starts_with("error"), "{msg}");
+    }
+    assert!(home.run(&["--help", "--json"]).ok().out.contains("Exit status"));
+    let text = home.run(&["token", "show", "--", "--json"]).code(2);
+    assert!(text.err.starts_with("error: "), "{text:?}");
+}
+
+#[test]
 fn completions_are_a_script() {
     assert!(Home::sqlite().run(&["completions", "bash"]).ok().out.contains("_counterfoil()"));
 }

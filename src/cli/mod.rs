@@ -85,12 +85,35 @@ enum Command {
 
 /// Reads the command line, does what it says, and returns the exit status.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks_for_json() => {
+            return Output::new(true).wrong_usage(&in_one_line(&error));
+        }
+        // Help and the version are text for whoever asks.
+        Err(error) => error.exit(),
+    };
     let output = Output::new(cli.json);
     match dispatch(cli.command.unwrap_or(Command::Serve), &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.fail(&failure),
     }
+}
+
+/// Whether `--json` is among the arguments, which can't be read otherwise.
+fn asks_for_json() -> bool {
+    std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// What is wrong, without the lines that say where help is.
+fn in_one_line(error: &clap::Error) -> String {
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "the command is not complete: --help shows what may follow".to_owned();
+    }
+    let text = error.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let paragraph = paragraph.strip_prefix("error: ").unwrap_or(paragraph);
+    paragraph.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {

@@ -32,6 +32,9 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// The exit status of arguments that can't be read.
+const WRONG_USAGE: u8 = 2;
+
 /// The exit status of a change that is made, and not yet confirmed everywhere.
 const UNCONFIRMED: u8 = 3;
 
@@ -82,16 +85,26 @@ impl Output {
             Failure::Output(error) => ("output", format!("standard output can't be written: {error}")),
             Failure::Refused(error) => (error_code(error), error.to_string()),
         };
+        self.say(code, &sentence);
+        match failure {
+            Failure::Refused(error) if error.is_unconfirmed() => ExitCode::from(UNCONFIRMED),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// Says what is wrong with the arguments, and returns the exit status.
+    pub(super) fn wrong_usage(&self, sentence: &str) -> ExitCode {
+        self.say("wrong_usage", sentence);
+        ExitCode::from(WRONG_USAGE)
+    }
+
+    fn say(&self, code: &str, sentence: &str) {
         let line = if self.json {
             json!({ "error": code, "msg": sentence }).to_string()
         } else {
             format!("error: {sentence}")
         };
         let _ = writeln!(io::stderr(), "{line}");
-        match failure {
-            Failure::Refused(error) if error.is_unconfirmed() => ExitCode::from(UNCONFIRMED),
-            _ => ExitCode::FAILURE,
-        }
     }
 }
 
