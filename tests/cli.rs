@@ -282,6 +282,15 @@ fn wrong_usage_is_2_and_what_is_not_there_is_1() {
 }
 
 #[test]
+fn the_servers_own_name_is_nobodys() {
+    let home = Home::sqlite().env("COUNTERFOIL_USER_PASSWORD", "correct horse battery");
+    for args in [&["user", "add", "counterfoil"][..], &["token", "issue", "--subject", "counterfoil"]] {
+        let ran = home.run(args).code(1);
+        assert!(ran.sentence().contains("The name counterfoil is the server's own"), "{ran:?}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_json_too_where_that_is_asked_for() {
     let home = Home::sqlite();
     for (args, named) in [

@@ -68,6 +68,8 @@ on_both! {
         server.accepts(&pair.access).await;
         // What can't be: the same once more, two passwords, too short a one, no scope, a long reason.
         assert!(admin.post(&server, "/console/admin/new-user", &NEW_USER).await.html(409).contains("that name already"));
+        let own = NEW_USER.map(|(name, value)| (name, if name == "name" { "counterfoil" } else { value }));
+        assert!(admin.post(&server, "/console/admin/new-user", &own).await.html(409).contains("The name counterfoil is"));
         for (field, value, says) in [
             ("again", "another", "differ"),
             ("scope", "a\"b", "cope"),

@@ -67,7 +67,8 @@ on_both! {
         let answer = ask(&server, &client, json!({ "subject": "alice", "audience": "https://other.example" })).await;
         assert_eq!((answer.status, &answer.body_json()["error"]), (403, &json!("insufficient_scope")));
         let other = server.add_client("other", &[]);
-        for subject in [ADMIN, &client.id, &other.id] {
+        // The last is the client of the server's own tokens.
+        for subject in [ADMIN, &client.id, &other.id, "counterfoil"] {
             ask(&server, &client, json!({ "subject": subject })).await.error(403, "subject_reserved");
         }
         ask(&server, &other, json!({ "subject": "alice" })).await.error(403, "insufficient_scope");

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::config::LoginSettings;
 use crate::error::{Error, Kind};
-use crate::registry::{AsOf, Checked, Registry};
+use crate::registry::{AsOf, Checked, Registry, require_free};
 use crate::store::{Done, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Actor, Scopes, Subject, Target, as_rfc3339};
 use limits::Counter;
@@ -115,7 +115,8 @@ impl Accounts {
 
     /// # Errors
     ///
-    /// `Kind::Conflict` where there is a user of that name, `Kind::Invalid` for a password that is too short or long.
+    /// `Kind::Conflict` where there is a user of that name, `Kind::Reserved` for the server's own, `Kind::Invalid` for a
+    /// password that is too short or long.
     pub(crate) async fn add(
         &self,
         username: &Subject,
@@ -123,6 +124,7 @@ impl Accounts {
         scope: &Scopes,
         act: &Act,
     ) -> Result<User, Error> {
+        require_free(username)?;
         self.passwords.check_new(password, "password")?;
         let user = self.new_user(username, password, scope).await?;
         let now = user.created_at;

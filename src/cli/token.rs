@@ -10,7 +10,7 @@ use super::output::{Failure, Output, Table, count, describe, error_code, or_dash
 use super::user::{Why, union};
 use super::{act, input, note_unrecorded, open};
 use crate::error::Error;
-use crate::registry::{Grant, Inspected, Registry};
+use crate::registry::{Grant, Inspected, Registry, require_free};
 use crate::token::{Cursor, Denial, Filter, Jti, Record, Scopes, Sid, State, Subject, TokenType, rfc3339};
 
 #[derive(Debug, Subcommand)]
@@ -154,6 +154,7 @@ async fn act_on(command: TokenCommand, presented: String, registry: &Registry, o
 }
 
 async fn issue(issue: Issue, registry: &Registry, output: &Output) -> Result<(), Failure> {
+    require_free(&issue.subject)?;
     let mut grant = Grant::to(issue.subject).scope(union(&issue.scope)?).fresh(issue.fresh).audience(issue.audience)?;
     if issue.no_refresh {
         grant = grant.without_refresh();

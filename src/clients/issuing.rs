@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{Client, Clients};
 use crate::error::Error;
 use crate::keys::sha256;
-use crate::registry::{Grant, Issued, Once, Repeated};
+use crate::registry::{Grant, Issued, Once, Repeated, require_free};
 use crate::token::{Scopes, Subject};
 
 /// The longest key under which a request is repeated, in characters.
@@ -101,6 +101,7 @@ impl Clients {
         if let Some(other) = wanted.audience.iter().find(|aud| !is_granted(aud)) {
             return Err(IssueFailure::Audience(other.clone()));
         }
+        require_free(&wanted.subject)?;
         capped(wanted.access_expires, settings.issue_max_access_expires, "access_expires_in")?;
         capped(wanted.refresh_expires, settings.issue_max_refresh_expires, "refresh_expires_in")?;
         let mut grant = Grant::to(wanted.subject)

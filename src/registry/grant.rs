@@ -8,7 +8,11 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+#[cfg(feature = "server")]
+use super::OWN_CLIENT;
 use crate::error::Error;
+#[cfg(feature = "server")]
+use crate::error::Kind;
 use crate::store::{Generation, Origin};
 use crate::token::{Claims, Scopes, Subject, checked_audiences};
 
@@ -379,6 +383,16 @@ impl fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IssuedToken").field("jti", &self.claims.jti).finish_non_exhaustive()
     }
+}
+
+/// Refuses a subject of the name that the server's own tokens have as their `client_id`: where the two are equal a token
+/// speaks for a client.
+#[cfg(feature = "server")]
+pub(crate) fn require_free(subject: &Subject) -> Result<(), Error> {
+    if subject.as_str() == OWN_CLIENT {
+        return Err(Error::new(Kind::Reserved, "The name counterfoil is the server's own: choose another"));
+    }
+    Ok(())
 }
 
 pub(super) fn checked_label(label: String) -> Result<String, Error> {

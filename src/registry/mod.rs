@@ -40,6 +40,8 @@ use chrono::{DateTime, Utc};
 pub use check::{Checked, Expect};
 #[cfg(feature = "server")]
 pub(crate) use feed::{Followed, Following};
+#[cfg(feature = "server")]
+pub(crate) use grant::require_free;
 pub use grant::{AsOf, Grant, Issued, Personal, Refresh};
 #[cfg(feature = "server")]
 pub(crate) use inspect::Inspected;

@@ -8,7 +8,7 @@ use rocket::{Route, State, get, post, routes};
 use super::because::{Because, because};
 use super::{cut, encoded};
 use crate::accounts::{ADMIN_SCOPE, Accounts, User};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::guard::Device;
 use crate::http::console::error::{ConsoleError, sentence};
 use crate::http::console::form::{Confirmed, Field, Posted, WRONG};
@@ -169,7 +169,7 @@ async fn add<'r>(
             page.password.error = Some(sentence(&error));
             Ok(Answer::Page(WRONG, page))
         }
-        Err(error) if error.is_conflict() => {
+        Err(error) if matches!(error.kind(), Kind::Conflict | Kind::Reserved) => {
             page.name.error = Some(sentence(&error));
             Ok(Answer::Page(Status::Conflict, page))
         }
