@@ -1,5 +1,6 @@
 //! The guards: what a route writes in its signature to be reached with a live token alone.
 
+mod arrival;
 mod body;
 mod claims;
 mod denial;
@@ -14,9 +15,9 @@ mod token;
 mod user;
 mod verdict;
 
-pub use body::{AccessTokenData, LogoutTokens, RefreshRequest, RefreshTokenData};
 #[cfg(feature = "server")]
-pub(crate) use body::{is_json, read as read_body};
+pub(crate) use arrival::{is_json, read as read_body};
+pub use body::{AccessTokenData, LogoutTokens, RefreshRequest, RefreshTokenData};
 pub use claims::WithClaims;
 pub(crate) use denial::DenialCatcher;
 pub use denial::denial;
