@@ -1,9 +1,9 @@
 //! What every request passes through, in one fairing: each would cost every request an allocation and more.
 
-use rocket::fairing::{Fairing, Info, Kind};
+use rocket::fairing::{self, Fairing, Info, Kind};
 use rocket::http::{Method, Status};
 use rocket::response::{self, Responder};
-use rocket::{Data, Orbit, Request, Response, Rocket};
+use rocket::{Build, Data, Orbit, Request, Response, Rocket};
 
 use super::{headers, log};
 
@@ -50,7 +50,11 @@ pub(super) fn caught_status(status: Status, request: &Request<'_>) -> Status {
 #[rocket::async_trait]
 impl Fairing for Edge {
     fn info(&self) -> Info {
-        Info { name: "edge", kind: Kind::Liftoff | Kind::Request | Kind::Response | Kind::Singleton }
+        Info { name: "edge", kind: Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response | Kind::Singleton }
+    }
+
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
+        Ok(rocket.manage(log::Ids::new()))
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {

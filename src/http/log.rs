@@ -1,6 +1,5 @@
 //! One log line per request, and the request id that ties it to the answer.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -54,23 +53,26 @@ pub(super) fn answered<'r>(request: &'r Request<'_>, response: &mut Response<'r>
 }
 
 fn arrival<'r>(request: &'r Request<'_>, method: Option<Method>) -> &'r Arrival {
-    static IDS: LazyLock<Ids> = LazyLock::new(Ids::new);
     request.local_cache(|| {
         let given = request.headers().get_one(REQUEST_ID).filter(|id| is_sane(id));
-        let now = || request.rocket().state::<Registry>().map(Registry::now).unwrap_or_default();
-        Arrival { id: given.map_or_else(|| IDS.next(now()), str::to_owned), method, at: Instant::now() }
+        let made = || {
+            let rocket = request.rocket();
+            let now = rocket.state::<Registry>().map(Registry::now).unwrap_or_default();
+            rocket.state::<Ids>().map(|ids| ids.next(now)).unwrap_or_default()
+        };
+        Arrival { id: given.map_or_else(made, str::to_owned), method, at: Instant::now() }
     })
 }
 
 /// UUIDs of version 7, so that they sort by time. Random bits are asked of the operating system once and counted up from
 /// there (RFC 9562 §6.2): a system call for each request would cost more than to write its line.
-struct Ids {
+pub(super) struct Ids {
     high: [u8; 2],
     low: AtomicU64,
 }
 
 impl Ids {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (high, low) = Uuid::new_v4().as_u64_pair();
         let [.., first, second] = high.to_be_bytes();
         Self { high: [first, second], low: AtomicU64::new(low) }
