@@ -80,3 +80,25 @@ impl<'r> Responder<'r, 'static> for Error {
         }
     }
 }
+
+/// The status that an error is [answered](Responder) with, for a route whose own refusals are a status: `?` is enough there.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match Refusal::from(&error) {
+            Refusal::Denied(denial) => Self::new(denial.status()),
+            Refusal::Other(status, ..) => status,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_that_of_the_answer() {
+        assert_eq!(Status::from(Error::unavailable("nobody answers")), Status::ServiceUnavailable);
+        assert_eq!(Status::from(Error::new(Kind::Superseded, "it was ended")), Status::Unauthorized);
+        assert_eq!(Status::from(Error::invalid("scope", "it must be another")), Status::UnprocessableEntity);
+    }
+}
