@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::draft::{Draft, Drafted, lifetime};
 use super::grant::Device;
-use super::issue::{Draft, Drafted, lifetime};
 use super::{AsOf, Checked, Expect, Issued, Registry};
 use crate::error::Error;
 use crate::store::{Premise, Within};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::issue::Granted;
+use super::draft::Granted;
 use super::{Registry, whole_seconds};
 use crate::config::Settings;
 use crate::error::Error;

@@ -2,9 +2,11 @@
 
 mod batch;
 mod check;
+mod checked;
 mod confirm;
 #[cfg(feature = "server")]
 mod console;
+mod draft;
 mod examine;
 mod feed;
 mod follow;
@@ -37,7 +39,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-pub use check::{Checked, Expect};
+pub use checked::{Checked, Expect};
 #[cfg(feature = "server")]
 pub(crate) use feed::{Followed, Following};
 #[cfg(feature = "server")]

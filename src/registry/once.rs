@@ -1,7 +1,8 @@
 //! Issuing once, however often it is asked for: the first time notes the ids of the tokens, and every further time finds
 //! the records that have them, and signs these again. So no token is ever kept.
 
-use super::issue::{Drafted, sign_again};
+use super::draft::Drafted;
+use super::issue::sign_again;
 use super::{Grant, Issued, Registry};
 use crate::error::Error;
 use crate::store::{Inserted, REPEATED_SECONDS, Repeat, Sha256};
