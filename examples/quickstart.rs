@@ -78,7 +78,8 @@ async fn revoke(jti: &str, token: AccessToken<'_>, registry: &State<Registry>) -
 
 #[put("/auth/tokens/unrevoke/<jti>")]
 async fn unrevoke(jti: &str, token: AccessToken<'_>, registry: &State<Registry>) -> Answer<Value> {
-    registry.unrevoke(jti_in(jti)?, Actor::subject(token.subject())).await?;
+    // With the token that asks for it: one that is being revoked must not undo that.
+    registry.unrevoke(jti_in(jti)?, token.act_as(Actor::subject(token.subject()))).await?;
     Ok(msg("Token successfully unrevoked"))
 }
 
