@@ -88,14 +88,24 @@ impl Token {
 }
 
 impl Fleet {
-    /// Presents an access token, at either route that accepts every one, or has an application ask about it.
+    /// Presents an access token, at either route that accepts every one.
     pub(super) async fn check(&self, seat: Seat, token: &Token, setting: Setting) -> Option<Verdict> {
-        let answer = match token.jti.bytes().last().unwrap_or_default() % 3 {
-            0 => self.ask(seat, Method::GET, "/auth/check", Some(token), None).await?,
-            1 => self.ask(seat, Method::GET, "/protected", Some(token), None).await?,
-            _ => self.introspect(seat, &token.text).await?,
-        };
-        let mut call = self.call("check", seat, &answer, Some(token));
+        let path = if last_digit(token).is_multiple_of(2) { "/auth/check" } else { "/protected" };
+        let answer = self.ask(seat, Method::GET, path, Some(token), None).await?;
+        self.checked(seat, token, setting, &answer)
+    }
+
+    /// The same, or has an application ask about it.
+    pub(super) async fn look(&self, seat: Seat, token: &Token, setting: Setting) -> Option<Verdict> {
+        if !last_digit(token).is_multiple_of(3) {
+            return self.check(seat, token, setting).await;
+        }
+        let answer = self.introspect(seat, &token.text).await?;
+        self.checked(seat, token, setting, &answer)
+    }
+
+    fn checked(&self, seat: Seat, token: &Token, setting: Setting, answer: &Answer) -> Option<Verdict> {
+        let mut call = self.call("check", seat, answer, Some(token));
         call.setting = setting;
         let verdict = call.presented.as_ref().map(|(_, verdict)| *verdict);
         self.record(call);
@@ -387,7 +397,7 @@ impl Fleet {
             (None | Some(503), _) => Verdict::Silent,
             (Some(401), Some("token_revoked")) => Verdict::Revoked,
             (Some(401), Some("token_unknown")) => Verdict::Unknown,
-            (Some(200), _) if answer.body["active"] == false => Verdict::Revoked,
+            (Some(200), _) if answer.body["active"] == false => Verdict::Inactive,
             (Some(200..300 | 404 | 409), _) => Verdict::Accepted,
             // It is wrong, and stands as that.
             _ => Verdict::Silent,
@@ -404,6 +414,10 @@ impl Fleet {
             setting: Setting::Alone,
         }
     }
+}
+
+fn last_digit(token: &Token) -> u8 {
+    token.jti.bytes().last().unwrap_or_default()
 }
 
 fn name(effect: &Effect) -> &'static str {

@@ -55,6 +55,8 @@ pub(super) enum Verdict {
     Revoked,
     /// Not on the registry.
     Unknown,
+    /// One of these two: an application that asks is not told which.
+    Inactive,
     /// 503, or no answer.
     Silent,
 }

@@ -64,6 +64,11 @@ pub(super) fn judge(history: &History) -> Vec<Violation> {
             Some((token, Verdict::Revoked)) if !index.may_be_refused(call, token) => {
                 found(Rule::RefusedWithoutCause, Some(token));
             }
+            Some((token, Verdict::Inactive))
+                if !index.may_be_refused(call, token) && !index.lost.contains(&**token) =>
+            {
+                found(Rule::RefusedWithoutCause, Some(token));
+            }
             Some((token, Verdict::Unknown)) if !index.lost.contains(&**token) => {
                 found(Rule::NotOnTheRegistry, Some(token));
             }
@@ -105,7 +110,9 @@ impl Index<'_> {
     fn disagreements(&self) -> Vec<Violation> {
         let mut groups: BTreeMap<(u64, &str), Vec<&Call>> = BTreeMap::new();
         for call in &self.history.calls {
-            let Some((token, Verdict::Accepted | Verdict::Revoked)) = &call.presented else { continue };
+            let Some((token, Verdict::Accepted | Verdict::Revoked | Verdict::Inactive)) = &call.presented else {
+                continue;
+            };
             match call.setting {
                 Setting::Alone => {}
                 Setting::Pair(number) => groups.entry((number, token)).or_default().push(call),
@@ -140,7 +147,9 @@ impl Index<'_> {
             let Some((issued, subject)) = self.issued_to(token) else { return false };
             match verdict {
                 Verdict::Accepted => gateway.names(issued),
-                Verdict::Revoked => !gateway.names(issued) && !gateway.has_ended(subject, &issued.sid),
+                Verdict::Revoked | Verdict::Inactive => {
+                    !gateway.names(issued) && !gateway.has_ended(subject, &issued.sid)
+                }
                 _ => false,
             }
         });

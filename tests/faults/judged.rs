@@ -111,6 +111,8 @@ fn a_revoked_token_is_refused_from_the_acknowledgement_on() {
     story().check(7, 8, TOKEN, Verdict::Silent).holds();
     story().accepted(7, 8).breaks(&[Rule::AcceptedAfterRevocation]);
     Story::new().refused(2, 3).revoke(4, 6, Outcome::Done).breaks(&[Rule::RefusedWithoutCause]);
+    story().check(7, 8, TOKEN, Verdict::Inactive).holds();
+    Story::new().check(3, 4, TOKEN, Verdict::Inactive).breaks(&[Rule::RefusedWithoutCause]);
 }
 
 #[test]
@@ -370,9 +372,11 @@ fn what_was_committed_to_a_lost_tail_is_not_held_against_anybody() {
     };
     story(5, 10).holds();
     story(7, 10).breaks(&[Rule::AcceptedAfterRevocation]);
-    let mut story = Story::new().issue(6, 7, "gone", "its session", None).check(20, 21, "gone", Verdict::Unknown);
-    story.0.lost = Some((5 * SECOND, 10 * SECOND));
-    story.holds();
+    for verdict in [Verdict::Unknown, Verdict::Inactive] {
+        let mut story = Story::new().issue(6, 7, "gone", "its session", None).check(20, 21, "gone", verdict);
+        story.0.lost = Some((5 * SECOND, 10 * SECOND));
+        story.holds();
+    }
 }
 
 #[test]

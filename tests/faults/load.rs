@@ -62,7 +62,7 @@ on_both! {
         fleet.settle().await;
         for token in pool.sample(&mut random(300)) {
             for seat in fleet.seats() {
-                fleet.check(seat, &token, Setting::Quiet).await;
+                fleet.look(seat, &token, Setting::Quiet).await;
             }
         }
         let listed = fleet.listed().await;

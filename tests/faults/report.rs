@@ -30,7 +30,7 @@ pub(super) fn report(
         writeln!(text, "  {name}: {total} ({})", parts.join(", ")).unwrap();
     };
     list("operations", operations.into_iter().map(|(name, count)| (name.to_owned(), count)).collect());
-    let checks = [Verdict::Accepted, Verdict::Revoked, Verdict::Unknown, Verdict::Silent];
+    let checks = [Verdict::Accepted, Verdict::Revoked, Verdict::Unknown, Verdict::Inactive, Verdict::Silent];
     list("tokens presented", checks.map(|verdict| (format!("{verdict:?}"), presented(history, verdict))).into());
     let faults = faults.lock().unwrap();
     list("faults", faults.iter().map(|(fault, count)| (format!("{fault:?}"), (*count).into())).collect());

@@ -128,7 +128,7 @@ impl Client {
 
     async fn check(&mut self, seat: Seat) {
         let Some(token) = self.pool.access(&mut self.random) else { return };
-        self.fleet.check(seat, &token, Setting::Alone).await;
+        self.fleet.look(seat, &token, Setting::Alone).await;
     }
 
     /// Checks a token everywhere, until something else is over and then some more.
@@ -145,7 +145,7 @@ impl Client {
         self.number += 1;
         let setting = Setting::Pair(self.number);
         if seat.process != other.process {
-            tokio::join!(self.fleet.check(seat, &token, setting), self.fleet.check(other, &token, setting));
+            tokio::join!(self.fleet.look(seat, &token, setting), self.fleet.look(other, &token, setting));
         }
     }
 
@@ -322,7 +322,7 @@ pub(super) fn command_change(random: &mut Random, token: &Token) -> Effect {
 
 pub(super) async fn check_everywhere(fleet: &Arc<Fleet>, token: &Token) {
     for seat in fleet.seats() {
-        fleet.check(seat, token, Setting::Alone).await;
+        fleet.look(seat, token, Setting::Alone).await;
     }
 }
 
@@ -330,12 +330,12 @@ pub(super) async fn check_everywhere(fleet: &Arc<Fleet>, token: &Token) {
 pub(super) async fn check_until(fleet: Arc<Fleet>, seat: Seat, token: Token, over: Arc<AtomicBool>) {
     let began = Instant::now();
     while !over.load(Ordering::Acquire) && began.elapsed() < DUEL {
-        fleet.check(seat, &token, Setting::Alone).await;
+        fleet.look(seat, &token, Setting::Alone).await;
         // The others want to do something too.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    fleet.check(seat, &token, Setting::Alone).await;
-    fleet.check(seat, &token, Setting::Alone).await;
+    fleet.look(seat, &token, Setting::Alone).await;
+    fleet.look(seat, &token, Setting::Alone).await;
 }
 
 /// Un-revokes a token with itself until something else is over.
