@@ -9,7 +9,9 @@ use super::{Checked, Expect, Registry};
 use crate::config::Check;
 use crate::keys::Verified;
 use crate::store::Status;
-use crate::token::{AudienceRule, Claims, Denial, Jti, Subject, TokenType};
+#[cfg(feature = "server")]
+use crate::token::Subject;
+use crate::token::{AudienceRule, Claims, Denial, Jti, TokenType};
 
 impl Registry {
     /// Checks a token: shape, signature, claims, times, record.

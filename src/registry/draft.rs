@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::grant::ClientRef;
-use super::{Grant, OWN_CLIENT, Registry, whole_seconds};
+use super::issue::OWN_CLIENT;
+use super::{Grant, Registry, whole_seconds};
 use crate::config::Location;
 use crate::error::Error;
 use crate::store::{Origin, Premise, Repeat, Within};
