@@ -68,7 +68,7 @@ impl<'a> Expect<'a> {
         self
     }
 
-    /// A refresh token too that was used before, in a session that goes on: for a route that [refreshes](Registry::refresh),
+    /// A refresh token too that was used before, in a session that goes on: for a route that [refreshes](super::Registry::refresh),
     /// which finds out whether it is a retry or theft, and for nothing that opens a door.
     pub fn even_spent(mut self) -> Self {
         self.even_spent = true;
