@@ -6,6 +6,7 @@
 
 mod alone;
 mod calls;
+mod commands;
 mod fleet;
 mod gateway;
 mod history;

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinSet, block_in_place};
 
-use super::calls::{By, Tamper, Token};
+use super::calls::{By, Token};
+use super::commands::Tamper;
 use super::fleet::Fleet;
 use super::history::{Effect, Outcome, Setting, Verdict};
 use super::judge::judge;

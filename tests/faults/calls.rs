@@ -1,17 +1,15 @@
-//! Calls of the servers and of the command line, each recorded with what its answer means.
+//! Calls of the servers, each recorded with what its answer means.
 
-use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
 use super::SCOPE;
 use super::fleet::{Fleet, Seat};
 use super::history::{Call, Effect, Id, Issued, Outcome, Setting, Time, Verdict};
-use crate::binary::{PATIENCE, signal};
+use crate::binary::PATIENCE;
 use crate::support::forge::{claims_of, header_of};
 
 /// A token that was handed out.
@@ -35,27 +33,13 @@ pub(super) enum By<'a> {
     Admin(&'a Token),
 }
 
-/// What is done to a command while it runs.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Tamper<'a> {
-    Nothing,
-    /// It is stopped after a while, and for a while.
-    Freeze(Duration, Duration),
-    /// It is stopped when it is told so, for a while.
-    FreezeOn(&'a Notify, Duration),
-    /// It is killed after a while.
-    Kill(Duration),
-    /// It is killed when this server refuses this token.
-    KillOnceRefused(Seat, &'a Token),
-}
-
 /// An answer, or none.
 pub(super) struct Answer {
-    begun: Time,
+    pub(super) begun: Time,
     /// `None` where the connection broke; then it was perhaps done.
     pub(super) status: Option<u16>,
-    body: Value,
-    wrong: Option<String>,
+    pub(super) body: Value,
+    pub(super) wrong: Option<String>,
 }
 
 impl Answer {
@@ -169,7 +153,7 @@ impl Fleet {
     }
 
     /// Records what was issued, and gives the tokens.
-    fn obtain(&self, mut call: Call, answer: &Answer, subject: Id, parent: Option<&Id>) -> Vec<Token> {
+    pub(super) fn obtain(&self, mut call: Call, answer: &Answer, subject: Id, parent: Option<&Id>) -> Vec<Token> {
         let tokens = answer.tokens();
         let issued = tokens.iter().map(|token| token.issued(parent)).collect();
         match answer.status {
@@ -226,59 +210,6 @@ impl Fleet {
         outcome
     }
 
-    /// Makes a change with the command line.
-    pub(super) async fn command(&self, effect: &Effect, tamper: Tamper<'_>) -> Outcome {
-        let args: &[&str] = match effect {
-            Effect::Revoke(jti) => &["token", "revoke", jti],
-            Effect::Unrevoke(jti) => &["token", "unrevoke", jti],
-            Effect::EndSession(sid) => &["session", "end", sid],
-            Effect::EndAll { subject, .. } => &["subject", "revoke-all", subject],
-            Effect::RetireKey(kid) => &["keys", "retire", kid],
-            Effect::Narrow(user) => &["user", "set", user, "--remove-scope", SCOPE],
-            Effect::Widen(user) => &["user", "set", user, "--add-scope", SCOPE],
-            Effect::Disable(user) => &["user", "disable", user],
-            Effect::Enable(user) => &["user", "enable", user],
-            Effect::Issue(..) | Effect::IssueOnce(..) | Effect::Spend(..) => {
-                unreachable!("there is another function for it")
-            }
-        };
-        let (mut call, code, text) = self.run(args, name(effect), tamper).await;
-        let error: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
-        let outcome = match (code, error["error"].as_str()) {
-            (Some(0), _) => Outcome::Done,
-            (Some(3), _) => Outcome::Committed,
-            (Some(1), Some("registry_unavailable")) => Outcome::Perhaps,
-            (Some(1), Some("not_found")) => Outcome::Missing,
-            (Some(1), Some("revocation_final")) => Outcome::Not,
-            (None, _) if matches!(tamper, Tamper::Kill(_) | Tamper::KillOnceRefused(..)) => Outcome::Perhaps,
-            _ => {
-                call.wrong = Some(format!("{args:?} exits with {code:?}: {text}"));
-                Outcome::Perhaps
-            }
-        };
-        call.effect = Some((effect.clone(), outcome));
-        self.record(call);
-        outcome
-    }
-
-    /// An access token from the command line.
-    pub(super) async fn command_issue(&self, user: &str) -> Vec<Token> {
-        let args = ["token", "issue", "--no-refresh", "--subject", user];
-        let (call, code, text) = self.run(&args, "issue", Tamper::Nothing).await;
-        let body = serde_json::from_str(&text).unwrap_or_default();
-        let status = (code == Some(0)).then_some(200);
-        self.obtain(call, &Answer { begun: 0, status, body, wrong: None }, user.into(), None)
-    }
-
-    /// Lets the next key sign, where it may by now.
-    pub(super) async fn rotate_keys(&self, tamper: Tamper<'_>) {
-        let (mut call, code, text) = self.run(&["keys", "rotate"], "rotate keys", tamper).await;
-        if !matches!(code, Some(0 | 1 | 3)) && matches!(tamper, Tamper::Nothing) {
-            call.wrong = Some(text);
-        }
-        self.record(call);
-    }
-
     /// Waits until a server refuses a token.
     pub(super) async fn wait_until_refused(&self, seat: Seat, token: &Token) {
         let began = Instant::now();
@@ -295,51 +226,6 @@ impl Fleet {
         let next = link.map(str::to_owned);
         let records: Vec<Value> = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
         (records.iter().map(|record| record["token"]["jti"].as_str().unwrap().into()).collect(), next)
-    }
-
-    /// Runs a command, and gives its call, exit status, and what it wrote: to standard error where it failed.
-    async fn run(&self, args: &[&str], what: &'static str, tamper: Tamper<'_>) -> (Call, Option<i32>, String) {
-        let began = Instant::now();
-        let begun = self.now();
-        let mut running = Running(Some(self.home.command(&[args, &["--json"]].concat()).spawn().unwrap()));
-        match tamper {
-            Tamper::Nothing => {}
-            Tamper::Freeze(after, length) => {
-                tokio::time::sleep(after).await;
-                running.freeze(length).await;
-            }
-            Tamper::FreezeOn(now, length) => {
-                now.notified().await;
-                running.freeze(length).await;
-            }
-            Tamper::Kill(after) => {
-                tokio::time::sleep(after).await;
-                running.signal("KILL");
-            }
-            Tamper::KillOnceRefused(seat, token) => {
-                self.wait_until_refused(seat, token).await;
-                running.signal("KILL");
-            }
-        }
-        while running.child().try_wait().unwrap().is_none() {
-            assert!(began.elapsed() < 2 * PATIENCE, "{args:?} does not end");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        let ended = self.now();
-        let output = running.0.take().unwrap().wait_with_output().unwrap();
-        let text = if output.status.success() { output.stdout } else { output.stderr };
-        let call = Call {
-            what,
-            begun,
-            ended,
-            is_answered: true,
-            process: None,
-            presented: None,
-            effect: None,
-            wrong: None,
-            setting: Setting::Alone,
-        };
-        (call, output.status.code(), String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Asks a server. `None` where it was never asked, since nobody listens there any more.
@@ -420,7 +306,7 @@ fn last_digit(token: &Token) -> u8 {
     token.jti.bytes().last().unwrap_or_default()
 }
 
-fn name(effect: &Effect) -> &'static str {
+pub(super) fn name(effect: &Effect) -> &'static str {
     match effect {
         Effect::Revoke(_) => "revoke",
         Effect::Unrevoke(_) => "unrevoke",
@@ -433,34 +319,5 @@ fn name(effect: &Effect) -> &'static str {
         Effect::Enable(_) => "enable user",
         Effect::Issue(..) | Effect::IssueOnce(..) => "issue",
         Effect::Spend(..) => "spend",
-    }
-}
-
-/// A command that runs. It is killed when it is dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    fn child(&mut self) -> &mut Child {
-        self.0.as_mut().unwrap()
-    }
-
-    async fn freeze(&mut self, length: Duration) {
-        self.signal("STOP");
-        tokio::time::sleep(length).await;
-        self.signal("CONT");
-    }
-
-    /// Until it has been waited for, its id is its own, whether it runs or has ended.
-    fn signal(&mut self, name: &str) {
-        signal(self.child(), name);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }

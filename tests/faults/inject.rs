@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, block_in_place};
 
-use super::calls::{By, Tamper};
+use super::calls::By;
+use super::commands::Tamper;
 use super::fleet::Fleet;
 use super::history::{Effect, Outcome};
 use super::proxy::{Link, Proxy};

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::JoinSet;
 
-use super::calls::{Tamper, Token};
+use super::calls::Token;
+use super::commands::Tamper;
 use super::history::{Effect, Outcome};
 use super::inject::Injector;
 use super::work::{any, check_everywhere, check_until, command_change};

@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use super::calls::{By, Tamper, Token};
+use super::calls::{By, Token};
+use super::commands::Tamper;
 use super::fleet::Fleet;
 use super::history::{Effect, Outcome, Setting, Verdict};
 use super::{LEASE, REPLICAS, USERS, stage};

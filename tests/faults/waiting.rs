@@ -7,7 +7,8 @@ use serde_json::json;
 use tokio::task::{block_in_place, spawn_blocking};
 
 use super::alone::expect;
-use super::calls::{By, Tamper, Token};
+use super::calls::{By, Token};
+use super::commands::Tamper;
 use super::fleet::{Fleet, Seat};
 use super::history::{Effect, Id, Outcome, Setting, Verdict};
 use super::{ADMIN, DATABASE, USERS, stage};

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::calls::{By, Tamper, Token};
+use super::calls::{By, Token};
+use super::commands::Tamper;
 use super::fleet::{Fleet, Seat};
 use super::history::{Effect, Id, Outcome, Setting};
 use super::{ADMIN, USERS};
