@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::history::{Id, Issued};
+use super::history::Id;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gateway {
@@ -29,9 +29,9 @@ impl Gateway {
         }
     }
 
-    /// Whether it was told of this token, its session or its key.
-    pub(super) fn names(&self, token: &Issued) -> bool {
-        [&token.jti, &token.sid, &token.kid].into_iter().any(|id| self.refused.contains(id))
+    /// Whether it was told of this token, session or key.
+    pub(super) fn names(&self, id: &str) -> bool {
+        self.refused.contains(id)
     }
 
     /// Whether it takes a session for one of those that were ended together.

@@ -50,6 +50,8 @@ pub(super) struct Index<'a> {
     pub(super) history: &'a History,
     sessions: HashMap<&'a str, Session>,
     tokens: HashMap<&'a str, Known<'a>>,
+    /// What signed each token: more than one key where it was asked for again after a rotation.
+    signers: HashMap<&'a str, BTreeSet<&'a str>>,
     pub(super) lost: HashSet<&'a str>,
     revokes: HashMap<&'a str, Vec<Change>>,
     unrevokes: HashMap<&'a str, Vec<Change>>,
@@ -75,6 +77,7 @@ impl<'a> Index<'a> {
             history,
             sessions: HashMap::new(),
             tokens: HashMap::new(),
+            signers: HashMap::new(),
             lost: HashSet::new(),
             revokes: HashMap::new(),
             unrevokes: HashMap::new(),
@@ -131,6 +134,7 @@ impl<'a> Index<'a> {
 
     fn issued(&mut self, call: &Call, subject: &Id, token: &'a Issued) {
         self.tokens.insert(&token.jti, Known { issued: token, begun: call.begun, answered: call.ended });
+        self.signers.entry(&token.jti).or_default().insert(&token.kid);
         if self.history.is_lost(call) {
             self.lost.insert(&token.jti);
         }
@@ -158,7 +162,7 @@ impl<'a> Index<'a> {
             };
             let again = spends.iter().enumerate().filter(|(place, spend)| !is_first(*place, spend));
             // One whose key was retired is refused before anybody looks at what it is.
-            let retired = self.key_end(&issued.kid).possible;
+            let retired = self.signature_end(token).possible;
             let again = again.map(|(_, spend)| (*spend, self.is_theft(spend, spends) && spend.call.ended < retired));
             reuses.entry(&*issued.sid).or_default().extend(again);
         }
@@ -209,6 +213,21 @@ impl<'a> Index<'a> {
         end
     }
 
+    /// When what signed a token was retired. Where that was more than one key, it ends with the key of its record, whichever
+    /// that is, and what another one signed with that one too.
+    fn signature_end(&self, token: &str) -> End {
+        let ends = self.signers(token).map(|kid| self.key_end(kid));
+        ends.reduce(|one, other| End {
+            certain: one.certain.max(other.certain),
+            possible: one.possible.min(other.possible),
+        })
+        .unwrap_or(End::NEVER)
+    }
+
+    pub(super) fn signers(&self, token: &str) -> impl Iterator<Item = &'a str> {
+        self.signers.get(token).into_iter().flatten().copied()
+    }
+
     /// When a scope was taken from the user of a token that holds it. One that is issued later than that holds it again only
     /// where it was given back meanwhile.
     fn scope_end(&self, Known { issued, begun, answered }: Known<'a>) -> End {
@@ -228,7 +247,7 @@ impl<'a> Index<'a> {
     fn final_end(&self, token: &str) -> End {
         let Some(known) = self.tokens.get(token) else { return End::NEVER };
         let session = self.ends.get(&*known.issued.sid).copied().unwrap_or(End::NEVER);
-        let ends = [session, self.key_end(&known.issued.kid), self.scope_end(*known)];
+        let ends = [session, self.signature_end(token), self.scope_end(*known)];
         End {
             certain: ends.iter().map(|end| end.certain).min().unwrap_or(NEVER),
             possible: ends.iter().map(|end| end.possible).min().unwrap_or(NEVER),
@@ -288,16 +307,20 @@ impl<'a> Index<'a> {
             of(&self.revokes, token),
             of(&self.unrevokes, token),
             of(&self.session_ends, &issued.sid),
-            of(&self.retirements, &issued.kid),
             of(&self.narrows, subject),
         ];
-        own.into_iter().flatten().chain(endings).any(|change| change.begun < ended && change.agreed > begun)
+        let retirements = self.signers(token).flat_map(|kid| of(&self.retirements, kid));
+        own.into_iter()
+            .flatten()
+            .chain(retirements)
+            .chain(endings)
+            .any(|change| change.begun < ended && change.agreed > begun)
     }
 
     /// Everything that can have mattered to a token by then, for whoever has to explain an answer.
     pub(super) fn about(&self, token: &str, until: Time) -> String {
         let Some((issued, subject)) = self.issued_to(token) else { return String::new() };
-        let (sid, kid) = (&*issued.sid, &*issued.kid);
+        let sid = &*issued.sid;
         let matters = |effect: &Effect| match effect {
             Effect::Issue(_, tokens) | Effect::IssueOnce(_, _, tokens) => {
                 tokens.iter().any(|issued| &*issued.jti == token || &*issued.sid == sid)
@@ -305,7 +328,7 @@ impl<'a> Index<'a> {
             Effect::Revoke(id) | Effect::Unrevoke(id) => &**id == token,
             Effect::Spend(id, _) => self.tokens.get(&**id).is_some_and(|of| &*of.issued.sid == sid),
             Effect::EndSession(id) => &**id == sid,
-            Effect::RetireKey(id) => &**id == kid,
+            Effect::RetireKey(id) => self.signers(token).any(|kid| kid == &**id),
             Effect::EndAll { subject: id, .. }
             | Effect::Narrow(id)
             | Effect::Widen(id)

@@ -145,10 +145,13 @@ impl Index<'_> {
         let differing = quiet.filter(|call| {
             let Some((token, verdict)) = &call.presented else { return false };
             let Some((issued, subject)) = self.issued_to(token) else { return false };
+            let is_named = gateway.names(token) || gateway.names(&issued.sid);
+            let mut signers = self.signers(token);
             match verdict {
-                Verdict::Accepted => gateway.names(issued),
+                // Of one that more than one key signed, whichever of them this was.
+                Verdict::Accepted => is_named || signers.all(|kid| gateway.names(kid)),
                 Verdict::Revoked | Verdict::Inactive => {
-                    !gateway.names(issued) && !gateway.has_ended(subject, &issued.sid)
+                    !is_named && !signers.any(|kid| gateway.names(kid)) && !gateway.has_ended(subject, &issued.sid)
                 }
                 _ => false,
             }

@@ -11,6 +11,8 @@ use super::judge::{Rule, judge};
 const TOKEN: &str = "token";
 const SESSION: &str = "session";
 const KEY: &str = "key";
+/// The session of what is issued once.
+const SHOP: &str = "00000000-0000-7000-8000-000000000000";
 
 /// A history under construction; its times are seconds.
 #[derive(Default)]
@@ -51,8 +53,11 @@ impl Story {
     }
 
     fn issue_once(self, begun: Time, ended: Time, jti: &str) -> Self {
-        let issued =
-            Issued { jti: jti.into(), sid: "of the shop".into(), kid: KEY.into(), is_wide: true, parent: None };
+        self.issue_once_by(begun, ended, jti, KEY)
+    }
+
+    fn issue_once_by(self, begun: Time, ended: Time, jti: &str, kid: &str) -> Self {
+        let issued = Issued { jti: jti.into(), sid: SHOP.into(), kid: kid.into(), is_wide: true, parent: None };
         self.effect(begun, ended, Effect::IssueOnce("k".into(), "dora".into(), vec![issued]), Outcome::Done)
     }
 
@@ -296,6 +301,23 @@ fn who_hears_of_revocations_alone_knows_them() {
         told(Verdict::Accepted, &[named(name, id, "revoked")]).breaks(&[Rule::ToldOtherwise]);
         told(Verdict::Accepted, &[named(name, id, "revoked"), named(name, id, "unrevoked")]).holds();
     }
+    // Of one that two keys signed, it may be told of either.
+    let twice = |verdict, kids: &[&str]| {
+        let mut story = Story::new().issue_once(1, 2, "twice").issue_once_by(3, 4, "twice", "another");
+        story = story.effect(5, 6, Effect::RetireKey(KEY.into()), Outcome::Perhaps);
+        let mut gateway = Gateway::default();
+        kids.iter().for_each(|kid| gateway.hear(&named("kid", kid, "revoked")));
+        story.0.gateway = Some(gateway);
+        story.call(20, 21, |call| {
+            call.setting = Setting::Quiet;
+            call.presented = Some(("twice".into(), verdict));
+        })
+    };
+    for verdict in [Verdict::Accepted, Verdict::Revoked] {
+        twice(verdict, &[KEY]).holds();
+    }
+    twice(Verdict::Revoked, &[]).breaks(&[Rule::ToldOtherwise]);
+    twice(Verdict::Accepted, &[KEY, "another"]).breaks(&[Rule::ToldOtherwise]);
     let all = |before: f64| json!({ "sub": "alice", "action": "revoked", "before": before });
     told(Verdict::Revoked, &[all(0.501), all(0.1)]).holds();
     told(Verdict::Revoked, &[all(0.5)]).breaks(&[Rule::ToldOtherwise]);
@@ -310,6 +332,18 @@ fn what_is_asked_for_once_is_issued_once() {
     let revoked = || asked().effect(6, 7, Effect::Revoke("one".into()), Outcome::Done);
     revoked().check(8, 9, "one", Verdict::Revoked).holds();
     revoked().check(8, 9, "one", Verdict::Accepted).breaks(&[Rule::AcceptedAfterRevocation]);
+}
+
+#[test]
+fn what_two_keys_signed_ends_with_either() {
+    let story = || Story::new().issue_once(3, 4, "one").issue_once_by(5, 6, "one", "another");
+    for (kid, other) in [(KEY, "another"), ("another", KEY)] {
+        let retired = || story().retire_key(7, 8, kid);
+        retired().check(9, 10, "one", Verdict::Accepted).check(9, 10, "one", Verdict::Revoked).holds();
+        story().check(6, 7, "one", Verdict::Revoked).retire_key(7, 8, kid).breaks(&[Rule::RefusedWithoutCause]);
+        let both = || retired().retire_key(10, 11, other);
+        both().check(12, 13, "one", Verdict::Accepted).breaks(&[Rule::AcceptedAfterRevocation]);
+    }
 }
 
 #[test]
