@@ -212,6 +212,20 @@ on_both! {
         }
     }
 
+    async fn what_is_looked_up_by_its_text_is_compared_by_its_bytes(database: Database) {
+        let server = Server::start(database, |settings| settings).await;
+        let otherwise = match database {
+            Database::Sqlite => {
+                "select count(*) from sqlite_schema s, pragma_index_xinfo(s.name) x where s.type = 'index' and x.coll <> 'BINARY'"
+            }
+            Database::Postgres => {
+                "select count(*) from pg_index i, unnest(i.indcollation::oid[]) as by (rules)
+                where i.indrelid::regclass::text like 'cf\\_%' and by.rules not in (0, '\"C\"'::regcollation)"
+            }
+        };
+        assert_eq!(server.count(otherwise).await, 0);
+    }
+
     async fn nobody_waits_twice_for_one_who_is_gone(server: Server) {
         let visitor = Visitor::admin(&server).await;
         until_leased(&server).await;

@@ -1,0 +1,2 @@
+-- PostgreSQL compares text by its bytes from here on, as SQLite always has.
+select 1;
