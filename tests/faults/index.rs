@@ -50,7 +50,7 @@ pub(super) struct Index<'a> {
     pub(super) history: &'a History,
     sessions: HashMap<&'a str, Session>,
     tokens: HashMap<&'a str, Known<'a>>,
-    /// What signed each token: more than one key where it was asked for again after a rotation.
+    /// What may have signed each token, or its record.
     signers: HashMap<&'a str, BTreeSet<&'a str>>,
     pub(super) lost: HashSet<&'a str>,
     revokes: HashMap<&'a str, Vec<Change>>,
@@ -125,6 +125,7 @@ impl<'a> Index<'a> {
             }
         }
         index.spends.values_mut().for_each(|spends| spends.sort_by_key(|spend| spend.call.begun));
+        index.sign_again();
         for (sid, change) in index.reuses() {
             index.session_ends.entry(sid).or_default().push(change);
         }
@@ -145,6 +146,19 @@ impl<'a> Index<'a> {
             answered: call.ended,
             parent: token.parent.clone(),
         });
+    }
+
+    /// What was asked for more than once is signed by the key of that time, and its record is of whoever came first, who may have
+    /// given no answer: so any key may have signed that which was retired later.
+    fn sign_again(&mut self) {
+        for given in self.once.values() {
+            let asked = given.iter().map(|(call, _)| call.begun).min().unwrap_or_default();
+            let later = |changes: &[Change]| changes.iter().any(|change| change.until > asked);
+            let retired = || self.retirements.iter().filter(|(_, changes)| later(changes)).map(|(kid, _)| *kid);
+            for token in given.iter().flat_map(|(_, tokens)| *tokens) {
+                self.signers.entry(&token.jti).or_default().extend(retired());
+            }
+        }
     }
 
     /// The sessions of refresh tokens that were presented again, which may have ended them. One whose place another took is

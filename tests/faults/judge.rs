@@ -168,7 +168,7 @@ impl Index<'_> {
     fn issued_twice(&self) -> Vec<Violation> {
         let ids = |tokens: &[Issued]| tokens.iter().map(|token| token.jti.clone()).collect::<Vec<_>>();
         let others = self.once.values().flat_map(|given| {
-            let kept = given.iter().filter(|(call, _)| !self.history.is_lost(call));
+            let kept = given.iter().filter(|(call, tokens)| !tokens.is_empty() && !self.history.is_lost(call));
             let first = kept.clone().next().map(|(_, tokens)| ids(tokens));
             kept.filter(move |(_, tokens)| Some(ids(tokens)) != first)
         });

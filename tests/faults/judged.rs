@@ -344,6 +344,15 @@ fn what_two_keys_signed_ends_with_either() {
         let both = || retired().retire_key(10, 11, other);
         both().check(12, 13, "one", Verdict::Accepted).breaks(&[Rule::AcceptedAfterRevocation]);
     }
+    // Whoever came first gave no answer, and its record is there.
+    let silent = Effect::IssueOnce("k".into(), "dora".into(), Vec::new());
+    let retired = |begun| {
+        let asked = Story::new().effect(4, 5, silent.clone(), Outcome::Perhaps).issue_once_by(6, 7, "one", "another");
+        asked.retire_key(begun, begun + 1, KEY)
+    };
+    retired(5).check(8, 9, "one", Verdict::Revoked).holds();
+    retired(5).check(8, 9, "one", Verdict::Accepted).holds();
+    retired(2).check(8, 9, "one", Verdict::Revoked).breaks(&[Rule::RefusedWithoutCause]);
 }
 
 #[test]

@@ -42,13 +42,21 @@ impl Fleet {
         let Some(answer) = self.send(request, "POST /tokens", false).await else { return Vec::new() };
         let mut call = self.call("issue once", seat, &answer, before);
         let tokens = answer.tokens();
-        match (answer.status, &mut call.presented) {
-            (Some(201), _) => {
+        match answer.status {
+            Some(201) => {
                 let issued = tokens.iter().map(|token| token.issued(None)).collect();
                 call.effect = Some((Effect::IssueOnce(key.clone(), subject.into(), issued), Outcome::Done));
             }
-            (Some(409), Some((_, verdict))) => *verdict = Verdict::Revoked,
-            _ => {}
+            Some(409) => {
+                if let Some((_, verdict)) = &mut call.presented {
+                    *verdict = Verdict::Revoked;
+                }
+            }
+            // Records may be there all the same.
+            _ => {
+                let issued = Effect::IssueOnce(key.clone(), subject.into(), Vec::new());
+                call.effect = Some((issued, Outcome::Perhaps));
+            }
         }
         self.record(call);
         tokens
