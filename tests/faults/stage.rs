@@ -21,7 +21,11 @@ pub(super) async fn postgres_with_loose_clock() -> (Cluster, Proxy) {
 }
 
 async fn serve(cluster: Cluster) -> (Cluster, Proxy) {
-    block_in_place(|| cluster.create(DATABASE));
+    block_in_place(|| {
+        cluster.create(DATABASE);
+        // Whatever somebody has set for the database, each says what it relies on.
+        cluster.sql(DATABASE, &format!("alter database {DATABASE} set default_transaction_isolation = 'serializable'"));
+    });
     let proxy = Proxy::start(cluster.port()).await;
     (cluster, proxy)
 }

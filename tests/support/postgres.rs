@@ -104,6 +104,11 @@ impl Cluster {
         self.control.sql(database, sql)
     }
 
+    /// What the server has written to its log.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.control.directory.join("log")).expect("it writes one")
+    }
+
     /// Begins a session.
     pub(crate) fn psql(&self, database: &str) -> Psql {
         let mut psql = self.control.command("psql");

@@ -23,10 +23,11 @@ use sqlx::{Connection, Transaction};
 use super::lane::{Lane, Trust};
 use super::*;
 
-/// Begins a change, in one round trip. It is durable when it is acknowledged, whatever the server's default is, notes by
-/// itself what others have to hear of, and never waits for ever, nor lets others wait for a process that was stopped
-/// between two statements: its transaction ends before the patience of those who wait for its locks.
-const BEGIN: &str = "begin; \
+/// Begins a change, in one round trip. Whatever the server's defaults are, each of its statements sees what was committed when it
+/// began, and looks again where it waited, and it is durable when it is acknowledged. It notes by itself what others have to
+/// hear of, and never waits for ever, nor lets others wait for a process that was stopped between two statements: its
+/// transaction ends before the patience of those who wait for its locks.
+const BEGIN: &str = "begin isolation level read committed; \
     select set_config('synchronous_commit', 'on', true) \
         where current_setting('synchronous_commit') in ('off', 'local', 'remote_write'); \
     set local counterfoil.noted = 'on'; \
@@ -100,9 +101,11 @@ impl Postgres {
                         // Every statement is made so that one plan fits all its parameters, and making a plan takes longer
                         // than most of them. It is made along an index though the table may be empty as yet: it is kept while that
                         // grows. Where there is none, a scan counts as too dear for words, and is not to be compiled for that.
+                        // A statement by itself that waited for a row is to find it as it is now, as in a change.
                         sqlx::query!(
                             "select set_config('plan_cache_mode', 'force_generic_plan', false) as plans,
-                                set_config('enable_seqscan', 'off', false) as scans, set_config('jit', 'off', false) as jit"
+                                set_config('enable_seqscan', 'off', false) as scans, set_config('jit', 'off', false) as jit,
+                                set_config('default_transaction_isolation', 'read committed', false) as isolation"
                         )
                         .fetch_one(&mut *connection)
                         .await?;
