@@ -130,7 +130,7 @@ impl Fleet {
         let Some(answer) = self.ask(seat, Method::POST, "/refresh", Some(token), None).await else { return Vec::new() };
         let call = self.call("refresh", seat, &answer, Some(token));
         // That it was used is a call of its own, since one call has one effect.
-        let mut spend = Call { what: "spend", presented: None, wrong: None, ..call.clone() };
+        let mut spend = Call { what: "spend", presented: None, signed_by: None, wrong: None, ..call.clone() };
         let tokens = self.obtain(call, &answer, token.subject.clone(), None);
         let successor = tokens.iter().find(|token| token.is_refresh).map(|token| token.jti.clone());
         let outcome = match answer.status {
@@ -295,6 +295,7 @@ impl Fleet {
             is_answered: answer.status.is_some(),
             process: Some(seat.process),
             presented: token.map(|token| (token.jti.clone(), verdict)),
+            signed_by: token.map(|token| token.kid.clone()),
             effect: None,
             wrong: answer.wrong.clone(),
             setting: Setting::Alone,

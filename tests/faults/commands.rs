@@ -118,6 +118,7 @@ impl Fleet {
             is_answered: true,
             process: None,
             presented: None,
+            signed_by: None,
             effect: None,
             wrong: None,
             setting: Setting::Alone,

@@ -32,6 +32,8 @@ pub(super) struct Call {
     pub(super) process: Option<usize>,
     /// The token it presented, and what became of that.
     pub(super) presented: Option<(Id, Verdict)>,
+    /// The key that signed the text it presented.
+    pub(super) signed_by: Option<Id>,
     /// What it was to change, and whether it did.
     pub(super) effect: Option<(Effect, Outcome)>,
     /// An answer that the contract doesn't know.

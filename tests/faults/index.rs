@@ -274,12 +274,14 @@ impl<'a> Index<'a> {
         Some((issued, &self.sessions.get(&*issued.sid)?.subject))
     }
 
-    /// Its revocation was acknowledged before the call began, and can't have been undone before the call ended.
+    /// Its revocation, or the end of the key that signed this text of it, was acknowledged before the call began, and can't have been undone before the call ended.
     pub(super) fn must_be_refused(&self, call: &Call, token: &str) -> bool {
         let unrevokes = of(&self.unrevokes, token);
         let is_undone = |revoke: &Change| unrevokes.iter().any(|un| un.begun < call.ended && un.until > revoke.begun);
         let mut revokes = self.revokes.get(token).into_iter().flatten();
-        self.final_end(token).certain < call.begun
+        let is_retired = call.signed_by.as_ref().is_some_and(|kid| self.key_end(kid).certain < call.begun);
+        is_retired
+            || self.final_end(token).certain < call.begun
             || revokes.any(|revoke| revoke.certain.is_some_and(|at| at < call.begun) && !is_undone(revoke))
     }
 

@@ -33,6 +33,7 @@ impl Story {
             is_answered: true,
             process: Some(0),
             presented: None,
+            signed_by: None,
             effect: None,
             wrong: None,
             setting: Setting::Alone,
@@ -344,6 +345,15 @@ fn what_two_keys_signed_ends_with_either() {
         let both = || retired().retire_key(10, 11, other);
         both().check(12, 13, "one", Verdict::Accepted).breaks(&[Rule::AcceptedAfterRevocation]);
     }
+    // Of its texts, the one that a retired key signed.
+    let by = |kid: &str| {
+        story().retire_key(7, 8, KEY).call(9, 10, |call| {
+            call.presented = Some(("one".into(), Verdict::Accepted));
+            call.signed_by = Some(kid.into());
+        })
+    };
+    by(KEY).breaks(&[Rule::AcceptedAfterRevocation]);
+    by("another").holds();
     // Whoever came first gave no answer, and its record is there.
     let silent = Effect::IssueOnce("k".into(), "dora".into(), Vec::new());
     let retired = |begun| {
