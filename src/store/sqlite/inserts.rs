@@ -67,16 +67,16 @@ pub(super) async fn insert_all(
 /// Begins sessions, each if its premise is true; which of them began.
 async fn begin_sessions(connection: &mut SqliteConnection, new: &str) -> Result<Vec<usize>, sqlx::Error> {
     let places = sqlx::query_scalar!(
-        r#"insert into cf_subjects (subject) select distinct value ->> 2 from json_each(?) where true on conflict do nothing;
+        r#"insert into cf_subjects (subject) select distinct value ->> 2 from jsonb_each(?) where true on conflict do nothing;
         insert into cf_sessions
             (sid, subject, generation, client, label, ip, user_agent, created_at, last_seen_at, expires_at)
         select unhex(n.value ->> 1), u.subject, u.generation, n.value ->> '$[4][0]', n.value ->> '$[4][1]',
             n.value ->> '$[4][2]', n.value ->> '$[4][3]', n.value ->> '$[5][0]', n.value ->> '$[5][0]', n.value ->> '$[5][1]'
-        from json_each(?) as n join cf_subjects u on u.subject = n.value ->> 2
+        from jsonb_each(?) as n join cf_subjects u on u.subject = n.value ->> 2
         where (n.value ->> '$[3][0]' is null or n.value ->> '$[3][0]' = u.generation)
             and not (n.value ->> '$[3][1]' and u.own);
         select json_group_array(n.key) as "places!: String"
-        from json_each(?) as n join cf_sessions s on s.sid = unhex(n.value ->> 1)"#,
+        from jsonb_each(?) as n join cf_sessions s on s.sid = unhex(n.value ->> 1)"#,
         new,
         new,
         new
@@ -89,7 +89,7 @@ async fn begin_sessions(connection: &mut SqliteConnection, new: &str) -> Result<
 /// Joins live sessions, each if the token presented for it is still not revoked; which of them joined.
 async fn join_sessions(connection: &mut SqliteConnection, joining: &str) -> Result<Vec<usize>, sqlx::Error> {
     let places = sqlx::query_scalar!(
-        r#"select json_group_array(n.key) as "places!: String" from json_each(?1) as n
+        r#"select json_group_array(n.key) as "places!: String" from jsonb_each(?1) as n
         join cf_subjects u on u.subject = n.value ->> 2
         join cf_sessions s on s.sid = unhex(n.value ->> 1) and s.subject = u.subject and s.generation = u.generation
         join cf_tokens t on t.jti = unhex(n.value ->> 3) and t.sid = s.sid
@@ -103,7 +103,7 @@ async fn join_sessions(connection: &mut SqliteConnection, joining: &str) -> Resu
         set last_seen_at = max(cf_sessions.last_seen_at, l.now), expires_at = max(cf_sessions.expires_at, l.expires_at)
         from (
             select unhex(n.value ->> 1) as sid, max(n.value ->> 4) as now, max(n.value ->> 5) as expires_at
-            from json_each(?1) as n where n.key in (select value from json_each(?2)) group by n.value ->> 1
+            from jsonb_each(?1) as n where n.key in (select value from json_each(?2)) group by n.value ->> 1
         ) as l
         where cf_sessions.sid = l.sid",
         joining,
@@ -122,7 +122,7 @@ async fn insert_tokens(connection: &mut SqliteConnection, tokens: &str) -> Resul
             n.value ->> '$[3][2]', n.value ->> '$[3][3]', n.value ->> '$[3][4]', n.value ->> '$[4][0]', n.value ->> '$[4][1]',
             n.value ->> '$[4][2]', n.value ->> '$[5][0]', n.value ->> '$[5][1]', n.value ->> '$[5][2]',
             n.value ->> '$[5][3]', n.value ->> 6
-        from json_each(?1) as n",
+        from jsonb_each(?1) as n",
         tokens
     )
     .execute(connection)
