@@ -221,7 +221,7 @@ impl Sqlite {
             sqlx::query!(
                 "update cf_sessions set last_seen_at = used.at
                 from (
-                    select t.sid, max(n.value ->> 1) as at from json_each(?1) as n
+                    select t.sid, max(n.value ->> 1) as at from jsonb_each(?1) as n
                     join cf_tokens t on t.jti = unhex(n.value ->> 0) group by t.sid
                 ) as used
                 where cf_sessions.sid = used.sid and cf_sessions.last_seen_at < used.at",
@@ -231,7 +231,7 @@ impl Sqlite {
             .await?;
             sqlx::query!(
                 "update cf_tokens set last_used_at = used.at
-                from (select unhex(n.value ->> 0) as jti, n.value ->> 1 as at from json_each(?1) as n) as used
+                from (select unhex(n.value ->> 0) as jti, n.value ->> 1 as at from jsonb_each(?1) as n) as used
                 where cf_tokens.jti = used.jti and coalesce(cf_tokens.last_used_at, 0) < used.at",
                 notes
             )
