@@ -100,16 +100,19 @@ impl Registry {
     ) -> Result<Checked, Denial> {
         // Before the database is asked: what changes from here on voids the reading.
         let reading = self.inner.memory.begin(self.clock().steady());
-        let checked = match known {
-            Some(known) if self.ask_again(&known, expect, reading).await? => Checked { known, spent: false },
+        let (checked, is_news) = match known {
+            // That its bytes are known is remembered, so what a reading says that can't be relied on is nothing new.
+            Some(known) if self.ask_again(&known, expect, reading).await? => {
+                (Checked { known, spent: false }, reading.is_some())
+            }
             // Not known, or its record has been changed by hand.
-            _ => self.ask_first(token, expect, reading).await?,
+            _ => (self.ask_first(token, expect, reading).await?, true),
         };
         let known = &checked.known;
         // A refresh token always asks: whether it was spent is decided in the database. One that should have a record and
         // has none any more, good for logging out alone, is not remembered.
         let has_its_record = known.recorded || known.asks_key;
-        if known.token_type == TokenType::Access && has_its_record {
+        if is_news && known.token_type == TokenType::Access && has_its_record {
             // One that another key signed anew than its record names ends with either, and is found in memory by one of
             // them alone: of such a one no more than the bytes is known, and its record is asked each time.
             let reading = reading.filter(|_| !(known.recorded && known.asks_key));
