@@ -32,6 +32,10 @@ use sqlx::{ConnectOptions, Transaction};
 use super::lane::{Lane, Trust};
 use super::*;
 
+/// The oldest version that has `jsonb_each`. The one that comes with the crate is newer; a build may be told to take the
+/// system's.
+const VERSION_MIN: (u32, u32) = (3, 51);
+
 /// Begins a change: the one writer at a time is told apart before anything is read.
 const BEGIN: &str = "begin immediate";
 
@@ -168,8 +172,26 @@ impl Sqlite {
     }
 
     async fn connect(&self) -> Result<PoolConnection<sqlx::Sqlite>, Error> {
-        self.writer.acquire().await.map_err(failure::unreachable)
+        let mut connection = self.writer.acquire().await.map_err(failure::unreachable)?;
+        let version = sqlx::query_scalar!(r#"/* sqlite */ select sqlite_version() as "version!: String""#)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failure::unreachable)?;
+        match is_recent(&version) {
+            true => Ok(connection),
+            false => Err(Error::config(format!(
+                "this program was linked with SQLite {version} and needs {}.{} or newer: build it with the one that \
+                libsqlite3-sys brings",
+                VERSION_MIN.0, VERSION_MIN.1
+            ))),
+        }
     }
+}
+
+/// Whether a SQLite of this version can do all that is asked of it.
+fn is_recent(version: &str) -> bool {
+    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    parts.next().zip(parts.next()) >= Some(VERSION_MIN)
 }
 
 fn migrator() -> Migrator {
@@ -298,6 +320,13 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn an_sqlite_that_is_too_old_is_told() {
+        for (version, recent) in [("3.51.0", true), ("3.100.0", true), ("4.0", true), ("3.46.1", false), ("3", false)] {
+            assert_eq!(is_recent(version), recent, "{version}");
+        }
+    }
 
     #[tokio::test]
     async fn a_new_database_is_its_owners_alone() {
