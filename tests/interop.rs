@@ -25,7 +25,7 @@ fn client(database: Database, mut command: Command) {
     command.env("COUNTERFOIL", &place.issuer).env("CLIENT_ID", &client.id).env("CLIENT_SECRET", &client.secret);
     done(command);
     let log = place.server.log();
-    assert!(!log.contains(&client.secret) && !forge::is_in(&log), "{log}");
+    assert!(!log.contains(&client.secret) && !forge::holds_token(&log), "{log}");
 }
 
 on_both! {

@@ -101,7 +101,7 @@ impl Registry {
         // Before the database is asked: what changes from here on voids the reading.
         let reading = self.inner.memory.begin(self.clock().steady());
         let (checked, is_news) = match known {
-            // That its bytes are known is remembered, so what a reading says that can't be relied on is nothing new.
+            // Its bytes are remembered already, and what is read outside of a lease can't be relied on: nothing is new.
             Some(known) if self.ask_again(&known, expect, reading).await? => {
                 (Checked { known, spent: false }, reading.is_some())
             }

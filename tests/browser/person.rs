@@ -45,7 +45,7 @@ pub(super) async fn sign_in(browser: &Browser, server: &Server, username: &str, 
 /// Nobody finds a token where it should not be: in the page's source, in its address, or where scripts can read it.
 pub(super) async fn no_token_in_sight(browser: &Browser) {
     let (source, url) = (browser.source().await, browser.url().await);
-    assert!(!forge::is_in(&source) && !forge::is_in(&url), "{url}: {source}");
+    assert!(!forge::holds_token(&source) && !forge::holds_token(&url), "{url}: {source}");
     for cookie in browser.cookies().await {
         assert_eq!(cookie["httpOnly"], true, "{cookie}");
         let value = cookie["value"].as_str().unwrap();

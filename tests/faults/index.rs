@@ -274,7 +274,8 @@ impl<'a> Index<'a> {
         Some((issued, &self.sessions.get(&*issued.sid)?.subject))
     }
 
-    /// Its revocation, or the end of the key that signed this text of it, was acknowledged before the call began, and can't have been undone before the call ended.
+    /// Its revocation, or the end of the key that signed this text of it, was acknowledged before the call began, and can't
+    /// have been undone before the call ended.
     pub(super) fn must_be_refused(&self, call: &Call, token: &str) -> bool {
         let unrevokes = of(&self.unrevokes, token);
         let is_undone = |revoke: &Change| unrevokes.iter().any(|un| un.begun < call.ended && un.until > revoke.begun);

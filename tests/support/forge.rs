@@ -111,9 +111,9 @@ fn part(token: &str, index: usize) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
 }
 
-/// Whether a token stands in a text, or the first of its parts: JSON, encoded, that begins with a member. The three letters
+/// Whether a text holds a token, or the first of its parts: JSON, encoded, that begins with a member. The three letters
 /// that it begins with are no sign, since the id of a key may have them by chance.
-pub(crate) fn is_in(text: &str) -> bool {
+pub(crate) fn holds_token(text: &str) -> bool {
     let begins = |json: Vec<u8>| json[2..].iter().all(|byte| byte.is_ascii_lowercase() || b"_\"".contains(byte));
     let starts = text.match_indices("eyJ").filter_map(|(at, _)| text.get(at..at + 8));
     starts.filter_map(|start| URL_SAFE_NO_PAD.decode(start).ok()).any(begins)
