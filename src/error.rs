@@ -85,6 +85,20 @@ impl Error {
         Self(Arc::new(Inner { kind: *kind, message: message.clone(), source: Some(source.into().into()) }))
     }
 
+    /// What it says and what each of its causes adds to that: for the log, and for whoever runs the command line.
+    pub(crate) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        for cause in std::iter::successors(StdError::source(self), |cause| StdError::source(*cause)) {
+            let cause = cause.to_string();
+            // Many repeat the cause that they name.
+            if !text.contains(&cause) {
+                text.push_str(": ");
+                text.push_str(&cause);
+            }
+        }
+        text
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.0.kind
     }

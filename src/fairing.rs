@@ -149,7 +149,7 @@ impl rocket::fairing::Fairing for Fairing {
             }
             Err(error) => {
                 // Rocket only reports that the fairing failed. Without a subscriber this reaches Rocket's own log.
-                tracing::error!(cause = std::error::Error::source(&error), "counterfoil can't start: {error}");
+                tracing::error!("counterfoil can't start: {}", error.in_full());
                 Err(rocket)
             }
         }

@@ -56,7 +56,7 @@ impl Accounts {
         if done.mark.is_some()
             && let Err(error) = self.in_force(done, &username).await
         {
-            tracing::warn!(error = %error, "earlier tokens of the first administrator's name may live on for a lease");
+            tracing::warn!(error = %error.in_full(), "earlier tokens of the first administrator's name may live on for a lease");
         }
         Ok(Some(FirstAdmin { username, password: generated }))
     }

@@ -83,7 +83,7 @@ impl Output {
             // Whoever reads has read enough, as `head` does.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Failure::Output(error) => ("output", format!("standard output can't be written: {error}")),
-            Failure::Refused(error) => (error_code(error), error.to_string()),
+            Failure::Refused(error) => (error_code(error), error.in_full()),
         };
         self.say(code, &sentence);
         match failure {

@@ -1,7 +1,6 @@
 //! How an error of the registry is answered: the one table.
 
 use std::borrow::Cow;
-use std::error::Error as _;
 
 use rocket::Request;
 use rocket::http::Status;
@@ -31,11 +30,11 @@ impl From<&Error> for Refusal {
             Kind::Reserved => other(Status::Forbidden, "subject_reserved"),
             Kind::Superseded => Self::Denied(Denial::Revoked),
             Kind::Unavailable | Kind::Unconfirmed => {
-                tracing::warn!(error = %error, cause = ?error.source(), "a request can't be answered");
+                tracing::warn!(error = %error.in_full(), "a request can't be answered");
                 Self::Denied(Denial::Unavailable)
             }
             Kind::Config | Kind::Schema | Kind::Internal => {
-                tracing::error!(error = %error, cause = ?error.source(), "a request failed");
+                tracing::error!(error = %error.in_full(), "a request failed");
                 Self::Other(Status::InternalServerError, "internal_error", "The server failed to answer".into())
             }
         }

@@ -48,7 +48,7 @@ impl Fairing for Users {
         match begun.await {
             Ok(accounts) => Ok(rocket.manage(accounts).manage(clients)),
             Err(error) => {
-                tracing::error!(cause = ?std::error::Error::source(&error), "{error}");
+                tracing::error!("{}", error.in_full());
                 if let Some(failure) = rocket.state::<Failure>() {
                     failure.set(error.to_string());
                 }
@@ -76,7 +76,7 @@ impl Fairing for Users {
 async fn keep_trying(accounts: &Accounts) {
     while let Err(error) = create(accounts).await {
         if !error.is_unavailable() {
-            tracing::error!(error = %error, "there is no first administrator: use `counterfoil user add`");
+            tracing::error!(error = %error.in_full(), "there is no first administrator: use `counterfoil user add`");
             return;
         }
         rocket::tokio::time::sleep(RETRY_PAUSE).await;

@@ -53,7 +53,7 @@ fn routes(settings: &OperationsSettings) -> Vec<Route> {
 #[get("/metrics")]
 async fn metrics(registry: &State<Registry>) -> Result<(ContentType, String), Status> {
     let text = registry.metrics_text().await.map_err(|error| {
-        tracing::error!(error = %error, "the metrics can't be written");
+        tracing::error!(error = %error.in_full(), "the metrics can't be written");
         Status::InternalServerError
     })?;
     Ok((ContentType::new("text", "plain").with_params([("version", "0.0.4"), ("charset", "utf-8")]), text))

@@ -114,7 +114,7 @@ impl Registry {
             Err(error) => Err(error),
         };
         if let Err(error) = marked {
-            tracing::warn!(error = %error, "silent replicas can't be marked out");
+            tracing::warn!(error = %error.in_full(), "silent replicas can't be marked out");
         }
     }
 }

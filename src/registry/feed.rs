@@ -120,8 +120,13 @@ impl Registry {
                 hub.wake.notified().await;
                 continue;
             }
-            // Where the database can't be asked they hear nothing more, and no heartbeat either.
-            let _ = self.tell(&mut cursor).await;
+            // Where the database can't be asked they hear nothing more, and no heartbeat either. What else fails is wrong, and
+            // nobody else says so.
+            if let Err(error) = self.tell(&mut cursor).await
+                && !error.is_unavailable()
+            {
+                tracing::error!(error = %error.in_full(), "the feed of revocations can't be read");
+            }
             let pause = if self.is_leased() { LEASED_PAUSE } else { self.settings().poll.max(POLL_MIN) };
             tokio::select! {
                 () = hub.wake.notified() => {}

@@ -99,8 +99,7 @@ impl Registry {
                 Ok(()) => {}
                 Err(error) if !said => {
                     said = true;
-                    let cause = std::error::Error::source(&error);
-                    tracing::warn!(error = %error, ?cause, "can't follow the database; without a lease every check asks it");
+                    tracing::warn!(error = %error.in_full(), "can't follow the database; without a lease every check asks it");
                 }
                 Err(_) => {}
             }

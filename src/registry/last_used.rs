@@ -61,7 +61,7 @@ impl Registry {
             Err(error) => Err(error),
         };
         if let Err(error) = written {
-            tracing::warn!(error = %error, tokens = used.len(), "last use can't be noted");
+            tracing::warn!(error = %error.in_full(), tokens = used.len(), "last use can't be noted");
         }
     }
 

@@ -1,7 +1,6 @@
 //! Errors as pages: what happened and what to do, in words.
 
 use std::borrow::Cow;
-use std::error::Error as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -161,18 +160,18 @@ impl From<Error> for ConsoleError {
             }
             Kind::Superseded => Self::signed_out(),
             Kind::Unconfirmed => {
-                tracing::warn!(error = %error, cause = ?error.source(), "a change can't be confirmed");
+                tracing::warn!(error = %error.in_full(), "a change can't be confirmed");
                 let text = "It is done, but whether every server knows can't be told just now. Do the same once more in a \
                             moment, to be sure.";
                 let error = Self::new(Status::ServiceUnavailable, "Not confirmed yet", text);
                 Self { retry_after: Some(u64::from(Denial::RETRY_AFTER_SECONDS)), ..error }
             }
             Kind::Unavailable => {
-                tracing::warn!(error = %error, cause = ?error.source(), "a page can't be shown");
+                tracing::warn!(error = %error.in_full(), "a page can't be shown");
                 Self::unavailable()
             }
             Kind::Config | Kind::Schema | Kind::Internal => {
-                tracing::error!(error = %error, cause = ?error.source(), "a page can't be shown");
+                tracing::error!(error = %error.in_full(), "a page can't be shown");
                 Self::failed()
             }
         }

@@ -131,7 +131,10 @@ async fn find(request: &Request<'_>) -> Result<Person, Denial> {
         Ok(user) if !user.disabled => Ok(Person { token, user }),
         Ok(_) => Err(Denial::Revoked),
         Err(error) if error.is_not_found() => Err(Denial::NoUser),
-        Err(_) => Err(Denial::Unavailable),
+        Err(error) => {
+            tracing::error!(error = %error.in_full(), "who is signed in can't be looked up");
+            Err(Denial::Unavailable)
+        }
     }
 }
 
