@@ -1,5 +1,6 @@
 //! Which client calls: by HTTP Basic, by form fields, or by an access token of its own.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -45,7 +46,7 @@ pub(super) struct ClientBody<T> {
 }
 
 /// The fields of a form; one that is empty counts as not there (RFC 6749 §3.2).
-pub(super) struct Fields(Vec<(String, String)>);
+pub(super) struct Fields(HashMap<String, String>);
 
 /// What came in the `Authorization` header.
 enum Presented<'r> {
@@ -183,7 +184,7 @@ impl ClientForm {
 
 impl Fields {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(field, value)| field == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// The field, which must be there.
@@ -198,15 +199,14 @@ impl Fields {
         }
         let bytes = guard::read_body(request, data).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| unreadable())?;
-        let mut fields: Vec<(String, String)> = Vec::new();
+        let mut fields = HashMap::new();
         for field in text.split('&').filter(|field| !field.is_empty()) {
             let (name, value) = field.split_once('=').unwrap_or((field, ""));
             let (name, value) = (decode(name).ok_or_else(unreadable)?, decode(value).ok_or_else(unreadable)?);
             // RFC 6749 §3.2.
-            if fields.iter().any(|(other, _)| *other == name) {
+            if fields.insert(name, value).is_some() {
                 return Err(ApiError::invalid(Status::BadRequest, "A field stands twice"));
             }
-            fields.push((name, value));
         }
         Ok(Self(fields))
     }
