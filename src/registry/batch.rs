@@ -204,6 +204,10 @@ impl<T, R> Drop for Running<T, R> {
             let mut queue = self.shared.lock();
             queue.running -= 1;
             queue.under_way -= self.under_way;
+            if queue.running == 0 {
+                // Nobody is left who would come to them.
+                queue.waiting.clear();
+            }
         }
     }
 }
@@ -355,5 +359,25 @@ mod tests {
         assert!(batcher.call(13).await.unwrap_err().is_unavailable());
         assert_eq!(batcher.0.lock().under_way, 0);
         assert_eq!(batcher.call(1).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_work_that_panics_is_answered() {
+        let permits = Arc::new(Semaphore::new(0));
+        let held = permits.clone();
+        let batcher = Arc::new(Batcher::new(1, move |numbers: Arc<[u32]>| {
+            let held = held.clone();
+            async move {
+                held.acquire().await.unwrap().forget();
+                assert_ne!(*numbers, [13], "this one panics");
+                Ok(numbers.to_vec())
+            }
+        }));
+        let (first, other) = (ask(&batcher, &[13]).await, ask(&batcher, &[1]).await);
+        permits.add_permits(100);
+        for (_, answer) in first.join_all().await.into_iter().chain(other.join_all().await) {
+            assert!(answer.unwrap_err().is_unavailable());
+        }
+        assert_eq!(batcher.call(2).await.unwrap(), 2);
     }
 }
