@@ -104,6 +104,10 @@ on_both! {
         assert_eq!(limited.headers().get_one("Cache-Control"), Some("no-store"));
         assert_eq!(error(limited).await, (429, "rate_limited".to_owned()));
         server.tokens("192.0.2.1").await;
+        // Nor do failures at home lock the owner out elsewhere for longer.
+        for _ in 0..2 {
+            assert_eq!(error(server.login("wrong", "192.0.2.1").await).await, (401, "bad_credentials".to_owned()));
+        }
 
         server.clock.advance(Duration::from_millis(29_500));
         let limited = server.login(PASSWORD, "198.51.100.7").await;

@@ -242,10 +242,8 @@ impl Accounts {
     pub(crate) async fn delete(&self, username: &Subject, act: &Act) -> Result<(), Error> {
         let now = self.registry.clock().now_seconds();
         let done = self.registry.store()?.delete_user(username, act, now).await?;
-        if !done.outcome {
-            return Err(user_not_found());
-        }
-        self.in_force(done, username).await.map(drop)
+        // Where somebody else removed it, that may not be in force everywhere yet.
+        if self.in_force(done, username).await? { Ok(()) } else { Err(user_not_found()) }
     }
 
     /// Passes on what a change to a user came to, once what it did to the user's tokens is in force everywhere.
@@ -263,7 +261,7 @@ impl Accounts {
         let counters = self.counters(Some(subject), ip);
         // The turn comes first: so at most as many attempts as there are turns can pass a limit that is about to bind.
         let turn = self.turn().await?;
-        self.check_limits(Some(subject), &counters, ip).await?;
+        let counters = self.check_limits(Some(subject), counters, ip).await?;
         let user = self.registry.store()?.user(subject).await?;
         let hash = user.as_ref().map(|user| user.password_hash.as_str());
         let (turn, verdict) = self.passwords.verify(turn, password, hash).await?;
@@ -280,7 +278,7 @@ impl Accounts {
     async fn refuse_impossible(&self, password: &str, ip: Option<IpAddr>) -> Result<(), LoginFailure> {
         let counters = self.counters(None, ip);
         let turn = self.turn().await?;
-        self.check_limits(None, &counters, ip).await?;
+        let counters = self.check_limits(None, counters, ip).await?;
         self.passwords.verify(turn, password, None).await?;
         self.count_failure(&counters).await?;
         Ok(())
@@ -305,32 +303,39 @@ impl Accounts {
         account.into_iter().chain(address).collect()
     }
 
+    /// Refuses an attempt that is over a limit, and tells what its failure is to count under.
     async fn check_limits(
         &self,
         subject: Option<&Subject>,
-        counters: &[Counter],
+        mut counters: Vec<Counter>,
         ip: Option<IpAddr>,
-    ) -> Result<(), LoginFailure> {
+    ) -> Result<Vec<Counter>, LoginFailure> {
         if counters.is_empty() {
-            return Ok(());
+            return Ok(counters);
         }
         let store = self.registry.store()?;
         let names: Vec<String> = counters.iter().map(|counter| counter.name.clone()).collect();
         let arrivals = store.login_arrivals(&names).await?;
         let now_ms = self.now_ms();
-        let mut longest = None;
+        let (mut longest, mut is_let_in) = (None, false);
         for (counter, arrival) in counters.iter().zip(arrivals) {
             let Some(wait) = counter.wait(arrival, now_ms) else { continue };
             // Guessing at an account from elsewhere must not lock its owner out at home.
             if let (true, Some(subject), Some(ip)) = (counter.is_account, subject, ip) {
                 let since = self.registry.clock().now_seconds() - ADDRESS_KNOWN_SECONDS;
                 if store.seen_at_address(subject, &ip.to_string(), since).await? {
+                    is_let_in = true;
                     continue;
                 }
             }
             longest = longest.max(Some(wait));
         }
-        longest.map_or(Ok(()), |retry_after| Err(LoginFailure::Limited { retry_after }))
+        if let Some(retry_after) = longest {
+            return Err(LoginFailure::Limited { retry_after });
+        }
+        // Nor must an old password that is tried there again and again lock the owner out elsewhere, for longer and longer.
+        counters.retain(|counter| !(is_let_in && counter.is_account));
+        Ok(counters)
     }
 
     async fn count_failure(&self, counters: &[Counter]) -> Result<(), Error> {
@@ -349,7 +354,7 @@ impl Accounts {
             self.registry.store()?.rehash_password(&user.username, &user.password_hash, &hash).await
         };
         if let Err(error) = rehashed.await {
-            tracing::warn!(error = %error, "a password could not be hashed anew");
+            tracing::warn!(error = %error.in_full(), "a password could not be hashed anew");
         }
     }
 

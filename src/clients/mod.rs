@@ -360,10 +360,7 @@ impl Clients {
     pub(crate) async fn delete(&self, client: &Client, act: &Act) -> Result<(), Error> {
         let now = self.registry.clock().now_seconds();
         let done = self.registry.store()?.delete_client(client.id(), act, now).await?;
-        if !done.outcome {
-            return Err(client_not_found());
-        }
-        self.in_force(done, client).await.map(drop)
+        if self.in_force(done, client).await? { Ok(()) } else { Err(client_not_found()) }
     }
 
     async fn in_force<T>(&self, done: Done<T>, client: &Client) -> Result<T, Error> {
