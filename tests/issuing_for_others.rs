@@ -59,6 +59,26 @@ on_both! {
         server.post("/tokens").bearer(&token).json(&json!({ "subject": "bob" })).send().await.ok(201);
     }
 
+    async fn a_personal_token_got_by_a_clients_token_is_that_clients(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        let fresh = json!({ "subject": "alice", "fresh": true, "refresh": false });
+        let fresh = ask(&server, &client, fresh).await.ok(201)["access_token"].as_str().unwrap().to_owned();
+        let made = server.post("/auth/tokens").bearer(&fresh).json(&json!({ "label": "script" })).send().await.ok(201);
+        let personal = made["access_token"].as_str().unwrap();
+        assert_eq!(claims_of(personal)["client_id"], json!(client.id));
+        let path = format!("/auth/tokens/{}", jti_of(personal));
+        assert_eq!(server.get(&path).bearer(personal).send().await.ok(200)["client"], "shop");
+        // With what else that client got it is found, and taken back.
+        let admin = server.login().await;
+        let path = format!("/auth/all-tokens?client={}", client.id);
+        let records = server.get(&path).bearer(&admin.access).send().await.ok(200);
+        assert_eq!(records.as_array().unwrap().len(), 2);
+        server.accepts(personal).await;
+        let call = server.post("/oauth/revoke").basic(&client).form(&[("token", personal)]);
+        assert_eq!(call.send().await.status, 200);
+        server.refuses(personal, "token_revoked").await;
+    }
+
     async fn what_a_client_may_not_give_is_refused(server: Server) {
         let client = server.add_client("shop", &GRANTS);
         let answer = ask(&server, &client, json!({ "subject": "alice", "scope": "notes:read notes:delete" })).await;

@@ -69,8 +69,14 @@ impl Registry {
             claims.aud.clone_from(&by.aud);
         }
         claims.scope = scope.clone();
+        // Who got it by a client's token got it from that client: the client may take it back, and it is found with what
+        // else the client got.
+        claims.client_id.clone_from(&by.client_id);
         let access = Draft { claims, granted: None, scope };
-        let origin = personal.device.with_label(Some(personal.label));
+        let mut origin = personal.device.with_label(Some(personal.label));
+        if by.client_id != OWN_CLIENT {
+            origin.client = self.store()?.session(by.sid).await?.ok_or_else(superseded)?.session.client;
+        }
         let (subject, within) = (by.sub.clone(), Within::New(jti.own_session(), Premise::Generation(generation)));
         let drafted = Drafted { subject, origin, within, access, refresh: None, cookies: false };
         let issued = self.register_for(presented, drafted).await?;
