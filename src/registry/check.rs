@@ -214,8 +214,9 @@ impl Registry {
             return Ok(Checked { known, spent: false });
         }
         let record = match self.status(claims.jti).await? {
-            // Its record may have been purged; what it may still do needs none, and it is not remembered.
-            None if self.is_expired(claims) => return Ok(Checked { known, spent: false }),
+            // Its record may have been purged; what it may still do needs none, and it is not remembered. Whoever takes no
+            // expired ones gets none that expired since it was judged.
+            None if expect.even_expired && self.is_expired(claims) => return Ok(Checked { known, spent: false }),
             None => return Err(Denial::Unknown),
             Some(status) if is_refused(&status, expect) => return Err(Denial::Revoked),
             // Signed with a key that is accepted here, but not what was issued: whoever got hold of such a key,
@@ -281,7 +282,7 @@ impl Registry {
         };
         self.inner.metrics.asked(self.is_leased(), started.elapsed());
         status.map_err(|error| {
-            tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "a token can't be checked");
+            tracing::warn!(error = %error.in_full(), "a token can't be checked");
             Denial::Unavailable
         })
     }
@@ -307,10 +308,14 @@ fn check_type(token_type: TokenType, expect: Expect<'_>) -> Result<(), Denial> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    use chrono::{DateTime, Utc};
     use serde_json::json;
 
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::clock::{Clock, ManualClock};
     use crate::config::Settings;
     use crate::registry::Grant;
 
@@ -347,6 +352,48 @@ mod tests {
             let forged = sign(&attacker, &members);
             assert_eq!(registry.check(&forged, Expect::access()).await, Err(Denial::Invalid), "{name}");
         }
+    }
+
+    /// A clock that goes on by an hour once it has been looked at so many times.
+    #[derive(Debug)]
+    struct Leaping {
+        clock: ManualClock,
+        looks_left: AtomicI64,
+    }
+
+    impl Clock for Leaping {
+        fn now(&self) -> DateTime<Utc> {
+            if self.looks_left.fetch_sub(1, Ordering::SeqCst) == 0 {
+                self.clock.advance(Duration::from_secs(3_600));
+            }
+            self.clock.now()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_expires_while_it_is_checked_needs_a_record_until_then() {
+        let (_, attacker) = registries().await;
+        let settings = format!(
+            "algorithm = \"HS256\"\nkeys.secret = \"the-secret-that-signs-here-0123456789abcdef\"\n\
+             keys.accept = [{{ secret = \"{OLD_SECRET}\" }}]"
+        );
+        let settings = Settings::for_tests_with(&settings).unwrap();
+        let clock = Arc::new(Leaping { clock: ManualClock::here(), looks_left: AtomicI64::new(i64::MAX) });
+        let registry = Registry::open(settings, clock.clone()).await.unwrap();
+        let issued = attacker.issue(Grant::to("alice".parse().unwrap())).await.unwrap();
+        let (mut expired, mut unknown) = (0, 0);
+        for looks in 0..20 {
+            let mut members = issued.access_claims().to_members();
+            members.insert("exp".to_owned(), json!(clock.clock.now_seconds() + 60));
+            let token = sign(&attacker, &members);
+            clock.looks_left.store(looks, Ordering::SeqCst);
+            match registry.check(&token, Expect::access()).await {
+                Err(Denial::Expired) => expired += 1,
+                Err(Denial::Unknown) => unknown += 1,
+                checked => panic!("after {looks} looks at the clock: {checked:?}"),
+            }
+        }
+        assert!(expired > 0 && unknown > 0, "{expired} {unknown}");
     }
 
     #[tokio::test]
