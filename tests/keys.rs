@@ -6,7 +6,7 @@ use counterfoil::{Error, Registry, SystemClock};
 
 use crate::binary::PATIENCE;
 use crate::support::feed::{events, place, service};
-use crate::support::forge::{claims_of, header_of, jti_of};
+use crate::support::forge::{Key, claims_of, header_of, jti_of};
 use crate::support::server::Settings;
 use crate::support::{ADMIN, Pair, Server, Value, json, on_both};
 
@@ -72,6 +72,20 @@ on_both! {
         let file = one.home().join("master_key");
         std::fs::write(&file, MASTER_KEY).unwrap();
         one.another(|settings| settings.set("master_key_file", json!(file))).await.accepts(&token).await;
+    }
+
+    async fn a_server_that_cant_read_the_keys_calls_no_token_forged(database: Database) {
+        let one = Server::start(database, |settings| at_once(settings).set("consistency", "strict")).await;
+        let admin = one.login().await;
+        // As one does that is cut off while the keys are rotated, or has not got the new master key.
+        one.sql("update cf_keys set kid = 'another' where state = 'next'").await;
+        let (key, mut claims) = (Key::generate(), claims_of(&admin.access));
+        claims["jti"] = json!(one.random_id());
+        let unknown = key.sign(&key.header(), &claims);
+        for _ in 0..3 {
+            one.get("/protected").bearer(&unknown).send().await.error(503, "registry_unavailable");
+        }
+        one.accepts(&admin.access).await;
     }
 
     async fn many_who_open_at_once_make_one_key(database: Database) {

@@ -4,7 +4,7 @@
 //! that anybody was told of. Outside of a lease the database is asked where it matters: whether the key that signed was
 //! retired.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::keys::{Jwks, KeyRing, KeySource, Verified};
 use crate::store::Store;
 use crate::token::{Denial, KeyInfo};
 
-/// How often at most a token that names an unknown key has the table read.
+/// How often at most a token that names an unknown key has the table read under a lease.
 const ASK_PAUSE: Duration = Duration::from_secs(1);
 /// How often a process without a lease reads it, and everybody looks whether a rotation is due.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
@@ -26,7 +26,6 @@ pub(super) struct Ring {
     current: RwLock<Arc<KeyRing>>,
     /// One reads at a time, so that what was read earlier never replaces what was read later.
     loading: tokio::sync::Mutex<()>,
-    is_loaded: AtomicBool,
     /// When an unknown key last had the table read, in milliseconds of the steady clock; 0 for never.
     asked_ms: AtomicU64,
 }
@@ -38,7 +37,6 @@ impl Ring {
             current: RwLock::new(Arc::new(ring)),
             source,
             loading: tokio::sync::Mutex::default(),
-            is_loaded: AtomicBool::new(false),
             asked_ms: AtomicU64::new(0),
         }
     }
@@ -61,13 +59,7 @@ impl Ring {
             );
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
-        match failure {
-            Some(error) => Err(error),
-            None => {
-                self.is_loaded.store(true, Ordering::Release);
-                Ok(())
-            }
-        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Whether the table may be read now for a key that nobody knows: anybody can name one.
@@ -105,7 +97,7 @@ impl Registry {
         if self.permit().is_ok()
             && let Err(error) = self.inner.ring_loads.call(()).await
         {
-            tracing::warn!(error = %error, "the published keys may be older than they should be");
+            tracing::warn!(error = %error.in_full(), "the published keys may be older than they should be");
         }
         self.ring().jwks().clone()
     }
@@ -126,23 +118,29 @@ impl Registry {
 
     /// Verifies size, shape and signature of a token. A key that is not known here is looked for in the table.
     pub(super) async fn verify(&self, token: &str) -> Result<Verified, Denial> {
+        // The lease first: a ring that is looked at later knows whatever was acknowledged before.
+        let is_leased = self.is_leased();
         let ring = self.ring();
         let verdict = ring.verify(token);
         let is_sealed = self.inner.ring.source.is_sealed();
         if verdict.as_ref().err() != Some(&Denial::Invalid) || !is_sealed || !ring.is_of_unknown_key(token) {
             return verdict;
         }
-        if self.permit().is_ok()
-            && self.inner.ring.may_ask(self.clock().steady())
-            && let Err(error) = self.load_ring().await
-        {
-            tracing::warn!(error = %error, "the key that a token names can't be looked for");
-            // Under a lease the ring is complete; else nobody can tell.
-            return if self.is_leased() { verdict } else { Err(Denial::Unavailable) };
+        // Anybody can name one, and under a lease it is none: a look from time to time is enough.
+        if is_leased && !self.inner.ring.may_ask(self.clock().steady()) {
+            return verdict;
         }
-        match self.inner.ring.is_loaded.load(Ordering::Acquire) {
-            true => self.ring().verify(token),
-            false => Err(Denial::Unavailable),
+        // Without one the keys are those in the table now. Whoever looks for one together looks once.
+        let loaded = match self.permit() {
+            Ok(()) => self.inner.ring_loads.call(()).await,
+            Err(error) => Err(error),
+        };
+        match loaded {
+            Ok(()) => self.ring().verify(token),
+            Err(error) => {
+                tracing::warn!(error = %error.in_full(), "the key that a token names can't be looked for");
+                if is_leased { verdict } else { Err(Denial::Unavailable) }
+            }
         }
     }
 
@@ -161,7 +159,7 @@ impl Registry {
             Ok(false) => Ok(()),
             Ok(true) => Err(Denial::Revoked),
             Err(error) => {
-                tracing::warn!(error = %error, "whether a key was retired can't be told");
+                tracing::warn!(error = %error.in_full(), "whether a key was retired can't be told");
                 Err(Denial::Unavailable)
             }
         }
@@ -203,7 +201,7 @@ impl Registry {
             match self.look_after_keys().await {
                 Ok(()) => said = None,
                 Err(error) if said.as_ref() != Some(&error.to_string()) => {
-                    tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "the keys can't be looked after");
+                    tracing::warn!(error = %error.in_full(), "the keys can't be looked after");
                     said = Some(error.to_string());
                 }
                 Err(_) => {}
