@@ -216,6 +216,14 @@ fn migrations_are_applied_once_and_named() {
 }
 
 #[test]
+fn why_the_database_cant_be_asked_is_said() {
+    let home = Home::on(Some("postgres://nobody@127.0.0.1:1/none"));
+    let refused = home.run(&["token", "list"]).code(1);
+    let sentence = refused.sentence();
+    assert!(sentence.contains("Connection refused") && sentence.contains("check that it runs"), "{sentence}");
+}
+
+#[test]
 fn settings_are_shown_and_secrets_masked() {
     let home = Home::sqlite().set("ACCESS_EXPIRES", "5m");
     let settings = home.run(&["config", "--json"]).ok();

@@ -149,7 +149,8 @@ on_both! {
             Database::Sqlite => format!("x'{}'", id.replace('-', "")),
             Database::Postgres => format!("'{id}'"),
         };
-        let by = "revoked_by_kind = 'system', revoked_by = 'sql'";
+        let admin = one.login().await;
+        let by = "revoked_by_kind = 'operator', revoked_by = 'sql'";
         let changes = [
             format!("update cf_tokens set revoked_at = 1, {by} where jti = {}", id(&jti)),
             "update cf_tokens set revoked_at = null, revoked_by_kind = null, revoked_by = null".to_owned(),
@@ -176,6 +177,25 @@ on_both! {
                 assert!(began.elapsed() < PATIENCE, "not noticed: {change}");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+            // Whatever was said of it, or not, it is among the others in a list.
+            one.get("/auth/all-tokens?subject=alice").bearer(&admin.access).send().await.ok(200);
+        }
+    }
+
+    async fn clients_that_are_removed_by_plain_sql_are_noticed(database: Database) {
+        let server = Server::start(database, |settings| settings).await;
+        let client = server.add_client("shop", &["--scope", "tokens:introspect"]);
+        let ask = || server.post("/oauth/introspect").basic(&client).form(&[("token", "x")]).send();
+        let remove = match database {
+            Database::Sqlite => "delete from cf_clients",
+            Database::Postgres => "truncate cf_clients cascade",
+        };
+        assert_eq!(ask().await.status, 200);
+        server.sql(remove).await;
+        let began = Instant::now();
+        while ask().await.status != 401 {
+            assert!(began.elapsed() < PATIENCE, "not noticed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 

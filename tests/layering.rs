@@ -36,6 +36,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("async_trait", &["store/"]),
     ("rocket", &["guard/", "fairing.rs", "http/"]),
     ("figment", &["config/"]),
+    ("percent_encoding", &["config/"]),
     ("strsim", &["config/"]),
     ("humantime", &["config/", "cli/"]),
     ("clap", &["cli/"]),

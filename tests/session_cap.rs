@@ -1,7 +1,9 @@
 //! A cap on the sessions of a subject.
 
+use crate::support::forge::{header_of, jti_of};
 use crate::support::{ADMIN, PASSWORD, Pair, Server, json, on_both};
 
+const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const LIVE: &str = "select count(*) from cf_sessions where subject = 'admin' and ended_at is null";
 
 on_both! {
@@ -30,6 +32,25 @@ on_both! {
         // Another subject has its own.
         server.issue("alice", "").await;
         assert!(server.registry.issue(counterfoil::Grant::to(ADMIN.parse().unwrap())).await.unwrap_err().is_session_limit());
+    }
+
+    async fn a_session_whose_tokens_are_good_for_nothing_is_none(database: Database) {
+        let server = Server::start(database, |settings| {
+            settings.set("sessions", json!({ "max": 1 })).set("master_key", MASTER_KEY).set("jwks_max_age", "0s")
+        }).await;
+        let first = server.login().await;
+        let header = header_of(&first.access);
+        let retire = ["keys", "retire", header["kid"].as_str().unwrap()];
+        let retired = server.command_with(&[("COUNTERFOIL_MASTER_KEY", MASTER_KEY)], &retire, "");
+        assert!(retired.status.success(), "{retired:?}");
+        server.refuses(&first.access, "token_revoked").await;
+        let second = server.login().await;
+        // One of its tokens is enough to go on.
+        server.put(&format!("/auth/tokens/revoke/{}", jti_of(&second.access))).bearer(&second.access).send().await.ok(200);
+        let login = || server.post("/login").json(&json!({ "username": ADMIN, "password": PASSWORD }));
+        login().send().await.error(409, "session_limit");
+        server.sql("update cf_tokens set revoked_at = 1, revoked_by_kind = 'system', revoked_by = 'sql' where revoked_at is null").await;
+        server.login().await;
     }
 
     async fn applications_are_refused_too_and_may_ask_again(database: Database) {

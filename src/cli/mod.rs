@@ -18,7 +18,7 @@ use crate::clock::SystemClock;
 use crate::config::{Check, Settings};
 use crate::error::Error;
 use crate::http;
-use crate::registry::{Readiness, Registry};
+use crate::registry::Registry;
 use crate::token::{Act, Actor};
 use output::{Failure, Output};
 
@@ -165,11 +165,13 @@ fn settings() -> Result<Settings, Error> {
 
 /// Opens the registry for one command, which needs its database to answer.
 async fn open() -> Result<Registry, Error> {
-    let registry = Registry::open(settings()?, SystemClock).await?;
-    match registry.readiness().await {
-        Readiness::Ready => Ok(registry),
-        _ => Err(Error::unavailable("the database can't be reached: check that it runs, and database_url")),
-    }
+    Registry::open_now(settings()?, SystemClock).await.map_err(|error| {
+        if !error.is_unavailable() {
+            return error;
+        }
+        let advice = "check that it runs, database_url, and what its user may do";
+        Error::unavailable(format!("{}; {advice}", error.in_full()))
+    })
 }
 
 /// An act of whoever runs this command, by the name of the machine's user.

@@ -1,5 +1,6 @@
 //! Settings, from `Rocket.toml` and the environment: what there is, its defaults, and what makes no sense.
 
+mod place;
 mod read;
 mod source;
 mod typed;
@@ -8,6 +9,7 @@ mod validate;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use self::place::Place;
 use self::source::{Origin, Reader};
 use crate::error::Error;
 

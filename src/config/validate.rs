@@ -1,5 +1,8 @@
 //! What makes no sense, alone or together. Every refusal names the setting as it was written and says what to do.
 
+use std::path::PathBuf;
+
+use super::place::{Place, unknown_parameter};
 use super::source::Reader;
 use super::{Algorithm, CONSOLE_COOKIE, Location, MASTER_KEY_BYTES, SECRET_BYTES_MIN, SameSite, Secret, Settings};
 use crate::error::Error;
@@ -61,6 +64,12 @@ fn database(r: &Reader, settings: &Settings) -> Result<(), Error> {
     if (is_postgres && cfg!(not(feature = "postgres"))) || (is_sqlite && cfg!(not(feature = "sqlite"))) {
         let must = "names a database that this build leaves out: build it with that feature";
         return Err(r.refuse(key, format_args!("{must}{instead}")));
+    }
+    if Place::of(&settings.database_url) == Place::File(PathBuf::new()) {
+        return Err(r.refuse(key, "names no file: sqlite://<path>"));
+    }
+    if is_postgres && let Some(name) = unknown_parameter(&settings.database_url) {
+        return Err(r.refuse(key, format_args!("has a parameter that is not known: {name}")));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::generate;
 use super::material::{Material, Reason, Verifier};
-use crate::config::{AcceptedKey, Algorithm, Settings};
+use crate::config::{AcceptedKey, Algorithm, Place, Settings};
 use crate::error::Error;
 
 /// Keys whose private part is printed in a document that everybody has, by their thumbprints.
@@ -42,15 +42,15 @@ pub(super) fn current(settings: &Settings) -> Result<Material, Error> {
     if !keys.generate {
         return Err(Error::config(how_to_get_a_key(algorithm)));
     }
-    let path = match (&keys.generated_file, database_file(&settings.database_url)) {
+    let path = match (&keys.generated_file, Place::of(&settings.database_url)) {
         (Some(path), _) => path.clone(),
-        (None, Database::Memory) => {
+        (None, Place::Memory) => {
             // What such a registry issues ends with it, and so may its key.
             let text = generate::key_text(algorithm)?;
             return from_text("keys.generate", Path::new("-"), text.as_bytes(), algorithm);
         }
-        (None, Database::File(path)) => beside(&path, algorithm),
-        (None, Database::Server) => beside(Path::new("counterfoil.db"), algorithm),
+        (None, Place::File(path)) => beside(&path, algorithm),
+        (None, Place::Server) => beside(Path::new("counterfoil.db"), algorithm),
     };
     let text = generate::read_or_create(&path, algorithm).map_err(|error| {
         let reason = format!("it can't be made or read ({})", error.kind());
@@ -149,23 +149,6 @@ fn how_to_get_a_key(algorithm: Algorithm) -> String {
         "there is no key to sign tokens with: make one with `{command}` and name the file in {setting}, or set \
          keys.generate = true"
     )
-}
-
-enum Database {
-    Memory,
-    File(PathBuf),
-    Server,
-}
-
-fn database_file(url: &str) -> Database {
-    let Some(rest) = url.strip_prefix("sqlite:") else { return Database::Server };
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path == ":memory:" || query.split('&').any(|option| option == "mode=memory") {
-        Database::Memory
-    } else {
-        Database::File(PathBuf::from(path))
-    }
 }
 
 /// `counterfoil.db` has `counterfoil-key.pem` beside it.

@@ -15,7 +15,7 @@ use super::overview::Waits;
 use super::ring::Ring;
 use super::{Inner, Registry};
 use crate::clock::Clock;
-use crate::config::{Consistency, Settings};
+use crate::config::{Consistency, Place, Settings};
 use crate::error::{Error, Kind};
 use crate::keys::KeySource;
 use crate::store::{self, Done, Insert, Revoke, Revoked, Schema, Store};
@@ -77,6 +77,26 @@ impl Registry {
     /// [`is_config`](Error::is_config) where a key can't be loaded or opened, or the database refuses the log-in or is missing;
     /// [`is_schema`](Error::is_schema) where its schema is newer, or older and `migrate` is off.
     pub async fn open(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
+        let registry = Self::unopened(settings, clock)?;
+        match registry.try_open().await {
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(error = %error.in_full(), "the database can't be reached; answering 503 until it can");
+                Ok(registry)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(registry),
+        }
+    }
+
+    /// [`open`](Self::open) for a program that has nothing to do without its database.
+    #[cfg(feature = "server")]
+    pub(crate) async fn open_now(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
+        let registry = Self::unopened(settings, clock)?;
+        registry.try_open().await?;
+        Ok(registry)
+    }
+
+    fn unopened(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
         let ring = Arc::new(Ring::new(KeySource::load(&settings)?));
         let store = connect(&settings)?;
         // Each batch owns what it works with, so that no caller has to stay.
@@ -87,7 +107,7 @@ impl Registry {
             let store = inserting.clone();
             async move { store.insert(&inserts).await }
         };
-        let registry = Self {
+        Ok(Self {
             inner: Arc::new(Inner {
                 statuses: Batcher::reading(store.looks_at_once(), move |ids| {
                     let store = asked.clone();
@@ -139,16 +159,7 @@ impl Registry {
                 samples: Mutex::default(),
                 next_purge: AtomicI64::new(0),
             }),
-        };
-        match registry.try_open().await {
-            Err(error) if error.is_unavailable() => {
-                let cause = std::error::Error::source(&error);
-                tracing::warn!(error = %error, ?cause, "the database can't be reached; answering 503 until it can");
-                Ok(registry)
-            }
-            Err(error) => Err(error),
-            Ok(()) => Ok(registry),
-        }
+        })
     }
 
     /// Whether the registry can be asked now. It asks the database.
@@ -202,8 +213,7 @@ impl Registry {
             match self.try_open().await {
                 Ok(()) => tracing::info!("the database has been reached"),
                 Err(error) if said.as_ref() != Some(&error.to_string()) => {
-                    let cause = std::error::Error::source(&error);
-                    tracing::warn!(error = %error, ?cause, "the database is not ready yet");
+                    tracing::warn!(error = %error.in_full(), "the database is not ready yet");
                     said = Some(error.to_string());
                 }
                 Err(_) => {}
@@ -254,6 +264,7 @@ impl Registry {
 fn connect(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
     store::connect(&store::Options {
         url: settings.database_url.clone(),
+        in_memory: Place::of(&settings.database_url) == Place::Memory,
         connections_max: settings.database_pool,
         listen: settings.listen && settings.consistency == Consistency::Leased,
     })

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::tasks::Stop;
 use super::{Registry, whole_seconds};
 use crate::error::Error;
+use crate::store::Job;
 #[cfg(feature = "server")]
 use crate::token::Act;
 use crate::token::PurgeRun;
@@ -95,7 +96,7 @@ impl Registry {
         let holder = Uuid::new_v4();
         let store = self.store()?;
         let now = self.database_seconds().await?;
-        if !store.hold_purge(holder, now, now + whole_seconds(LEASE)).await? {
+        if !store.hold_job(Job::Purge, holder, now, now + whole_seconds(LEASE)).await? {
             return Ok(Purged { elsewhere: true, ..Purged::default() });
         }
         let mut purged = Purged::default();
@@ -109,7 +110,7 @@ impl Registry {
         run.seen_at = self.now();
         run.ended_at = Some(run.seen_at);
         self.note_run(&run).await;
-        let released = store.release_purge(holder, self.database_seconds().await?, purged.tokens).await;
+        let released = store.release_job(Job::Purge, holder).await;
         outcome.and(released)?;
         tracing::info!(tokens = purged.tokens, complete = purged.complete, "purged");
         Ok(purged)
@@ -163,7 +164,7 @@ impl Registry {
             Err(error) => Err(error),
         };
         if let Err(error) = noted {
-            tracing::warn!(error = %error, "a run of the purge can't be noted");
+            tracing::warn!(error = %error.in_full(), "a run of the purge can't be noted");
         }
     }
 
@@ -188,7 +189,7 @@ impl Registry {
             if renewed_at.is_none_or(|at| at.elapsed() >= RENEWED_EVERY) {
                 now = self.database_seconds().await?;
                 cutoff = self.purge_cutoff(now);
-                if !store.hold_purge(holder, now, now + whole_seconds(LEASE)).await? {
+                if !store.hold_job(Job::Purge, holder, now, now + whole_seconds(LEASE)).await? {
                     purged.elsewhere = true;
                     return Ok(());
                 }
@@ -270,7 +271,7 @@ impl Registry {
                 () = tokio::time::sleep(pause) => {}
             }
             if let Err(error) = self.purge_until(stop.asked(), |_| {}).await {
-                tracing::warn!(error = %error, cause = ?std::error::Error::source(&error), "the purge failed");
+                tracing::warn!(error = %error.in_full(), "the purge failed");
             }
         }
     }

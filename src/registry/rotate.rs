@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Registry, whole_seconds};
 use crate::config::Check;
 use crate::error::{Error, Kind};
-use crate::store::{KeyRotation, Resealed, Retire, Retired};
+use crate::store::{Job, KeyRotation, Resealed, Retire, Retired};
 use crate::token::{Act, Actor, KeyInfo, KeyState, StoredKey, Target};
 
 /// How long the lease on the rotation lasts; it takes a moment, and the wait for other replicas.
@@ -149,7 +149,7 @@ impl Registry {
             return Ok(());
         }
         let (holder, store) = (Uuid::new_v4(), self.store()?);
-        if !store.hold_rotation(holder, now, now + whole_seconds(ROTATION_LEASE)).await? {
+        if !store.hold_job(Job::Rotation, holder, now, now + whole_seconds(ROTATION_LEASE)).await? {
             return Ok(());
         }
         // Somebody else may have come first, and given the lease back since: then the keys are younger than they were here.
@@ -160,7 +160,7 @@ impl Registry {
             }
             loaded => loaded,
         };
-        store.release_rotation(holder, self.seconds()).await?;
+        store.release_job(Job::Rotation, holder).await?;
         outcome
     }
 

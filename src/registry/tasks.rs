@@ -133,6 +133,7 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::config::Settings;
     use crate::registry::Grant;
+    use crate::store::Job;
 
     #[tokio::test]
     async fn a_purge_that_is_told_to_stop_gives_its_lease_back() {
@@ -162,7 +163,10 @@ mod tests {
         assert_eq!(registry.purgeable().await.unwrap(), 2);
         let holder = uuid::Uuid::new_v4();
         let now = clock_seconds(&registry);
-        assert!(registry.store().unwrap().hold_purge(holder, now, now + 1).await.unwrap(), "the lease is still held");
+        assert!(
+            registry.store().unwrap().hold_job(Job::Purge, holder, now, now + 1).await.unwrap(),
+            "the lease is still held"
+        );
     }
 
     fn clock_seconds(registry: &Registry) -> i64 {

@@ -45,10 +45,29 @@ compile_error!("enable at least one of the features `postgres` and `sqlite`");
 pub(crate) struct Options {
     /// `postgres://…`, `postgresql://…` or `sqlite:…`.
     pub(crate) url: String,
+    /// Whether it is in this process's memory alone.
+    pub(crate) in_memory: bool,
     /// How many connections the pool holds at most.
     pub(crate) connections_max: u32,
     /// Whether a connection may be held on which the database says that something changed.
     pub(crate) listen: bool,
+}
+
+/// Work that one process at a time does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Job {
+    Purge,
+    Rotation,
+}
+
+impl Job {
+    /// Its name in the database.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Purge => "purge",
+            Self::Rotation => "rotation",
+        }
+    }
 }
 
 /// The store for a URL. Nothing is connected yet: that is [`Store::schema`].
@@ -298,12 +317,15 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         now: i64,
     ) -> Result<Option<FeedPage>, Error>;
 
+    // Work that one process at a time does.
+
+    /// Takes or extends the lease on a job for `holder`; whether it has it.
+    async fn hold_job(&self, job: Job, holder: Uuid, now: i64, until: i64) -> Result<bool, Error>;
+    /// Gives it back.
+    async fn release_job(&self, job: Job, holder: Uuid) -> Result<(), Error>;
+
     // Purge.
 
-    /// Takes or extends the lease on the purge for `holder`; whether it has it.
-    async fn hold_purge(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, Error>;
-    /// Gives the lease back, with what the run removed.
-    async fn release_purge(&self, holder: Uuid, now: i64, purged: u64) -> Result<(), Error>;
     /// Removes up to `rows_max` tokens with `from <= expires_at < cutoff`, oldest first.
     async fn purge_batch(&self, from: i64, cutoff: i64, rows_max: u32) -> Result<PurgedBatch, Error>;
     /// Removes up to `rows_max` sessions that expired in this span of time and have no tokens left, and the subjects that
@@ -441,9 +463,6 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn reseal_keys(&self, anew: &[Resealed], act: &Act, now: i64) -> Result<bool, Error>;
     /// Removes previous keys that were replaced before this time, and whose last recorded token expired before `cutoff`.
     async fn purge_keys(&self, replaced_before: i64, cutoff: i64, act: &Act, now: i64) -> Result<Done<u64>, Error>;
-    /// Takes the lease on the rotation for `holder`; whether it has it.
-    async fn hold_rotation(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, Error>;
-    async fn release_rotation(&self, holder: Uuid, now: i64) -> Result<(), Error>;
 
     // Failed log-ins (GCRA: a theoretical arrival time for each name).
 

@@ -27,8 +27,8 @@ macro_rules! implement_store {
                     -> Done<u64>;
                 fn roll() -> Roll;
                 fn mark_out(ids: &[Uuid], untold: Position) -> ();
-                fn hold_purge(holder: Uuid, now: i64, until: i64) -> bool;
-                fn release_purge(holder: Uuid, now: i64, purged: u64) -> ();
+                fn hold_job(job: Job, holder: Uuid, now: i64, until: i64) -> bool;
+                fn release_job(job: Job, holder: Uuid) -> ();
                 fn feed(after: Option<i64>, limit: u16, serves: Option<&[String]>, now: i64) -> Option<FeedPage>;
                 fn audit(filter: &AuditFilter) -> Vec<AuditEvent>;
                 // Looking closely.
@@ -69,8 +69,6 @@ macro_rules! implement_store {
                 fn rotate_keys(rotation: &KeyRotation<'_>, act: &Act, now: i64) -> Done<bool>;
                 fn retire_key(retire: &Retire<'_>, act: &Act, now: i64) -> Done<Retired>;
                 fn reseal_keys(anew: &[Resealed], act: &Act, now: i64) -> bool;
-                fn hold_rotation(holder: Uuid, now: i64, until: i64) -> bool;
-                fn release_rotation(holder: Uuid, now: i64) -> ();
                 fn login_arrivals(names: &[String]) -> Vec<i64>;
                 fn login_failed(names: &[(String, i64)], now_ms: i64) -> ();
             }

@@ -52,6 +52,24 @@ fn a_replaced_file_is_noticed_within_a_lease() {
     });
 }
 
+/// One that is gone is no registry any more: nothing is said of any token, and no change is acknowledged that nobody will
+/// ever find.
+#[test]
+fn a_removed_file_is_noticed_within_a_lease() {
+    run(async {
+        let fleet = Fleet::start(stage::home(None), vec![Vec::new(); REPLICAS]).await;
+        let (caller, token) = (log_in(&fleet).await, log_in(&fleet).await);
+        expect(&fleet, &token, Verdict::Accepted).await;
+        for suffix in ["", "-wal", "-shm"] {
+            fs::remove_file(fleet.home.path(&format!("registry.db{suffix}"))).unwrap();
+        }
+        tokio::time::sleep(LEASE + Duration::from_millis(500)).await;
+        expect(&fleet, &token, Verdict::Silent).await;
+        let revoke = Effect::Revoke(token.jti.clone());
+        assert_ne!(fleet.change(fleet.seats()[0], By::User(&caller), &revoke).await, Outcome::Done);
+    });
+}
+
 async fn log_in(fleet: &Fleet) -> Token {
     fleet.log_in(fleet.seats()[0], USERS[0]).await.remove(0)
 }

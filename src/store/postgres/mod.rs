@@ -105,7 +105,8 @@ impl Postgres {
                         sqlx::query!(
                             "select set_config('plan_cache_mode', 'force_generic_plan', false) as plans,
                                 set_config('enable_seqscan', 'off', false) as scans, set_config('jit', 'off', false) as jit,
-                                set_config('default_transaction_isolation', 'read committed', false) as isolation"
+                                set_config('default_transaction_isolation', 'read committed', false) as isolation,
+                                set_config('standard_conforming_strings', 'on', false) as strings"
                         )
                         .fetch_one(&mut *connection)
                         .await?;

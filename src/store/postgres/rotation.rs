@@ -110,11 +110,15 @@ impl Postgres {
                 break generation;
             }
         };
-        // A token that is its own session is none that anybody logged in for.
+        // A token that is its own session is none that anybody logged in for. Nor is one a session any more of whose tokens none
+        // is good for anything: each was revoked, or its key was retired.
         let live = sqlx::query!(
             "select s.sid, s.expires_at from cf_sessions s
             where s.subject = $1 and s.generation = $2 and s.ended_at is null and s.expires_at > $3
                 and not exists (select from cf_tokens t where t.jti = s.sid)
+                and (not exists (select from cf_tokens t where t.sid = s.sid) or exists (
+                    select from cf_tokens t where t.sid = s.sid and t.expires_at > $3 and t.revoked_at is null
+                        and not exists (select from cf_keys k where k.kid = t.kid and k.state = 'retired')))
             order by s.created_at, s.sid for no key update of s",
             subject,
             generation,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{read_one, time};
 use crate::error::Error;
 use crate::store::{Particulars, Status};
-use crate::token::{Actor, Jti, Record, Revocation, Session, SessionRecord};
+use crate::token::{Actor, ActorKind, Jti, Record, Revocation, Session, SessionRecord};
 
 /// A token's row with what its session and its subject's generation say of it.
 #[derive(Debug)]
@@ -48,10 +48,11 @@ impl RecordRow {
             (None, false) => return Ok(None),
         };
         let is_final = self.revoked_final || self.over;
-        let found = revocation(at, kind.clone(), name.clone(), reason.clone(), is_final)?;
-        let found =
-            found.ok_or_else(|| Error::internal("a record is revoked, and nothing says since when and by whom"));
-        found.map(Some)
+        Ok(Some(match revocation(at, kind.clone(), name.clone(), reason.clone(), is_final)? {
+            Some(found) => found,
+            // Plain SQL moved the generation on, and nothing says when.
+            None => Revocation { at: time(self.issued_at)?, by: Actor::system("unknown"), reason: None, is_final },
+        }))
     }
 }
 
@@ -261,5 +262,7 @@ fn revocation(
     is_final: bool,
 ) -> Result<Option<Revocation>, Error> {
     let Some(((at, kind), name)) = at.zip(kind).zip(name) else { return Ok(None) };
-    Ok(Some(Revocation { at: time(at)?, by: Actor { kind: kind.parse()?, name }, reason, is_final }))
+    // Plain SQL may have written any word.
+    let kind = kind.parse().unwrap_or(ActorKind::System);
+    Ok(Some(Revocation { at: time(at)?, by: Actor { kind, name }, reason, is_final }))
 }

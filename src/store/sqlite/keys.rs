@@ -1,7 +1,6 @@
 //! The keys that sign, and those that were retired.
 
 use sqlx::sqlite::SqliteConnection;
-use uuid::Uuid;
 
 use super::Sqlite;
 use super::coherence::mark;
@@ -219,30 +218,6 @@ impl Sqlite {
         }
         tx.commit().await?;
         Ok(Done { outcome: gone.len() as u64, mark: place })
-    }
-
-    pub(super) async fn hold_rotation(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, sqlx::Error> {
-        let held = sqlx::query!(
-            "update cf_jobs set holder = ?1, held_until = ?3
-            where name = 'rotation' and (holder is null or holder = ?1 or held_until <= ?2)",
-            holder,
-            now,
-            until
-        )
-        .execute(&self.writer)
-        .await?;
-        Ok(held.rows_affected() > 0)
-    }
-
-    pub(super) async fn release_rotation(&self, holder: Uuid, now: i64) -> Result<(), sqlx::Error> {
-        sqlx::query!(
-            "update cf_jobs set holder = null, held_until = 0, last_run_at = ?2 where name = 'rotation' and holder = ?1",
-            holder,
-            now
-        )
-        .execute(&self.writer)
-        .await?;
-        Ok(())
     }
 }
 

@@ -83,7 +83,7 @@ impl Sqlite {
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
         let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_LIMIT).test_before_acquire(false);
         let watched = Arc::new(Watched::new(connect.get_filename()));
-        if is_in_memory(&options.url) {
+        if options.in_memory {
             // It is gone when its connection is, so there is one, for all, for good.
             let only = pool.min_connections(1).max_connections(1).idle_timeout(None).max_lifetime(None);
             let only = only.connect_lazy_with(connect.shared_cache(false));
@@ -251,10 +251,19 @@ fn create_private(path: &Path) {
     drop(options.open(path));
 }
 
-/// Notices when the file is replaced by another one: a connection goes on with the file that it opened, wherever that is now.
+/// Notices when the file is replaced by another one, or removed: a connection goes on with the file that it opened, wherever
+/// that is now.
 struct Watched {
     path: PathBuf,
-    found: Mutex<(Option<FileId>, Instant)>,
+    found: Mutex<Found>,
+}
+
+/// What was found at the path.
+#[derive(Default)]
+struct Found {
+    id: Option<FileId>,
+    /// When it was last found to be another file, or gone.
+    changed_at: Option<Instant>,
 }
 
 /// What tells a file from another one that has its path.
@@ -263,7 +272,7 @@ struct FileId(u64, u64);
 
 impl Watched {
     fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), found: Mutex::new((None, Instant::now())) }
+        Self { path: path.to_owned(), found: Mutex::default() }
     }
 
     /// Whether a connection of this age is one to the file that has the path now.
@@ -271,13 +280,13 @@ impl Watched {
         let id = file_id(&self.path);
         let now = Instant::now();
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        match found.0 {
-            Some(known) if Some(known) == id => {}
-            None => found.0 = id,
-            // Replaced, or gone. What was opened before this look is of the old file, as far as anybody knows.
-            Some(_) => *found = (id, now),
+        if found.id != id {
+            // What was opened before this look is of the old file, as far as anybody knows.
+            found.changed_at = found.id.map(|_| now).or(found.changed_at);
+            found.id = id;
         }
-        now.checked_sub(age).is_none_or(|opened| opened >= found.1) || found.0.is_none()
+        let is_since = |changed_at| now.checked_sub(age).is_none_or(|opened| opened >= changed_at);
+        found.changed_at.is_none_or(is_since)
     }
 }
 
@@ -298,13 +307,6 @@ fn file_id(path: &Path) -> Option<FileId> {
 #[cfg(not(unix))]
 fn file_id(_: &Path) -> Option<FileId> {
     None
-}
-
-/// As sqlx reads the URL.
-fn is_in_memory(url: &str) -> bool {
-    let rest = url.trim_start_matches("sqlite://").trim_start_matches("sqlite:");
-    let (database, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-    database == ":memory:" || parameters.split('&').any(|parameter| parameter == "mode=memory")
 }
 
 impl fmt::Debug for Sqlite {
@@ -333,7 +335,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("registry.db");
         let url = format!("sqlite://{}", path.display());
-        let store = Sqlite::new(&Options { url, connections_max: 1, listen: false }).unwrap();
+        let store = Sqlite::new(&Options { url, in_memory: false, connections_max: 1, listen: false }).unwrap();
         store.migrate().await.unwrap();
         for file in [path.clone(), path.with_extension("db-wal")] {
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());

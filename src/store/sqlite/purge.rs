@@ -6,14 +6,16 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::Sqlite;
-use crate::store::PurgedBatch;
 use crate::store::rows::{self, ENDING_KEPT_SECONDS};
+use crate::store::{Job, PurgedBatch};
 
 impl Sqlite {
-    pub(super) async fn hold_purge(&self, holder: Uuid, now: i64, until: i64) -> Result<bool, sqlx::Error> {
+    pub(super) async fn hold_job(&self, job: Job, holder: Uuid, now: i64, until: i64) -> Result<bool, sqlx::Error> {
+        let job = job.as_str();
         let held = sqlx::query!(
-            "update cf_jobs set holder = ?1, held_until = ?3
-            where name = 'purge' and (holder is null or holder = ?1 or held_until <= ?2)",
+            "update cf_jobs set holder = ?2, held_until = ?4
+            where name = ?1 and (holder is null or holder = ?2 or held_until <= ?3)",
+            job,
             holder,
             now,
             until
@@ -23,16 +25,11 @@ impl Sqlite {
         Ok(held.rows_affected() > 0)
     }
 
-    pub(super) async fn release_purge(&self, holder: Uuid, now: i64, purged: u64) -> Result<(), sqlx::Error> {
-        sqlx::query!(
-            "update cf_jobs set holder = null, held_until = 0, last_run_at = ?2, last_count = ?3
-            where name = 'purge' and holder = ?1",
-            holder,
-            now,
-            i64::try_from(purged).unwrap_or(i64::MAX)
-        )
-        .execute(&self.writer)
-        .await?;
+    pub(super) async fn release_job(&self, job: Job, holder: Uuid) -> Result<(), sqlx::Error> {
+        let job = job.as_str();
+        sqlx::query!("update cf_jobs set holder = null, held_until = 0 where name = ?1 and holder = ?2", job, holder)
+            .execute(&self.writer)
+            .await?;
         Ok(())
     }
 

@@ -99,11 +99,15 @@ impl Sqlite {
         let generation = sqlx::query_scalar!("select generation from cf_subjects where subject = ?1", subject)
             .fetch_one(&mut *tx)
             .await?;
-        // A token that is its own session is none that anybody logged in for.
+        // A token that is its own session is none that anybody logged in for. Nor is one a session any more of whose tokens none
+        // is good for anything: each was revoked, or its key was retired.
         let live = sqlx::query_scalar!(
             r#"select s.sid as "sid: Uuid" from cf_sessions s
             where s.subject = ?1 and s.generation = ?2 and s.ended_at is null and s.expires_at > ?3
                 and not exists (select 1 from cf_tokens t where t.jti = s.sid)
+                and (not exists (select 1 from cf_tokens t where t.sid = s.sid) or exists (
+                    select 1 from cf_tokens t where t.sid = s.sid and t.expires_at > ?3 and t.revoked_at is null
+                        and not exists (select 1 from cf_keys k where k.kid = t.kid and k.state = 'retired')))
             order by s.created_at, s.sid"#,
             subject,
             generation,
