@@ -84,6 +84,10 @@ fn in_header<'r>(mut values: impl Iterator<Item = &'r str>, scheme: &str) -> Res
     Ok((!token.is_empty()).then_some(token))
 }
 
+/// What may stand around the names and values of cookies. Other white space is part of a name: a sibling domain could plant
+/// one for `__Host-…` that begins with it, which browsers don't take for that prefix.
+const BLANKS: [char; 2] = [' ', '\t'];
+
 /// The value of a cookie as it was sent. A browser sends two of one name where they were set for two paths, or by a sibling
 /// domain.
 pub(crate) fn sent_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>, Denial> {
@@ -92,8 +96,8 @@ pub(crate) fn sent_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Op
         .get("Cookie")
         .flat_map(|header| header.split(';'))
         .filter_map(|pair| pair.split_once('='))
-        .filter(|(sent, _)| sent.trim() == name)
-        .map(|(_, value)| value.trim());
+        .map(|(sent, value)| (sent.trim_matches(BLANKS), value.trim_matches(BLANKS)))
+        .filter_map(|(sent, value)| (sent == name).then_some(value));
     only(sent)
 }
 

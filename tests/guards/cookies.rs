@@ -242,4 +242,6 @@ async fn the_name_of_a_cookie_is_taken_as_it_was_sent() {
     assert_eq!(sent("__Host-token").await, 200);
     // A browser lets a sibling domain set this one, for it does not begin with the prefix.
     assert_eq!(sent("__%48ost-token").await, 401);
+    assert_eq!(sent("\u{2000}__Host-token").await, 401);
+    assert_eq!(sent(" \t__Host-token ").await, 200);
 }
