@@ -3,7 +3,10 @@
 
 use counterfoil::{Grant, Registry};
 
-use crate::support::console::{COOKIE, FORM_COOKIE, Visitor, csrf_of, form_key, sign_in};
+use crate::support::console::{
+    COOKIE, FORM_COOKIE, PLAIN_COOKIE, PLAIN_FORM_COOKIE, Visitor, csrf_of, form_key, plain_sign_in, sign_in,
+    without_tls,
+};
 use crate::support::forge::{claims_of, jti_of, sid_of};
 use crate::support::{ADMIN, Answer, Database, ISSUER, PASSWORD, Server, json, on_both};
 
@@ -17,6 +20,13 @@ const PAGES: [&str; 5] = [
     "/console/personal/new",
     "/console/password",
 ];
+
+/// What stands behind a cookie's name and value.
+fn attributes(set: &str) -> Vec<&str> {
+    let mut attributes: Vec<&str> = set.split("; ").skip(1).filter(|text| !text.starts_with("Expires=")).collect();
+    attributes.sort_unstable();
+    attributes
+}
 
 /// To where one signs in, because the session is over.
 #[track_caller]
@@ -34,10 +44,7 @@ on_both! {
         let answer = sign_in(&server, ADMIN, PASSWORD, &[]).await;
         assert_eq!(answer.see_other(), "/console");
         let set = answer.set_cookie(COOKIE);
-        for attribute in ["HttpOnly", "SameSite=Strict", "Secure", "Path=/console", "Max-Age=43200"] {
-            assert!(set.split("; ").any(|found| found == attribute), "{attribute} in {set}");
-        }
-        assert!(!set.contains("Domain"), "{set}");
+        assert_eq!(attributes(set), ["HttpOnly", "Max-Age=43200", "Path=/", "SameSite=Strict", "Secure"]);
         let claims = claims_of(&answer.cookie(COOKIE));
         assert_eq!(claims["aud"], format!("{ISSUER}/console"));
         assert_eq!((&claims["sid"], &claims["fresh"]), (&claims["jti"], &json!(true)));
@@ -64,6 +71,10 @@ on_both! {
         let answer = visitor.post(&server, "/console/sign-out", &[]).await;
         assert_eq!(answer.see_other(), "/console/sign-in?done=signed-out");
         assert!(answer.cookie(COOKIE).is_empty());
+        let removal = attributes(answer.set_cookie(COOKIE));
+        for attribute in ["Max-Age=0", "Path=/", "Secure"] {
+            assert!(removal.iter().any(|found| *found == attribute), "{removal:?}");
+        }
         is_signed_out(&visitor.get(&server, "/console/sessions").send().await);
         let page = server.get("/console/sign-in?done=signed-out").send().await.html(200);
         assert!(page.contains("You have signed out."), "{page}");
@@ -107,7 +118,7 @@ on_both! {
         let without = call(&key).form(&fields(&key)[1..]).send().await;
         without.html(403);
         let two = format!("{key}; {FORM_COOKIE}={other}");
-        call(&two).form(&fields(&key)).send().await.html(403);
+        call(&two).form(&fields(&key)).send().await.html(400);
         for (name, value) in [
             ("Sec-Fetch-Site", "cross-site"),
             ("Sec-Fetch-Site", "same-site"),
@@ -214,17 +225,18 @@ on_both! {
                 let answer = server.get("/console/sessions").header("Cookie", &format!("{COOKIE}={token}")).send().await;
                 is_signed_out(&answer);
             }
-            // Its own token is good in its own cookie alone.
+            // Its own token is good in its own cookie alone, and a cookie that another host can set is not that one.
             for call in [
                 server.get("/console/sessions").bearer(&visitor.token),
                 server.get("/console/sessions").header("Cookie", &format!("access_token_cookie={}", visitor.token)),
                 server.get(&format!("/console/sessions?jwt={}", visitor.token)),
-                server.get("/console/sessions").header("Cookie", &format!("%63ounterfoil_console={}", visitor.token)),
+                server.get("/console/sessions").header("Cookie", &format!("{PLAIN_COOKIE}={}", visitor.token)),
+                server.get("/console/sessions").header("Cookie", &format!("__%48ost-{PLAIN_COOKIE}={}", visitor.token)),
+                server.get("/console/sessions").header("Cookie", &format!("__host-{PLAIN_COOKIE}={}", visitor.token)),
+                server.get("/console/sessions").header("Cookie", &format!("\u{a0}{COOKIE}={}", visitor.token)),
             ] {
                 assert!(call.send().await.see_other().starts_with("/console/sign-in"));
             }
-            let two = format!("{}; {COOKIE}={personal}", visitor.cookie());
-            is_signed_out(&server.get("/console/sessions").header("Cookie", &two).send().await);
             visitor.page(&server, "/console/sessions").await;
             // Nobody can ask for a token of this kind.
             let audience = format!("{ISSUER}/console");
@@ -234,6 +246,55 @@ on_both! {
             let call = server.post("/tokens").basic(&client).json(&json!({ "subject": "u", "audience": audience }));
             call.send().await.error(422, "invalid_request");
         }
+    }
+
+    async fn without_tls_its_cookies_are_for_its_path(database: Database) {
+        let server = without_tls(database).await;
+        let answer = server.get("/console/sign-in").send().await;
+        assert_eq!(attributes(answer.set_cookie(PLAIN_FORM_COOKIE)), ["HttpOnly", "Path=/console", "SameSite=Strict"]);
+        let answer = plain_sign_in(&server, ADMIN).await;
+        let set = attributes(answer.set_cookie(PLAIN_COOKIE));
+        assert_eq!(set, ["HttpOnly", "Max-Age=43200", "Path=/console", "SameSite=Strict"]);
+        let token = answer.cookie(PLAIN_COOKIE);
+        let sent = async |name: &str| {
+            server.get("/console/sessions").header("Cookie", &format!("{name}={token}")).send().await.status
+        };
+        assert_eq!((sent(PLAIN_COOKIE).await, sent(COOKIE).await), (200, 303));
+    }
+
+    async fn of_two_cookies_none_is_believed_nor_taken_away(database: Database) {
+        let server = without_tls(database).await;
+        server.add_user("bob", PASSWORD, &[]);
+        let own = plain_sign_in(&server, ADMIN).await.cookie(PLAIN_COOKIE);
+        let planted = plain_sign_in(&server, "bob").await.cookie(PLAIN_COOKIE);
+        let key = server.get("/console/sign-in").send().await.cookie(PLAIN_FORM_COOKIE);
+        let csrf = claims_of(&own)["csrf"].as_str().unwrap().to_owned();
+        let said_in_words = |answer: Answer| {
+            let page = answer.html(400);
+            assert!(page.contains("There are two cookies where one belongs"), "{page}");
+            // Were the one that can be removed from here removed, the other one would be left alone.
+            assert_eq!(answer.header_values("Set-Cookie"), [""; 0]);
+        };
+        // Browsers send the one of the longer path first, and of the same path the older one.
+        for (first, second) in [(&own, &planted), (&planted, &own), (&own, &"x".to_owned())] {
+            let cookies = format!("{PLAIN_COOKIE}={first}; {PLAIN_FORM_COOKIE}={key}; {PLAIN_COOKIE}={second}");
+            for path in ["/console", "/console/sessions", "/console/admin/users", "/console/sign-in", "/console/sign-in?next=/console"] {
+                said_in_words(server.get(path).header("Cookie", &cookies).send().await);
+            }
+            let form = [("csrf", key.as_str()), ("username", ADMIN), ("password", PASSWORD)];
+            said_in_words(server.post("/console/sign-in").header("Cookie", &cookies).form(&form).send().await);
+            for path in ["/console/sign-out", "/console/sessions/end-others"] {
+                let form = [("csrf", csrf.as_str())];
+                said_in_words(server.post(path).header("Cookie", &cookies).form(&form).send().await);
+            }
+        }
+        let other = server.get("/console/sign-in").send().await.cookie(PLAIN_FORM_COOKIE);
+        let cookies = format!("{PLAIN_FORM_COOKIE}={key}; {PLAIN_FORM_COOKIE}={other}");
+        said_in_words(server.get("/console/sign-in").header("Cookie", &cookies).send().await);
+        // Once the other one is gone, all is as it was.
+        let call = server.get("/console/sessions").header("Cookie", &format!("{PLAIN_COOKIE}={own}"));
+        let page = call.send().await.html(200);
+        assert_eq!(page.matches("<li class=\"card\">").count(), 1, "{page}");
     }
 
     async fn a_personal_token_is_shown_once(server: Server) {
@@ -566,7 +627,19 @@ async fn is_refused_everywhere(server: &Server, visitor: &Visitor) {
     let cookie = format!("access_token_cookie={token}");
     let call = server.get("/protected").header("Cookie", &cookie).header("X-CSRF-TOKEN", &visitor.csrf);
     call.send().await.error(401, "token_invalid");
-    server.get("/protected").header("Cookie", &visitor.cookie()).send().await.error(401, "token_missing");
+    // Browsers send its cookie to every path.
+    for (method, path) in [
+        ("GET", "/protected"),
+        ("GET", "/auth/check"),
+        ("GET", "/auth/sessions"),
+        ("GET", "/admin/overview"),
+        ("POST", "/auth/tokens/revoke-all"),
+        ("POST", "/refresh"),
+        ("POST", "/logout"),
+    ] {
+        let call = server.call(method, path).header("Cookie", &visitor.cookie()).header("X-CSRF-TOKEN", &visitor.csrf);
+        call.send().await.error(401, "token_missing");
+    }
     // Whoever asks about it learns nothing, also for its own audience.
     let name = format!("api-{}", uuid::Uuid::new_v4().simple());
     let audience = format!("{ISSUER}/console");

@@ -91,8 +91,12 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The cookie that the console keeps its token in.
+/// The cookie that the console keeps its token in. Names that begin with this one are the console's.
 pub(crate) const CONSOLE_COOKIE: &str = "counterfoil_console";
+
+/// What the names of cookies begin with that browsers take from the very host alone: with `Secure`, for the path `/`, and without
+/// a `Domain` (RFC 6265bis §4.1.3.2).
+pub(crate) const HOST_PREFIX: &str = "__Host-";
 
 /// What a figment says of a value that nobody has set, and which is Rocket's own.
 pub(crate) const ROCKET_DEFAULT: &str = "rocket::Config::default()";

@@ -228,6 +228,8 @@ fn a_value_that_makes_no_sense_is_refused_by_its_key() {
         ("audience", "audience = [1]"),
         ("audience", "issuer = \"https://id.example\"\naudience = [\"https://id.example/console\"]"),
         ("cookie.access_name", "cookie.access_name = \"counterfoil_console\""),
+        ("cookie.access_name", "cookie.access_name = \"__Host-counterfoil_console\""),
+        ("cookie.csrf_access_name", "cookie.csrf_access_name = \"__Host-counterfoil_console_form\""),
         ("console.expires", "console.expires = \"1s\""),
         ("identity_claim", "identity_claim = \"sub\""),
         ("keys.secret", SECRET),

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::place::{Place, unknown_parameter};
 use super::source::Reader;
-use super::{Algorithm, CONSOLE_COOKIE, Location, MASTER_KEY_BYTES, SECRET_BYTES_MIN, SameSite, Secret, Settings};
+use super::{
+    Algorithm, CONSOLE_COOKIE, HOST_PREFIX, Location, MASTER_KEY_BYTES, SECRET_BYTES_MIN, SameSite, Secret, Settings,
+};
 use crate::error::Error;
 use crate::token::{RESERVED, is_console_audience};
 
@@ -214,8 +216,8 @@ fn cookies(r: &Reader, settings: &Settings) -> Result<(), Error> {
         if !is_token(name) {
             return Err(r.refuse(key, "must be the name of a cookie: letters, digits, - and _"));
         }
-        if name == CONSOLE_COOKIE {
-            return Err(r.refuse(key, "must not be the name of the console's own cookie"));
+        if name.strip_prefix(HOST_PREFIX).unwrap_or(name).starts_with(CONSOLE_COOKIE) {
+            return Err(r.refuse(key, format!("must not begin with {CONSOLE_COOKIE}, as the console's own cookies do")));
         }
         if let Some((other, ..)) = cookies[..i].iter().find(|(_, other, ..)| *other == name) {
             return Err(r.refuse(key, format!("must differ from {}", r.name(other))));
@@ -229,7 +231,7 @@ fn cookies(r: &Reader, settings: &Settings) -> Result<(), Error> {
         if name.starts_with("__Secure-") && !cookie.secure {
             return Err(r.refuse(key, "needs cookie.secure = true for its prefix __Secure-"));
         }
-        if name.starts_with("__Host-") && (!cookie.secure || cookie.domain.is_some() || path != "/") {
+        if name.starts_with(HOST_PREFIX) && (!cookie.secure || cookie.domain.is_some() || path != "/") {
             return Err(
                 r.refuse(key, "needs cookie.secure = true, the path / and no cookie.domain for its prefix __Host-")
             );

@@ -4,6 +4,7 @@ use super::manners::complaints;
 use super::page::Browser;
 use super::person::{ANN, FIREFOX, cards, no_token_in_sight, sign_in, start, visit};
 use super::site::Site;
+use crate::support::console::{COOKIE, FORM_COOKIE, PLAIN_COOKIE, Visitor, plain_sign_in, without_tls};
 use crate::support::{Database, PASSWORD, Server, Value, json, run};
 
 /// Text that becomes script where it is put into a page as it is.
@@ -152,7 +153,7 @@ fn trap(server: &Server, path: &str, fields: &[(&str, &str)], csrf: &str) -> Str
     let fields: String = fields.iter().chain([&("csrf", csrf)]).map(field).collect();
     format!(
         r#"<form method="post" action="{}/console/{path}">{fields}</form><script>
-        document.cookie = "counterfoil_console_form={PLANTED}; path=/console";
+        document.cookie = "{FORM_COOKIE}={PLANTED}; path=/; secure";
         document.forms[0].submit();</script>"#,
         server.url()
     )
@@ -188,7 +189,7 @@ fn pages_of_other_origins_do_nothing_for_who_is_signed_in() {
         let browser = Browser::open().await;
         let program = server.login_as(ANN, PASSWORD).await;
         sign_in(&browser, &server, ANN, FIREFOX).await;
-        let session = browser.cookie("counterfoil_console").await;
+        let session = browser.cookie(COOKIE).await;
         // Even who has found out the value of the forms is not at the console's origin.
         let found_out = browser.find("input[name=csrf]").await.attribute("value").await.unwrap();
 
@@ -221,7 +222,7 @@ fn pages_of_other_origins_do_nothing_for_who_is_signed_in() {
         visit(&browser, &server, "/sessions").await;
         let seen = cards(&browser).await;
         assert!(seen.len() == 2 && seen[0].contains("This session"), "{seen:#?}");
-        assert_eq!(browser.cookie("counterfoil_console").await, session);
+        assert_eq!(browser.cookie(COOKIE).await, session);
         no_token_in_sight(&browser).await;
         visit(&browser, &server, "/personal").await;
         browser.shows("You have no personal tokens yet.").await;
@@ -237,6 +238,95 @@ fn pages_of_other_origins_do_nothing_for_who_is_signed_in() {
         visit(&browser, &server, "/sessions/end-others").await;
         browser.button("End all others").await.follow().await;
         server.refuses(&program.access, "token_revoked").await;
+    });
+}
+
+/// The address of this origin under a name of the domain `corp.localhost`.
+fn host_of(name: &str, origin: &str) -> String {
+    origin.replace("127.0.0.1", &format!("{name}.corp.localhost"))
+}
+
+/// A page that sets this cookie for the whole domain, with these attributes besides.
+fn planting(cookie: &str, value: &str, attributes: &str) -> String {
+    format!("<script>document.cookie = \"{cookie}={value}; domain=corp.localhost; {attributes}\";</script>")
+}
+
+#[test]
+fn a_sibling_domain_signs_nobody_in() {
+    run(async {
+        let (server, sibling) = (start(Database::Sqlite).await, Site::start().await);
+        server.add_user("mallory", PASSWORD, &[]);
+        let planted = Visitor::of(&server, "mallory", PASSWORD).await.token;
+        let (console, blog) =
+            (format!("{}/console", host_of("auth", &server.url())), host_of("blog", &sibling.origin()));
+        let browser = Browser::open().await;
+        let plant = async || {
+            for (number, (cookie, attributes)) in [
+                (COOKIE, "path=/; secure"),
+                (COOKIE, "path=/console; secure"),
+                // It is none with that prefix for the browser, and none by this name for the server.
+                ("\\u2000__Host-counterfoil_console", "path=/; secure"),
+                ("__%48ost-counterfoil_console", "path=/; secure"),
+                (PLAIN_COOKIE, "path=/"),
+                (FORM_COOKIE, "path=/; secure"),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                sibling.page(&format!("blog{number}"), "", &planting(cookie, &planted, attributes));
+                browser.go(&format!("{blog}/blog{number}")).await;
+            }
+            let script = "return document.cookie.split('; ').map(pair => pair.split('=')[0]).sort()";
+            let wanted = json!(["__%48ost-counterfoil_console", PLAIN_COOKIE, "\u{2000}__Host-counterfoil_console"]);
+            assert_eq!(browser.execute(script, json!([])).await, wanted);
+        };
+        // Before anybody has signed in, and while somebody is.
+        for _ in 0..2 {
+            plant().await;
+            browser.go(&format!("{console}/personal")).await;
+            super::person::send_sign_in(&browser, ANN, PASSWORD).await;
+            for page in ["", "/personal", "/sign-in"] {
+                plant().await;
+                browser.go(&format!("{console}{page}")).await;
+                assert_eq!(browser.find("header .name").await.text().await, ANN);
+            }
+            browser.button("Sign out").await.follow().await;
+        }
+    });
+}
+
+/// Where cookies have to go over plain HTTP no name protects them. Then nobody is signed out or in by having two, and what is wrong
+/// is said.
+#[test]
+fn without_tls_a_sibling_domain_signs_nobody_in_who_is_signed_in() {
+    run(async {
+        let (server, sibling) = (without_tls(Database::Sqlite).await, Site::start().await);
+        for user in [ANN, "mallory"] {
+            server.add_user(user, PASSWORD, &[]);
+        }
+        let planted = plain_sign_in(&server, "mallory").await.cookie(PLAIN_COOKIE);
+        let (console, blog) =
+            (format!("{}/console", host_of("auth", &server.url())), host_of("blog", &sibling.origin()));
+        let browser = Browser::open().await;
+        browser.go(&format!("{console}/personal")).await;
+        super::person::send_sign_in(&browser, ANN, PASSWORD).await;
+        for path in ["/", "/console", "/console/personal"] {
+            let plant = planting(PLAIN_COOKIE, &planted, &format!("path={path}"));
+            sibling.page("blog", "", &plant);
+            browser.go(&format!("{blog}/blog")).await;
+            for _ in 0..2 {
+                browser.go(&format!("{console}/personal")).await;
+                browser.shows("There are two cookies where one belongs").await;
+            }
+            for page in ["", "/sign-in", "/sessions"] {
+                browser.go(&format!("{console}{page}")).await;
+                assert!(!browser.text().await.contains("mallory"), "{page}");
+            }
+            sibling.page("blog", "", &planting(PLAIN_COOKIE, "", &format!("path={path}; max-age=0")));
+            browser.go(&format!("{blog}/blog")).await;
+            browser.go(&format!("{console}/personal")).await;
+            assert_eq!(browser.find("header .name").await.text().await, ANN);
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! Who sits before the browser: what everybody does in the console before anything else.
 
 use super::page::Browser;
+use crate::support::console::FORM_COOKIE;
 use crate::support::{Database, PASSWORD, Server, forge, json};
 
 /// User agents as they are sent, and what the console makes of each.
@@ -50,7 +51,7 @@ pub(super) async fn no_token_in_sight(browser: &Browser) {
         assert_eq!(cookie["httpOnly"], true, "{cookie}");
         let value = cookie["value"].as_str().unwrap();
         // The form's own value stands in the form.
-        assert!(cookie["name"] == "counterfoil_console_form" || !source.contains(value), "{url}: {source}");
+        assert!(cookie["name"] == FORM_COOKIE || !source.contains(value), "{url}: {source}");
     }
     let readable = browser.execute("return document.cookie + localStorage.length + sessionStorage.length", json!([]));
     assert_eq!(readable.await, "00");

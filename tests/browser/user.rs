@@ -3,6 +3,7 @@
 use super::keyboard::{ENTER, SPACE, TAB, tab_to};
 use super::page::Browser;
 use super::person::{ANN, FIREFOX, SAFARI, cards, no_token_in_sight, send_sign_in, sign_in, start, visit};
+use crate::support::console::COOKIE;
 use crate::support::{Database, PASSWORD, Pair, Server, json, on_both, run};
 
 const OVER: &str = "Your session is over. Sign in to go on.";
@@ -110,13 +111,13 @@ on_both! {
 
         // The end.
         no_token_in_sight(&laptop).await;
-        let cookie = laptop.cookie("counterfoil_console").await.unwrap();
+        let cookie = laptop.cookie(COOKIE).await.unwrap();
         laptop.button("Sign out").await.follow().await;
         laptop.shows("You have signed out.").await;
-        assert_eq!(laptop.cookie("counterfoil_console").await, None);
+        assert_eq!(laptop.cookie(COOKIE).await, None);
         laptop.back().await;
         laptop.field("Username").await;
-        let stolen = format!("counterfoil_console={cookie}");
+        let stolen = format!("{COOKIE}={cookie}");
         let answer = server.get("/console/sessions").header("Cookie", &stolen).send().await;
         assert_eq!(answer.status, 303, "{answer:?}");
     }
@@ -194,7 +195,7 @@ fn a_session_that_ends_under_a_page_is_told_with_the_next_click() {
         server.registry.revoke_all(&subject, None, act).await.unwrap();
         browser.link("Create a token").await.follow().await;
         browser.shows(OVER).await;
-        assert_eq!(browser.cookie("counterfoil_console").await, None);
+        assert_eq!(browser.cookie(COOKIE).await, None);
         send_sign_in(&browser, ANN, PASSWORD).await;
         assert_eq!(browser.path().await, "/console/personal/new");
 
@@ -296,23 +297,22 @@ fn the_cookie_and_the_tokens_of_programs_are_kept_apart() {
         let server = start(Database::Sqlite).await;
         let browser = Browser::open().await;
         sign_in(&browser, &server, ANN, FIREFOX).await;
-        let cookie =
-            browser.cookies().await.into_iter().find(|cookie| cookie["name"] == "counterfoil_console").unwrap();
+        let cookie = browser.cookies().await.into_iter().find(|cookie| cookie["name"] == COOKIE).unwrap();
         assert_eq!(
             (&cookie["path"], &cookie["httpOnly"], &cookie["sameSite"], &cookie["secure"]),
-            (&json!("/console"), &json!(true), &json!("Strict"), &json!(true))
+            (&json!("/"), &json!(true), &json!("Strict"), &json!(true))
         );
         let token = cookie["value"].as_str().unwrap().to_owned();
         let answer = server.protected(&token).await;
         assert_eq!(answer.status, 401, "{answer:?}");
-        // Elsewhere on this server the browser does not even send it.
+        // Elsewhere on this server it counts for nothing.
         browser.go(&format!("{}/protected", server.url())).await;
         browser.shows("token_missing").await;
 
         let Pair { access, refresh } = server.login_as(ANN, PASSWORD).await;
         for token in [access, refresh] {
             visit(&browser, &server, "/sign-in").await;
-            let set = json!({ "name": "counterfoil_console", "value": token, "path": "/console", "httpOnly": true });
+            let set = json!({ "name": COOKIE, "value": token, "path": "/", "httpOnly": true, "secure": true });
             browser.set_cookie(set).await;
             visit(&browser, &server, "/sessions").await;
             browser.field("Username").await;

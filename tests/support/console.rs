@@ -1,9 +1,13 @@
 //! Who uses the console: with cookies and forms, and without a browser.
 
-use super::{ADMIN, Answer, Call, PASSWORD, Server};
+use super::{ADMIN, Answer, Call, Database, PASSWORD, Server, json};
 
-pub(crate) const COOKIE: &str = "counterfoil_console";
-pub(crate) const FORM_COOKIE: &str = "counterfoil_console_form";
+pub(crate) const COOKIE: &str = "__Host-counterfoil_console";
+pub(crate) const FORM_COOKIE: &str = "__Host-counterfoil_console_form";
+
+/// The same where `cookie.secure` is off.
+pub(crate) const PLAIN_COOKIE: &str = "counterfoil_console";
+pub(crate) const PLAIN_FORM_COOKIE: &str = "counterfoil_console_form";
 
 /// A visitor who has signed in.
 #[derive(Clone)]
@@ -109,4 +113,17 @@ pub(crate) async fn sign_in(server: &Server, username: &str, password: &str, mor
     let mut fields = vec![("csrf", key.as_str()), ("username", username), ("password", password)];
     fields.extend(more);
     server.post("/console/sign-in").header("Cookie", &format!("{FORM_COOKIE}={key}")).form(&fields).send().await
+}
+
+/// A server whose cookies are sent over plain HTTP too.
+pub(crate) async fn without_tls(database: Database) -> Server {
+    Server::start(database, |settings| settings.set("cookie", json!({ "secure": false }))).await
+}
+
+/// The answer to whoever signs in there.
+pub(crate) async fn plain_sign_in(server: &Server, username: &str) -> Answer {
+    let key = server.get("/console/sign-in").send().await.cookie(PLAIN_FORM_COOKIE);
+    let fields = [("csrf", key.as_str()), ("username", username), ("password", PASSWORD)];
+    let call = server.post("/console/sign-in").header("Cookie", &format!("{PLAIN_FORM_COOKIE}={key}"));
+    call.form(&fields).send().await
 }

@@ -81,6 +81,16 @@ impl ConsoleError {
         Self { signs_in: true, ..Self::new(Status::Unauthorized, "Sign in to go on", text) }
     }
 
+    /// Two cookies that differ, as another host of the domain can make browsers send. Signing in helps as little as removing
+    /// them from here, which leaves the other host's.
+    fn ambiguous() -> Self {
+        let text = "Your browser sent two cookies of this console that differ, and nobody can tell which one is yours, so \
+                    nothing was done. Another host of this domain may have set one. Delete this browser's cookies for this \
+                    site and for the domain above it, then sign in again. Whoever runs the server can keep this from \
+                    happening: with HTTPS and the setting cookie.secure.";
+        Self::new(Status::BadRequest, "There are two cookies where one belongs", text)
+    }
+
     fn unavailable() -> Self {
         let text = "The registry can't be asked just now, so nothing was done. Try again in a moment.";
         let error = Self::new(Status::ServiceUnavailable, "Try again in a moment", text);
@@ -140,6 +150,7 @@ impl From<Denial> for ConsoleError {
     fn from(denial: Denial) -> Self {
         match denial {
             Denial::Unavailable => Self::unavailable(),
+            Denial::Ambiguous => Self::ambiguous(),
             Denial::InsufficientScope { missing } => {
                 let text = format!("For that you need the scope {missing}, which you don't have.");
                 Self::new(Status::Forbidden, "You may not do that", text)

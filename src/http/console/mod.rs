@@ -3,6 +3,7 @@
 
 mod admin;
 mod assets;
+mod cookie;
 mod device;
 mod error;
 mod form;

@@ -3,31 +3,29 @@
 use askama::Template;
 use rocket::data::{self, Data, FromData};
 use rocket::form::FromForm;
-use rocket::http::{Cookie, Method, RawStr, SameSite, Status};
+use rocket::http::{Cookie, Method, RawStr, Status};
 use rocket::outcome::Outcome;
 use rocket::request::{self, FromRequest};
 use rocket::time::Duration;
 use rocket::{Request, Route, State, get, post, routes};
 
 use super::BASE;
+use super::cookie;
 use super::error::ConsoleError;
 use super::form::{self, Confirmed, Field, Posted, WRONG};
 use super::frame::{self, Frame};
 use super::page::{Answer, SeeOther};
 use super::signed_in::SignedIn;
 use crate::accounts::{Accounts, LoginFailure};
-use crate::config::{CONSOLE_COOKIE, Settings};
-use crate::guard::{Device, sent_cookie};
+use crate::config::Settings;
+use crate::guard::Device;
 use crate::http::catchers::allowed;
 use crate::http::issuing::{Began, confirm};
 use crate::registry::Registry;
+use crate::token::Denial;
 
 /// Where one signs in.
 const HERE: &str = "/console/sign-in";
-
-/// The cookie that the form's hidden field must equal (double submit): before anybody has signed in there is no token
-/// that could have such a value in it.
-const FORM_COOKIE: &str = "counterfoil_console_form";
 
 /// The longest address to go on to, in bytes.
 const NEXT_BYTES_MAX: usize = 1_024;
@@ -47,7 +45,7 @@ struct SignInPage<'r> {
     error: Option<&'static str>,
 }
 
-/// What a request to sign in or out brings along, none of which is an error.
+/// What a request to sign in or out brings along, none of which is an error but two cookies where one belongs.
 struct Visit<'r> {
     person: Option<SignedIn<'r>>,
     /// The value of the form's cookie, where it is one that was given here.
@@ -57,16 +55,20 @@ struct Visit<'r> {
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for Visit<'r> {
-    type Error = std::convert::Infallible;
+    type Error = ();
 
-    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Self::Error> {
-        let person = SignedIn::find(request).await.ok();
-        Outcome::Success(Self { person, key: key(request), notice: frame::notice(request) })
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
+        match (SignedIn::find(request).await, key(request)) {
+            (Err(denial @ Denial::Ambiguous), _) | (_, Err(denial)) => {
+                Outcome::Error((ConsoleError::from(denial).keep(request), ()))
+            }
+            (person, Ok(key)) => Outcome::Success(Self { person: person.ok(), key, notice: frame::notice(request) }),
+        }
     }
 }
 
-fn key<'r>(request: &'r Request<'_>) -> Option<&'r str> {
-    sent_cookie(request, FORM_COOKIE).ok().flatten().filter(|key| uuid::Uuid::try_parse(key).is_ok())
+fn key<'r>(request: &'r Request<'_>) -> Result<Option<&'r str>, Denial> {
+    Ok(cookie::sent(request, cookie::FORM)?.filter(|key| uuid::Uuid::try_parse(key).is_ok()))
 }
 
 #[derive(FromForm)]
@@ -85,8 +87,9 @@ impl<'r> FromData<'r> for SignInForm {
 
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
         let read = match key(request) {
-            Some(key) => form::read(request, data, Some(key)).await,
-            None => Err(no_cookie()),
+            Ok(Some(key)) => form::read(request, data, Some(key)).await,
+            Ok(None) => Err(no_cookie()),
+            Err(denial) => Err(denial.into()),
         };
         match read {
             Ok(fields) => Outcome::Success(Self(fields)),
@@ -110,7 +113,7 @@ fn show<'r>(visit: Visit<'r>, next: Option<&str>, registry: &State<Registry>) ->
     }
     // One that is there already stays: the form may be open in another tab.
     let key = visit.key.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
-    let cookie = secured(registry.settings(), FORM_COOKIE, key.clone());
+    let cookie = cookie::kept(registry.settings(), cookie::FORM, key.clone());
     let page = SignInPage {
         frame: Frame::of_nobody(visit.notice),
         key,
@@ -174,7 +177,7 @@ async fn sign_in<'r>(
         end(registry, &before, device.0).await?;
     }
     let claims = issued.access_claims();
-    let mut kept = secured(registry.settings(), CONSOLE_COOKIE, issued.access_token().to_owned());
+    let mut kept = cookie::kept(registry.settings(), cookie::TOKEN, issued.access_token().to_owned());
     kept.set_max_age(Duration::seconds(claims.exp - claims.iat));
     Ok(Answer::SeeOther(SeeOther::to(next.unwrap_or_else(|| BASE.to_owned())).with_cookie(kept)))
 }
@@ -205,7 +208,7 @@ async fn end(
 
 /// To the page where one signs in, after having signed out.
 pub(super) fn signed_out(settings: &Settings) -> SeeOther {
-    SeeOther::done(HERE, "signed-out").with_cookie(removal(settings))
+    SeeOther::done(HERE, "signed-out").with_cookie(cookie::removal(settings))
 }
 
 /// To the page where one signs in, and from there back to where a request was for.
@@ -222,10 +225,10 @@ pub(super) fn instead_of(request: &Request<'_>) -> SeeOther {
         None => HERE.to_owned(),
     };
     let settings = request.rocket().state::<Registry>().map(Registry::settings);
-    match (sent_cookie(request, CONSOLE_COOKIE), settings) {
+    match (cookie::sent(request, cookie::TOKEN), settings) {
+        (Ok(Some(_)), Some(settings)) => SeeOther::done(&to, "expired").with_cookie(cookie::removal(settings)),
         // Without the cookie nobody was signed in, as far as this request can tell.
-        (Ok(None), _) | (_, None) => SeeOther::to(to),
-        (_, Some(settings)) => SeeOther::done(&to, "expired").with_cookie(removal(settings)),
+        _ => SeeOther::to(to),
     }
 }
 
@@ -239,18 +242,6 @@ fn safe(next: &str) -> Option<&str> {
     let is_below = path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let leads_back = path == HERE || path.starts_with("/console/sign-");
     (is_sane && is_below && !leads_back).then_some(next)
-}
-
-/// A cookie of the console: not for scripts, not for other sites, not for other paths.
-fn secured(settings: &Settings, name: &'static str, value: String) -> Cookie<'static> {
-    let cookie = Cookie::build((name, value)).path(BASE).http_only(true).same_site(SameSite::Strict);
-    cookie.secure(settings.cookie.secure).build()
-}
-
-fn removal(settings: &Settings) -> Cookie<'static> {
-    let mut cookie = secured(settings, CONSOLE_COOKIE, String::new());
-    cookie.make_removal();
-    cookie
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use rocket::Request;
 use rocket::outcome::Outcome;
 use rocket::request::{self, FromRequest};
 
+use super::cookie;
 use super::error::ConsoleError;
 use super::frame::{self, Frame};
 use crate::accounts::{ADMIN_SCOPE, Accounts, User};
-use crate::config::CONSOLE_COOKIE;
-use crate::guard::{Device, sent_cookie};
+use crate::guard::Device;
 use crate::registry::{Checked, Registry};
 use crate::token::{Act, Actor, Denial, Scopes, Sid, Subject};
 
@@ -126,7 +126,7 @@ fn cell<'r>(request: &'r Request<'_>) -> &'r OnceLock<Result<Person, Denial>> {
 async fn find(request: &Request<'_>) -> Result<Person, Denial> {
     let (registry, accounts) = (request.rocket().state::<Registry>(), request.rocket().state::<Accounts>());
     let (Some(registry), Some(accounts)) = (registry, accounts) else { return Err(Denial::Unavailable) };
-    let token = registry.check_console(sent_cookie(request, CONSOLE_COOKIE)?.ok_or(Denial::Missing)?).await?;
+    let token = registry.check_console(cookie::sent(request, cookie::TOKEN)?.ok_or(Denial::Missing)?).await?;
     match accounts.get(token.subject()).await {
         Ok(user) if !user.disabled => Ok(Person { token, user }),
         Ok(_) => Err(Denial::Revoked),
