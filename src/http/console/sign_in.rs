@@ -238,10 +238,16 @@ fn safe(next: &str) -> Option<&str> {
     let is_sane = next.len() <= NEXT_BYTES_MAX
         && next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
         && !path.contains("//")
-        && !path.contains("/.");
+        && path.split('/').all(is_name);
     let is_below = path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let leads_back = path == HERE || path.starts_with("/console/sign-");
     (is_sane && is_below && !leads_back).then_some(next)
+}
+
+/// Whether a segment of a path is no step and holds no further path, also to whoever decodes it first.
+fn is_name(segment: &str) -> bool {
+    let segment = RawStr::new(segment).percent_decode_lossy();
+    !matches!(&*segment, "." | "..") && !segment.contains(['/', '\\'])
 }
 
 #[cfg(test)]
@@ -250,7 +256,13 @@ mod tests {
 
     #[test]
     fn one_goes_on_within_the_console_alone() {
-        for good in ["/console", "/console/sessions", "/console/admin/tokens?subject=a%20b&cursor=1.2"] {
+        for good in [
+            "/console",
+            "/console/sessions",
+            "/console/admin/tokens?subject=a%20b&cursor=1.2",
+            "/console/admin/tokens?subject=%2e%2e%2f",
+            "/console/admin/users/%2ea%20b..",
+        ] {
             assert_eq!(safe(good), Some(good));
         }
         for bad in [
@@ -260,6 +272,13 @@ mod tests {
             "/console//evil.example",
             "/console/../auth",
             "/console/./x",
+            "/console/..",
+            "/console/%2e%2e/docs",
+            "/console/.%2E?a",
+            "/console/%2e/x",
+            "/console/%2e%2e%2fdocs",
+            "/console/a%2Fb",
+            "/console/a%5cb",
             "/consolex",
             "https://evil.example/console",
             "/\\evil.example",
