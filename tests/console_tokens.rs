@@ -175,6 +175,22 @@ on_both! {
         assert!(page.contains("No sessions of this subject are kept."), "{page}");
     }
 
+    async fn subjects_that_look_like_steps_have_pages_too(server: Server) {
+        let visitor = Visitor::admin(&server).await;
+        for (subject, path) in [(".", "~."), ("..", "~.."), ("~..", "~~.."), ("a+b c", "a%2Bb%20c")] {
+            let pair = server.issue(subject, "").await;
+            let path = format!("/console/admin/subjects/{path}");
+            let page = visitor.page(&server, &format!("/console/admin/sessions/{}", sid_of(&pair.access))).await;
+            assert!(page.contains(&format!("href=\"{path}\"")), "{path} in {page}");
+            // The client takes steps out of addresses, as browsers do.
+            let page = visitor.page(&server, &path).await;
+            assert!(page.contains(&sid_of(&pair.access)), "{page}");
+            let answer = visitor.post(&server, &format!("{path}/end"), &[("reason", "left")]).await;
+            assert_eq!(answer.see_other(), format!("{path}?done=subject-ended"));
+            server.refuses(&pair.access, "token_revoked").await;
+        }
+    }
+
     async fn nobody_else_gets_there(server: Server) {
         server.add_user("bob", PASSWORD, &["notes:read"]);
         let bob = Visitor::of(&server, "bob", PASSWORD).await;

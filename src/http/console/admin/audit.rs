@@ -6,7 +6,7 @@ use askama::Template;
 use rocket::form::FromForm;
 use rocket::{Route, State, get, routes};
 
-use super::{cut, encoded};
+use super::{cut, encoded, segment};
 use crate::http::console::error::ConsoleError;
 use crate::http::console::form::Field;
 use crate::http::console::frame::Frame;
@@ -97,7 +97,7 @@ impl EntryView {
 
 /// The page of what an action of this name was done to.
 fn address_of(action: &str, target: &str) -> Option<String> {
-    let name = encoded(target);
+    let name = segment(target);
     match action.split('.').next()? {
         "token" => Some(format!("/console/admin/tokens/{name}")),
         "session" => Some(format!("/console/admin/sessions/{name}")),

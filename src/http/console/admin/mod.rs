@@ -17,6 +17,9 @@ pub(super) mod users;
 use rocket::Route;
 use rocket::http::RawStr;
 
+use crate::error::Error;
+use crate::token::Subject;
+
 /// The routes of all of them.
 pub(super) fn routes() -> Vec<Route> {
     [
@@ -35,9 +38,27 @@ pub(super) fn routes() -> Vec<Route> {
     .concat()
 }
 
-/// A text as a segment or a value in an address.
+/// A text as a value in an address. The name of a subject as a segment is a [`segment`].
 fn encoded(text: &str) -> String {
     RawStr::new(text).percent_encode().to_string()
+}
+
+/// The name of a subject as a segment of a path. `.` and `..` are steps there to whoever reads an address, however they are
+/// encoded, so they get a mark before them; and one more mark gets what would be taken for a marked one.
+fn segment(name: &str) -> String {
+    let mark = if is_step(name) { MARK } else { "" };
+    format!("{mark}{}", encoded(name))
+}
+
+/// The subject whose name a segment is.
+fn named(segment: &str) -> Result<Subject, Error> {
+    segment.strip_prefix(MARK).filter(|name| is_step(name)).unwrap_or(segment).parse()
+}
+
+const MARK: &str = "~";
+
+fn is_step(name: &str) -> bool {
+    matches!(name.trim_start_matches(MARK), "." | "..")
 }
 
 /// Takes off what a list has beyond one page, and tells whether there was anything: lists are asked for one more than a page
@@ -46,4 +67,28 @@ fn cut<T>(items: &mut Vec<T>, page: u16) -> bool {
     let goes_on = items.len() > usize::from(page);
     items.truncate(usize::from(page));
     goes_on
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_as_a_segment_is_no_step_and_the_same_name_again() {
+        for (name, is) in [
+            (".", "~."),
+            ("..", "~.."),
+            ("~.", "~~."),
+            ("~~..", "~~~.."),
+            ("...", "..."),
+            (".a", ".a"),
+            ("~", "~"),
+            ("~a", "~a"),
+            ("a/..", "a%2F.."),
+        ] {
+            assert_eq!(segment(name), is);
+            let read = RawStr::new(is).percent_decode_lossy();
+            assert_eq!(named(&read).unwrap().as_str(), name);
+        }
+    }
 }

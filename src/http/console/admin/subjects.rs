@@ -5,7 +5,7 @@ use rocket::{Route, State, get, post, routes};
 
 use super::because::{Because, BecausePage};
 use super::sessions::SessionView;
-use super::{audit, cut, encoded, tokens, users};
+use super::{audit, cut, encoded, named, segment, tokens, users};
 use crate::accounts::Accounts;
 use crate::guard::Device;
 use crate::http::console::error::ConsoleError;
@@ -28,7 +28,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// Where the page of a subject is.
 pub(super) fn path_of(subject: &Subject) -> String {
-    format!("/console/admin/subjects/{}", encoded(subject.as_str()))
+    format!("/console/admin/subjects/{}", segment(subject.as_str()))
 }
 
 #[derive(Template)]
@@ -58,7 +58,7 @@ async fn show<'r>(
     registry: &State<Registry>,
 ) -> Result<Page<SubjectPage<'r>>, ConsoleError> {
     device::prepare().await;
-    let subject: Subject = sub.parse().map_err(|_| no_subject())?;
+    let subject = named(sub).map_err(|_| no_subject())?;
     let after = match after.and_then(|sid| sid.parse::<Sid>().ok()) {
         Some(sid) => Some(registry.session(sid).await?.session),
         None => None,
@@ -107,7 +107,7 @@ fn ask_end<'r>(
     person: AdminSignedIn<'r>,
     registry: &State<Registry>,
 ) -> Result<Page<BecausePage<'r>>, ConsoleError> {
-    let subject: Subject = sub.parse().map_err(|_| no_subject())?;
+    let subject = named(sub).map_err(|_| no_subject())?;
     Ok(Page(end_page(&person, registry, &subject, Field::default())))
 }
 
@@ -119,7 +119,7 @@ async fn end<'r>(
     registry: &State<Registry>,
     form: Posted<Because>,
 ) -> Result<Answer<BecausePage<'r>>, ConsoleError> {
-    let subject: Subject = sub.parse().map_err(|_| no_subject())?;
+    let subject = named(sub).map_err(|_| no_subject())?;
     let act = match form.0.act(person.act(&device)) {
         Ok(act) => act,
         Err(reason) => return Ok(Answer::Page(WRONG, end_page(&person, registry, &subject, reason))),

@@ -6,7 +6,7 @@ use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 
 use super::because::{Because, because};
-use super::{cut, encoded};
+use super::{cut, encoded, named, segment, subjects};
 use crate::accounts::{ADMIN_SCOPE, Accounts, User};
 use crate::error::{Error, Kind};
 use crate::guard::Device;
@@ -36,8 +36,10 @@ struct UserView {
     name: String,
     /// Where its page is.
     path: String,
-    /// The name as a segment or a value in an address.
+    /// The name as a value in an address.
     encoded: String,
+    /// Where the page of the name as a subject is.
+    subject_path: String,
     scopes: Vec<String>,
     is_admin: bool,
     disabled: bool,
@@ -53,6 +55,7 @@ impl UserView {
             name: user.username.to_string(),
             path: path_of(&user.username),
             encoded: encoded(user.username.as_str()),
+            subject_path: subjects::path_of(&user.username),
             scopes: user.scope.iter().map(str::to_owned).collect(),
             is_admin: user.scope.contains(ADMIN_SCOPE),
             disabled: user.disabled,
@@ -65,7 +68,7 @@ impl UserView {
 
 /// Where the page of a user is.
 pub(super) fn path_of(username: &Subject) -> String {
-    format!("{HERE}/{}", encoded(username.as_str()))
+    format!("{HERE}/{}", segment(username.as_str()))
 }
 
 #[derive(Template)]
@@ -212,7 +215,7 @@ async fn show<'r>(
 }
 
 async fn user(accounts: &Accounts, name: &str) -> Result<User, ConsoleError> {
-    let name: Subject = name.parse().map_err(|_| no_user())?;
+    let name = named(name).map_err(|_| no_user())?;
     accounts.get(&name).await.map_err(or_no_user)
 }
 
@@ -475,6 +478,7 @@ mod tests {
             ("alice", "/console/admin/users/alice"),
             ("new", "/console/admin/users/new"),
             ("a/b?c#d%é", "/console/admin/users/a%2Fb%3Fc%23d%25%C3%A9"),
+            ("..", "/console/admin/users/~.."),
         ] {
             assert_eq!(path_of(&name.parse().unwrap()), path);
         }
