@@ -110,6 +110,25 @@ fn ids(records: &[Record]) -> Vec<Jti> {
     records.iter().map(|record| record.jti).collect()
 }
 
+/// In text, as the server writes it.
+#[tokio::test]
+async fn a_subject_forges_no_fields_in_the_log() {
+    let registry = open(Database::Sqlite).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = std::sync::Arc::new(file.reopen().unwrap());
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::fmt().with_writer(writer).finish());
+    let present = async |issued: &Issued| registry.check(refresh_token(issued), Expect::refresh()).await.unwrap();
+    let first = registry.pair("x session=y jti=\"z\" \u{2028}2026-01-01 ERROR").await;
+    let presented = present(&first).await;
+    let second = registry.refresh(&presented, Refresh::new()).await.unwrap();
+    registry.refresh(&present(&second).await, Refresh::new()).await.unwrap();
+    assert!(registry.refresh(&presented, Refresh::new()).await.unwrap_err().is_superseded());
+    let log = std::fs::read_to_string(file.path()).unwrap();
+    let line = log.lines().find(|line| line.contains("used twice")).unwrap_or_else(|| panic!("{log}"));
+    let subject = r#"subject="x session=y jti=\"z\" \u{2028}2026-01-01 ERROR""#;
+    assert!(line.contains(&format!("{subject} session={}", sid(&first))), "{line}");
+}
+
 on_both! {
     async fn what_is_issued_is_on_the_registry_and_accepted(database: Database) {
         let registry = open(database).await;

@@ -87,7 +87,7 @@ async fn keep_trying(accounts: &Accounts) {
 async fn create(accounts: &Accounts) -> Result<(), Error> {
     let Some(first) = accounts.ensure_first_admin().await? else { return Ok(()) };
     let username = first.username;
-    tracing::info!(%username, "created the first administrator");
+    tracing::info!(username = username.as_str(), "created the first administrator");
     if let Some(password) = first.password {
         let text =
             format!("\nThe first administrator is {username}. Its password, shown this once:\n\n    {password}\n");

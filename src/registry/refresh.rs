@@ -88,8 +88,9 @@ impl Registry {
         let refresh = match &done.outcome {
             Rotated::Superseded => return Err(superseded()),
             Rotated::Reused => {
+                // As a text, which is written in quotes: a subject may have anything in it that a line of the log has.
                 tracing::warn!(
-                    subject = %presented.sub, session = %presented.sid, jti = %presented.jti,
+                    subject = presented.sub.as_str(), session = %presented.sid, jti = %presented.jti,
                     "a refresh token was used twice: its session is ended"
                 );
                 self.inner.metrics.reused();
