@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::generate;
 use super::material::{Material, Reason, Verifier};
-use crate::config::{AcceptedKey, Algorithm, Place, Settings};
+use super::{generate, seal};
+use crate::config::{AcceptedKey, Algorithm, Place, Secret, Settings};
 use crate::error::Error;
 
 /// Keys whose private part is printed in a document that everybody has, by their thumbprints.
@@ -12,6 +12,7 @@ const WELL_KNOWN: &[&str] = &[
     "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", // RFC 8037 A.1, Ed25519
     "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs", // RFC 7517 A.2 and RFC 7638 §3.1, RSA
     "y_x3gCJnL6oKGBBIXScabduwxTVy2Wd2bzRVEUbdUzc", // RFC 7515 A.1, HMAC
+    "ZH3eASjHi3DlRWDRLpk0ZvX1Bxd85WJerEjCeoE_Amg", // the same as it is printed there, in base64url
     "IsUn6_e04MaShXFIISMp4kG62LWzMIPy_MvSA5pJgX8", // RFC 7515 A.2, RSA
     "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U", // RFC 7515 A.3, P-256
     "cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s", // RFC 7517 A.2, P-256
@@ -26,14 +27,14 @@ pub(super) fn current(settings: &Settings) -> Result<Material, Error> {
     let algorithm = settings.algorithm;
     if let Some(secret) = &keys.secret {
         let material = from_secret("keys.secret", secret.0.as_bytes())?;
-        refuse_well_known(settings, "keys.secret", secret.0.as_bytes(), &material.verifier)?;
+        refuse_well_known(settings, "keys.secret", secret.0.as_bytes(), &material.verifier.kid)?;
         return Ok(material);
     }
     if let Some(path) = &keys.file {
         let text = read("keys.file", path)?;
         let material = from_pem("keys.file", path, &text)?;
         refuse_other_algorithm("keys.file", path, &material.verifier, algorithm)?;
-        refuse_well_known(settings, "keys.file", &[], &material.verifier)?;
+        refuse_well_known(settings, "keys.file", &[], &material.verifier.kid)?;
         if material.signer.is_none() {
             return Err(refused("keys.file", path, "it is a public key, and signing needs the private one"));
         }
@@ -77,7 +78,7 @@ pub(super) fn accepted(settings: &Settings, key: &AcceptedKey) -> Result<Materia
             (verifier, &[][..])
         }
     };
-    refuse_well_known(settings, "keys.accept", secret, &verifier)?;
+    refuse_well_known(settings, "keys.accept", secret, &verifier.kid)?;
     Ok(Material { verifier, signer: None })
 }
 
@@ -123,9 +124,14 @@ fn refuse_other_algorithm(setting: &str, path: &Path, key: &Verifier, algorithm:
     Err(refused(setting, path, format!("it is a key for {is}, and the algorithm is {wanted}")))
 }
 
-fn refuse_well_known(settings: &Settings, setting: &str, secret: &[u8], key: &Verifier) -> Result<(), Error> {
+/// Refuses a master key that is no secret. One before it may be one, so that its keys can be sealed anew.
+pub(super) fn refuse_known_master_key(settings: &Settings, master_key: &Secret) -> Result<(), Error> {
+    refuse_well_known(settings, "master_key", &seal::bytes_of(master_key)?, "")
+}
+
+fn refuse_well_known(settings: &Settings, setting: &str, secret: &[u8], kid: &str) -> Result<(), Error> {
     let is_one_byte = secret.first().is_some_and(|first| secret.iter().all(|byte| byte == first));
-    if settings.keys.allow_well_known || !(is_one_byte || WELL_KNOWN.contains(&key.kid.as_str())) {
+    if settings.keys.allow_well_known || !(is_one_byte || WELL_KNOWN.contains(&kid)) {
         return Ok(());
     }
     Err(Error::config(format!(

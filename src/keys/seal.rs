@@ -73,7 +73,7 @@ impl MasterKeys {
 
 impl MasterKey {
     fn new(secret: &Secret) -> Result<Self, Error> {
-        let bytes = from_hex(&secret.0).ok_or_else(|| Error::internal("a master key is not 32 bytes in hex"))?;
+        let bytes = bytes_of(secret)?;
         let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes)
             .map_err(|error| Error::internal("the master key can't be used").with_source(error))?;
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), b"the id of a master key of Counterfoil");
@@ -86,6 +86,11 @@ impl MasterKey {
 /// What is vouched for besides the sealed text: a row's text can't be moved to another row.
 fn context(head: &[u8], kid: &str, algorithm: &str) -> Vec<u8> {
     [head, algorithm.as_bytes(), b"\0", kid.as_bytes()].concat()
+}
+
+/// The bytes of a master key.
+pub(super) fn bytes_of(secret: &Secret) -> Result<[u8; MASTER_KEY_BYTES], Error> {
+    from_hex(&secret.0).ok_or_else(|| Error::internal("a master key is not 32 bytes in hex"))
 }
 
 fn from_hex(text: &str) -> Option<[u8; MASTER_KEY_BYTES]> {

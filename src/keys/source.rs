@@ -29,7 +29,10 @@ impl KeySource {
     /// Loads what the settings name, or generates a key where they allow it.
     pub(crate) fn load(settings: &Settings) -> Result<Self, Error> {
         let own = match &settings.master_key {
-            Some(master_key) => Own::Sealed(MasterKeys::new(master_key, settings.master_key_old.as_ref())?),
+            Some(master_key) => {
+                load::refuse_known_master_key(settings, master_key)?;
+                Own::Sealed(MasterKeys::new(master_key, settings.master_key_old.as_ref())?)
+            }
             None => Own::Given(Arc::new(load::current(settings)?)),
         };
         let accepted = settings.keys.accept.iter().map(|key| load::accepted(settings, key).map(Arc::new));

@@ -58,7 +58,9 @@ fn without_a_key_the_refusal_says_how_to_get_one() {
 
 #[test]
 fn well_known_keys_are_refused_unless_allowed() {
-    for secret in ["a-string-secret-at-least-256-bits-long".to_owned(), "0".repeat(40)] {
+    // As it is printed in RFC 7515 A.1, where it stands for the bytes that it encodes.
+    let printed = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+    for secret in ["a-string-secret-at-least-256-bits-long".to_owned(), printed.to_owned(), "0".repeat(40)] {
         let toml = format!("algorithm = \"HS256\"\nkeys.secret = {secret:?}");
         assert!(refusal(&release(&toml)).starts_with("keys.secret is a well-known key"));
         assert!(KeyRing::load(&settings(&toml)).is_ok());
@@ -68,6 +70,19 @@ fn well_known_keys_are_refused_unless_allowed() {
         );
         assert!(refusal(&release(&toml)).starts_with("keys.accept is a well-known key"));
     }
+}
+
+#[test]
+fn a_master_key_of_one_byte_is_refused_unless_allowed() {
+    let good = "00112233445566778899aabbccddeeff".repeat(2);
+    for known in ["0".repeat(64), "aB".repeat(32)] {
+        let toml = format!("master_key = {known:?}");
+        assert!(refusal(&release(&toml)).starts_with("master_key is a well-known key"), "{known}");
+        assert!(KeyRing::load(&settings(&toml)).is_ok());
+        // One that is in use can be replaced.
+        assert!(KeyRing::load(&release(&format!("master_key = {good:?}\nmaster_key_old = {known:?}"))).is_ok());
+    }
+    assert!(KeyRing::load(&release(&format!("master_key = {:?}", "01".repeat(31) + "02"))).is_ok());
 }
 
 #[test]
