@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::binary::{Home, PATIENCE};
-use crate::proxy::{application, ask};
-use crate::support::foreign::{Running, free_port};
+use crate::proxy::application;
+use crate::support::foreign::Running;
+use crate::support::process::{Home, PATIENCE, ask, free_port, send};
 
 const CONFIGURATION: &str = include_str!("../docs/proxy/Caddyfile");
 
@@ -101,7 +101,7 @@ fn the_server_behind_caddy_learns_the_callers_address_and_slow_connections_end()
     let length = format!("Content-Length: {}\r\n", body.len());
     let headers =
         format!("X-Real-IP: 203.0.113.9\r\nX-Forwarded-For: 203.0.113.9\r\nContent-Type: application/json\r\n{length}");
-    let answer = crate::proxy::send(caddy.port, "POST", "auth.example.com", "/login", &headers, body);
+    let answer = send(caddy.port, "POST", "auth.example.com", "/login", &headers, body);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(home.run(&["token", "list", "--json"]).ok().json()[0]["ip"], "127.0.0.1");
 

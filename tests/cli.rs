@@ -4,8 +4,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::binary::{Home, SECRET};
 use crate::support::forge::{claims_of, header_of, sign_hs256};
+use crate::support::process::{Home, SECRET};
 
 /// Issues an access and a refresh token to `subject`, and returns the answer.
 fn issue(home: &Home, subject: &str, more: &[&str]) -> Value {

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use counterfoil::Actor;
 use serde_json::json;
 
-use crate::binary::{Home, PATIENCE};
 use crate::support::console::Visitor;
 use crate::support::forge::{jti_of, sid_of};
+use crate::support::process::{Home, PATIENCE};
+use crate::support::server::until_leased;
 use crate::support::{Database, Server, on_both, postgres};
 
 /// How many checks this server has answered, from memory and by asking the database.
@@ -18,15 +19,6 @@ async fn answers(server: &Server) -> (u64, u64) {
         text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse::<u64>().unwrap()
     };
     (count("memory"), count("database") + count("no_lease"))
-}
-
-/// Waits until the server has a lease.
-async fn until_leased(server: &Server) {
-    let began = Instant::now();
-    while server.get("/readyz").send().await.status != 200 {
-        assert!(began.elapsed() < PATIENCE, "no lease");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// Two servers on one database, and a token that both have in memory.

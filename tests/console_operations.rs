@@ -1,11 +1,10 @@
 //! The console's pages for whoever runs the server: the overview, keys, replicas and the purge.
 
 use crate::support::console::Visitor;
-use crate::support::forge::{header_of, jti_of};
-use crate::support::server::Settings;
+use crate::support::forge::{jti_of, kid_of};
+use crate::support::server::{MASTER_KEY, at_once};
 use crate::support::{PASSWORD, Server, Value, json, on_both};
 
-const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const HOSTILE: &str = "<script>alert(1)</script>\"'&";
 
 /// Every page, and those that ask.
@@ -17,15 +16,6 @@ const PAGES: [&str; 6] = [
     "/console/admin/purge",
     "/console/admin/purge/run",
 ];
-
-/// Published keys need not be waited for.
-fn at_once(settings: Settings) -> Settings {
-    settings.set("master_key", MASTER_KEY).set("jwks_max_age", "0s")
-}
-
-fn kid_of(token: &str) -> String {
-    header_of(token)["kid"].as_str().unwrap().to_owned()
-}
 
 async fn audit(server: &Server, action: &str) -> Value {
     let admin = server.login().await;

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::binary::PATIENCE;
-use crate::proxy::ask;
-use crate::support::foreign::{Place, Running, free_port, node, python};
+use crate::support::foreign::{Place, Running, node, python};
+use crate::support::process::{PATIENCE, ask, free_port};
 use crate::support::{ClientSecret, Database};
 
 #[path = "../examples/axum.rs"]

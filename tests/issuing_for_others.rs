@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-use crate::binary::PATIENCE;
 use crate::support::forge::{claims_of, claims_text, jti_of};
+use crate::support::process::PATIENCE;
 use crate::support::server::Settings;
 use crate::support::{ADMIN, Answer, ClientSecret, Database, ISSUER, Pair, Server, Value, json, on_both};
 

@@ -4,19 +4,13 @@ use std::time::{Duration, Instant};
 
 use counterfoil::{Error, Registry, SystemClock};
 
-use crate::binary::PATIENCE;
 use crate::support::feed::{events, place, service};
-use crate::support::forge::{Key, claims_of, header_of, jti_of};
-use crate::support::server::Settings;
+use crate::support::forge::{Key, claims_of, header_of, jti_of, kid_of};
+use crate::support::process::PATIENCE;
+use crate::support::server::{MASTER_KEY, at_once, until_leased};
 use crate::support::{ADMIN, Pair, Server, Value, json, on_both};
 
-const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER_KEY: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
-
-/// Published keys need not be waited for.
-fn at_once(settings: Settings) -> Settings {
-    settings.set("master_key", MASTER_KEY).set("jwks_max_age", "0s")
-}
 
 /// The command line with the servers' own settings.
 fn keys(server: &Server, arguments: &[&str]) -> Value {
@@ -35,20 +29,6 @@ fn in_state(listed: &Value, state: &str) -> Vec<String> {
 async fn published(server: &Server) -> Vec<String> {
     let jwks = server.get("/.well-known/jwks.json").send().await.ok(200);
     jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
-}
-
-fn kid_of(token: &str) -> String {
-    header_of(token)["kid"].as_str().unwrap().to_owned()
-}
-
-async fn until_leased(server: &Server) {
-    for _ in 0..1_000 {
-        if server.get("/readyz").send().await.status == 200 {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("no lease");
 }
 
 /// Opens the database with other settings; why not.

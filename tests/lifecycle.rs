@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::binary::{Home, PATIENCE, Serving};
 use crate::support::postgres::Cluster;
+use crate::support::process::{Home, PATIENCE, Serving, free_port};
 
 /// A home whose log-ins take about a second of hashing.
 fn slow_home() -> Home {
@@ -174,10 +174,6 @@ async fn the_operators_routes_can_have_a_port_of_their_own() {
     assert_eq!(refused.json::<Value>().await.unwrap()["error"], "not_found");
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0), "{}", server.log());
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]

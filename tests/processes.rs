@@ -18,8 +18,8 @@ use fleet::{Fleet, KILLED, Outcome, SERVERS, USERS};
 use pooler::Pooler;
 use serde_json::Value;
 
-use crate::binary::{Home, PATIENCE, Serving};
 use crate::support::forge::jti_of;
+use crate::support::process::{Home, PATIENCE, Serving};
 use crate::support::{Database, on_both, postgres, run};
 
 const CLIENTS: usize = 6;

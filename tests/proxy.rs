@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::binary::{Home, PATIENCE};
-use crate::support::foreign::free_port;
+use crate::support::process::{Home, PATIENCE, ask, free_port, send};
 
 const CONFIGURATION: &str = include_str!("../docs/proxy/nginx.conf");
 
@@ -89,20 +88,6 @@ impl Proxy {
     fn ask(&self, host: &str, path: &str, headers: &str) -> String {
         ask(self.port, host, path, headers)
     }
-}
-
-/// Asks a host behind this port over a connection of its own, and returns the head and body of the answer.
-pub(crate) fn ask(port: u16, host: &str, path: &str, headers: &str) -> String {
-    send(port, "GET", host, path, headers, "")
-}
-
-pub(crate) fn send(port: u16, method: &str, host: &str, path: &str, headers: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n{body}").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 impl Drop for Proxy {

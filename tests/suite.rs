@@ -8,7 +8,6 @@ mod accounts;
 mod admin;
 mod algorithms;
 mod bad_input;
-mod binary;
 mod browser;
 mod caddy;
 mod check_endpoint;

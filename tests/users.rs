@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use counterfoil::{Actor, Filter, State};
 
-use crate::binary::Home;
 use crate::support::forge::jti_of;
+use crate::support::process::Home;
 use crate::support::server::Settings;
 use crate::support::{ADMIN, Call, Database, PASSWORD, Server, json, on_both, postgres};
 

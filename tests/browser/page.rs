@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::driver::{Failure, Session};
 use super::element::Element;
-use crate::binary::PATIENCE;
+use crate::support::process::PATIENCE;
 use crate::support::{Value, json};
 
 /// How an element stands in the driver's JSON.

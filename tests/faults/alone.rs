@@ -11,7 +11,7 @@ use super::history::{Effect, Outcome, Setting, Verdict};
 use super::judge::judge;
 use super::proxy::Link;
 use super::{ADMIN, DATABASE, HAS_LEASES, LEASE, REPLICAS, USERS, stage};
-use crate::binary::PATIENCE;
+use crate::support::process::PATIENCE;
 use crate::support::{Database, on_both, postgres, run};
 
 /// How often what depends on a moment is tried.

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::SCOPE;
 use super::fleet::{Fleet, Seat};
 use super::history::{Call, Effect, Id, Issued, Outcome, Setting, Time, Verdict};
-use crate::binary::PATIENCE;
 use crate::support::forge::{claims_of, header_of};
+use crate::support::process::PATIENCE;
 
 /// A token that was handed out.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use super::SCOPE;
 use super::calls::{Answer, Token, name};
 use super::fleet::{Fleet, Seat};
 use super::history::{Call, Effect, Outcome, Setting};
-use crate::binary::{PATIENCE, signal};
+use crate::support::process::{PATIENCE, signal};
 
 /// What is done to a command while it runs.
 #[derive(Debug, Clone, Copy)]

@@ -8,8 +8,8 @@ use tokio::task::{JoinSet, block_in_place};
 
 use super::history::{Call, History, Life, SECOND, Time};
 use super::{HAS_LEASES, LEASE};
-use crate::binary::{Home, PATIENCE, Serving};
 use crate::support::client::ClientSecret;
+use crate::support::process::{Home, PATIENCE, Serving};
 
 /// A server process that can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use tokio::task::block_in_place;
 
 use super::proxy::Proxy;
 use super::{ADMIN, DATABASE, SCOPE, USERS};
-use crate::binary::Home;
 use crate::support::postgres::Cluster;
+use crate::support::process::Home;
 
 /// So that the keys are in the database, and can be retired.
 const MASTER_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

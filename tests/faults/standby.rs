@@ -16,8 +16,8 @@ use super::judge::judge;
 use super::proxy::{Link, Proxy};
 use super::work::{Client, Pool};
 use super::{ADMIN, DATABASE, REPLICAS, stage};
-use crate::binary::PATIENCE;
 use crate::support::postgres::{Cluster, Standby};
+use crate::support::process::PATIENCE;
 use crate::support::random::Random;
 use crate::support::run;
 

@@ -12,8 +12,8 @@ use super::commands::Tamper;
 use super::fleet::{Fleet, Seat};
 use super::history::{Effect, Id, Outcome, Setting, Verdict};
 use super::{ADMIN, DATABASE, USERS, stage};
-use crate::binary::{Home, PATIENCE};
 use crate::support::postgres::{Cluster, Psql};
+use crate::support::process::{Home, PATIENCE};
 use crate::support::run;
 
 /// A server on a PostgreSQL of its own, a session of that, and two people's tokens.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::binary::{Home, PATIENCE, Serving};
+use crate::support::process::{Home, PATIENCE, Serving};
 
 pub(super) const SERVERS: usize = 3;
 /// The server that is killed; another one purges, so that nobody waits for the lease of the dead.

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::foreign::{Running, free_port};
+use crate::support::foreign::Running;
+use crate::support::process::free_port;
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 

@@ -1,13 +1,11 @@
 //! A service that hears of revocations.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::process::PATIENCE;
 use super::{Call, Server};
-
-/// How long is waited for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An access token of a client that may read the feed.
 pub(crate) async fn service(server: &Server) -> String {

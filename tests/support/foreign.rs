@@ -1,19 +1,13 @@
 //! Programs in other languages, of what `scripts/interop` installs, and a server whose issuer is where it listens.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::process::{Home, PATIENCE, Serving, free_port, send};
 use super::{ClientSecret, Database};
-use crate::binary::{Home, PATIENCE, Serving};
-use crate::proxy::send;
-
-/// A port that nobody listens at.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A server that can be discovered.
 pub(crate) struct Place {

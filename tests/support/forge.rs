@@ -75,6 +75,11 @@ pub(crate) fn header_of(token: &str) -> Value {
     part(token, 0)
 }
 
+/// The `kid` of a token.
+pub(crate) fn kid_of(token: &str) -> String {
+    header_of(token)["kid"].as_str().expect("a kid").to_owned()
+}
+
 /// The claims of a token.
 pub(crate) fn claims_of(token: &str) -> Value {
     part(token, 1)

@@ -6,6 +6,7 @@ pub(crate) mod feed;
 pub(crate) mod foreign;
 pub(crate) mod forge;
 pub(crate) mod postgres;
+pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod server;
 

@@ -6,11 +6,12 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::process::free_port;
 
 /// The URL of a fresh, empty database on the server that all tests of this process share.
 ///
@@ -163,8 +164,7 @@ impl Cluster {
 
     /// A copy that follows this server over the port, which leads to it.
     pub(crate) fn standby(&self, port: u16) -> Standby {
-        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr());
-        let standby = Control { port: free.expect("a free port").port(), data: "standby", ..self.control.clone() };
+        let standby = Control { port: free_port(), data: "standby", ..self.control.clone() };
         let mut copy = standby.command("pg_basebackup");
         copy.args(["-R", "-X", "fetch", "-c", "fast", "--no-sync", "-D"]).arg(standby.directory.join(standby.data));
         succeed(copy.args(["-d", &url(port, "postgres")]));

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use counterfoil::{Grant, ManualClock, Registry};
 use rocket::fairing::AdHoc;
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::client::{Answer, Call, ClientSecret};
 use super::forge::Key;
+use super::process::PATIENCE;
 
 /// The administrator that the first start creates, and its password.
 pub(crate) const ADMIN: &str = "admin";
@@ -44,6 +45,14 @@ impl Settings {
     pub(crate) fn set(self, key: &str, value: impl Into<Value>) -> Self {
         Self(self.0.merge((format!("counterfoil.{key}"), value.into())))
     }
+}
+
+/// What opens the keys in the database.
+pub(crate) const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// With keys in the database; published ones need not be waited for.
+pub(crate) fn at_once(settings: Settings) -> Settings {
+    settings.set("master_key", MASTER_KEY).set("jwks_max_age", "0s")
 }
 
 /// A running server. It stops when it is dropped.
@@ -411,6 +420,15 @@ impl Pair {
     pub(crate) fn of(body: &Value) -> Self {
         let text = |name: &str| body[name].as_str().unwrap_or_else(|| panic!("{name} in {body}")).to_owned();
         Self { access: text("access_token"), refresh: text("refresh_token") }
+    }
+}
+
+/// Waits until the server has a lease.
+pub(crate) async fn until_leased(server: &Server) {
+    let began = Instant::now();
+    while server.get("/readyz").send().await.status != 200 {
+        assert!(began.elapsed() < PATIENCE, "no lease");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -1,6 +1,8 @@
-//! The binary as operators run it: a working directory of its own, settings from the environment, real processes.
+//! The binary as operators run it: a working directory of its own, settings from the environment, real processes; and
+//! asking at a port by hand.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -156,7 +158,7 @@ impl Home {
         let mut command = self.command(&[]);
         let mut child = command.env("COUNTERFOIL_LOG", "json").envs(env.iter().copied()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let follow = |stream: Box<dyn std::io::Read + Send>| {
+        let follow = |stream: Box<dyn Read + Send>| {
             let log = log.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
@@ -248,4 +250,23 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A port that nobody listens at.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Asks a host behind this port over a connection of its own, and returns the head and body of the answer.
+pub(crate) fn ask(port: u16, host: &str, path: &str, headers: &str) -> String {
+    send(port, "GET", host, path, headers, "")
+}
+
+pub(crate) fn send(port: u16, method: &str, host: &str, path: &str, headers: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
