@@ -1,16 +1,16 @@
 //! Keys in the database: made once, published before they sign, rotated without anybody noticing, and retired at once.
 
+mod retiring;
+mod sealing;
+
 use std::time::{Duration, Instant};
 
-use counterfoil::{Error, Registry, SystemClock};
+use counterfoil::{Registry, SystemClock};
 
-use crate::support::feed::{events, place, service};
-use crate::support::forge::{Key, claims_of, header_of, jti_of, kid_of};
+use crate::support::forge::{Key, claims_of, header_of, kid_of};
 use crate::support::process::PATIENCE;
 use crate::support::server::{MASTER_KEY, at_once, until_leased};
-use crate::support::{ADMIN, Pair, Server, Value, json, on_both};
-
-const OTHER_KEY: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
+use crate::support::{Pair, Server, Value, json, on_both};
 
 /// The command line with the servers' own settings.
 fn keys(server: &Server, arguments: &[&str]) -> Value {
@@ -29,13 +29,6 @@ fn in_state(listed: &Value, state: &str) -> Vec<String> {
 async fn published(server: &Server) -> Vec<String> {
     let jwks = server.get("/.well-known/jwks.json").send().await.ok(200);
     jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
-}
-
-/// Opens the database with other settings; why not.
-async fn refusal(server: &Server, toml: &str) -> Error {
-    let toml = format!("database_url = {:?}\n{toml}", server.database_url());
-    let settings = counterfoil::Settings::for_tests_with(&toml).unwrap();
-    Registry::open(settings, SystemClock).await.map(drop).unwrap_err()
 }
 
 on_both! {
@@ -185,162 +178,6 @@ on_both! {
         server.post("/refresh").bearer(&again.refresh).send().await.ok(200);
     }
 
-    async fn the_feed_tells_of_a_retired_key_and_of_no_rotation(database: Database) {
-        let server = Server::start(database, at_once).await;
-        let start = place(&server, &service(&server).await).await;
-        let pair = server.issue("alice", "").await;
-        keys(&server, &["rotate"]);
-        keys(&server, &["retire", &kid_of(&pair.access)]);
-        // Those of before are refused with the key.
-        let told = events(&server, &service(&server).await, start).await;
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!((&told[0]["kid"], &told[0]["action"]), (&json!(kid_of(&pair.access)), &json!("revoked")));
-        assert!(told[0]["exp"].as_i64() >= claims_of(&pair.refresh)["exp"].as_i64(), "{told:?}");
-    }
-
-    async fn a_retired_key_takes_all_that_it_signed_with_it(database: Database) {
-        let one = Server::start(database, at_once).await;
-        let other = one.another(at_once).await;
-        let strict = one.another(|settings| at_once(settings).set("consistency", "strict")).await;
-        until_leased(&one).await;
-        until_leased(&other).await;
-        let admin = one.login().await;
-        let pair = one.issue("alice", "").await;
-        let servers = [&one, &other, &strict];
-        for server in servers {
-            server.accepts(&pair.access).await;
-            server.accepts(&pair.access).await;
-        }
-        let (leaked, next) = (kid_of(&pair.access), published(&one).await[1].clone());
-        let retired = keys(&one, &["retire", &leaked, "--reason", "leaked"]);
-        assert_eq!((&retired["kid"], &retired["state"]), (&json!(leaked), &json!("retired")));
-        for server in servers {
-            server.refuses(&pair.access, "token_revoked").await;
-            server.post("/refresh").bearer(&admin.refresh).send().await.error(401, "token_revoked");
-            assert!(!published(server).await.contains(&leaked));
-            // The next one has taken its place.
-            let token = server.login().await.access;
-            assert_eq!(kid_of(&token), next);
-            server.accepts(&token).await;
-        }
-        // Again, with nothing left to do.
-        keys(&one, &["retire", &leaked]);
-
-        let admin = one.login().await.access;
-        let record = one.get("/auth/all-tokens?subject=alice&state=revoked&limit=1").bearer(&admin).send().await;
-        let record = record.ok(200);
-        assert_eq!((&record[0]["revoked"], &record[0]["revoked_reason"]), (&json!(true), &json!("leaked")), "{record}");
-        let live = one.get("/auth/all-tokens?subject=alice&state=live").bearer(&admin).send().await.ok(200);
-        assert_eq!(live, json!([]));
-        let path = format!("/admin/tokens/unrevoke/{}", jti_of(&pair.access));
-        one.put(&path).bearer(&admin).json(&json!({})).send().await.error(409, "revocation_final");
-        let variables = [("COUNTERFOIL_MASTER_KEY", MASTER_KEY)];
-        let verified = one.command_with(&variables, &["token", "verify", "--json"], &pair.access);
-        let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
-        assert_eq!((&verified["error"], &verified["final"]), (&json!("token_revoked"), &json!(true)), "{verified}");
-        assert_eq!(verified["revoked_by"]["kind"], "command_line", "{verified}");
-        assert_eq!(verified["record"]["revoked_reason"], "leaked", "{verified}");
-    }
-
-    async fn keys_that_do_not_sign_can_be_retired_too(database: Database) {
-        let server = Server::start(database, at_once).await;
-        let old = server.issue("alice", "").await.access;
-        keys(&server, &["rotate"]);
-        let token = server.issue("alice", "").await.access;
-        let [current, next, previous] = &published(&server).await[..] else { panic!("three keys") };
-        assert_eq!((current, previous), (&kid_of(&token), &kid_of(&old)));
-        server.accepts(&old).await;
-        keys(&server, &["retire", previous]);
-        server.refuses(&old, "token_revoked").await;
-        keys(&server, &["retire", next]);
-        let left = published(&server).await;
-        assert!(left.len() == 2 && left[0] == *current && !left.contains(next), "{left:?}");
-        server.accepts(&token).await;
-        // Another one was published in its place, and comes to sign.
-        assert_eq!(keys(&server, &["rotate"])["kid"], json!(left[1]));
-        assert_eq!(kid_of(&server.issue("alice", "").await.access), left[1]);
-    }
-
-    async fn unrecorded_tokens_of_a_retired_key_are_refused_at_once(database: Database) {
-        let refresh = |settings| at_once(settings).set("check", "refresh");
-        let one = Server::start(database, refresh).await;
-        let other = one.another(refresh).await;
-        let strict = one.another(|settings| refresh(settings).set("consistency", "strict")).await;
-        until_leased(&one).await;
-        until_leased(&other).await;
-        let token = one.issue("alice", "").await.access;
-        for server in [&one, &other, &strict] {
-            server.accepts(&token).await;
-            server.accepts(&token).await;
-        }
-        keys(&other, &["retire", &kid_of(&token)]);
-        for server in [&one, &other, &strict] {
-            server.refuses(&token, "token_revoked").await;
-        }
-    }
-
-    async fn a_key_of_a_file_can_be_retired_too(database: Database) {
-        let one = Server::start(database, |settings| settings).await;
-        let other = one.another(|settings| settings.set("check", "refresh")).await;
-        until_leased(&one).await;
-        until_leased(&other).await;
-        let token = one.issue("alice", "").await.access;
-        for server in [&one, &other] {
-            server.accepts(&token).await;
-        }
-        assert_eq!(published(&one).await, [one.key.kid()]);
-        one.command_ok(&["keys", "retire", &one.key.kid(), "--reason", "leaked"], "");
-        for server in [&one, &other] {
-            server.refuses(&token, "token_revoked").await;
-            assert_eq!(published(server).await, [""; 0]);
-            // Nothing signs any more, and nothing is issued.
-            let body = json!({ "username": ADMIN, "password": crate::support::PASSWORD });
-            server.post("/login").json(&body).send().await.error(503, "registry_unavailable");
-        }
-        let listed: Value = serde_json::from_str(&one.command_ok(&["keys", "list", "--json"], "")).unwrap();
-        assert_eq!((&listed[0]["state"], &listed[0]["retired_reason"]), (&json!("retired"), &json!("leaked")));
-        // A server that starts with the file refuses it as well.
-        let third = one.another(|settings| settings).await;
-        third.refuses(&token, "token_revoked").await;
-        let unknown = one.command(&["keys", "retire", "nobody-has-this-key"], "");
-        assert_eq!(unknown.status.code(), Some(1));
-    }
-
-    async fn a_retired_key_can_be_accepted_by_no_setting(database: Database) {
-        let one = Server::start(database, |settings| settings).await;
-        let token = one.issue("alice", "").await.access;
-        one.command_ok(&["keys", "retire", &one.key.kid()], "");
-        let file = one.home().join("key.pem");
-        let accepts = |settings| at_once(settings).set("keys", json!({ "accept": [file] }));
-        let other = one.another(accepts).await;
-        other.refuses(&token, "token_revoked").await;
-        assert!(!published(&other).await.contains(&one.key.kid()));
-    }
-
-    async fn the_wrong_master_key_does_not_start(database: Database) {
-        let server = Server::start(database, at_once).await;
-        let refused = refusal(&server, &format!("master_key = {OTHER_KEY:?}")).await;
-        assert!(refused.is_config() && refused.to_string().starts_with("master_key does not open"), "{refused}");
-        assert!(!format!("{refused} {refused:?}").contains(OTHER_KEY));
-        assert_eq!(server.count("select count(*) from cf_keys").await, 2);
-    }
-
-    async fn a_master_key_is_changed_by_a_command(database: Database) {
-        let server = Server::start(database, at_once).await;
-        keys(&server, &["rotate"]);
-        let token = server.issue("alice", "").await.access;
-        let new = [("COUNTERFOIL_MASTER_KEY", OTHER_KEY), ("COUNTERFOIL_MASTER_KEY_OLD", MASTER_KEY)];
-        let resealed = server.command_with(&new, &["keys", "reseal", "--json"], "");
-        assert_eq!(serde_json::from_slice::<Value>(&resealed.stdout).unwrap(), json!({ "resealed": 3 }), "{resealed:?}");
-        let again = server.command_with(&new, &["keys", "reseal", "--json"], "");
-        assert_eq!(serde_json::from_slice::<Value>(&again.stdout).unwrap(), json!({ "resealed": 0 }));
-        // What runs goes on, and what starts needs the new one alone.
-        server.accepts(&token).await;
-        let other = server.another(|settings| settings.set("master_key", OTHER_KEY)).await;
-        other.accepts(&token).await;
-        assert!(refusal(&server, &format!("master_key = {MASTER_KEY:?}")).await.is_config());
-    }
-
     async fn the_purge_removes_a_previous_key_with_its_last_token(database: Database) {
         let server = Server::start(database, |settings| at_once(settings).set("issue", json!({ "max_access_expires": "15m" }))).await;
         let pair = server.issue("alice", "").await;
@@ -447,43 +284,5 @@ on_both! {
         let again = server.another(at_once).await;
         again.accepts(&again.issue("alice", "").await.access).await;
         assert_eq!(again.count("select count(*) from cf_keys where state in ('current', 'next')").await, 2);
-    }
-
-    async fn no_private_part_is_in_the_clear(server: Server) {
-        let sealed = server.another(at_once).await;
-        let _ = sealed.issue("alice", "").await;
-        let listed = format!("{:?}", keys(&sealed, &["list"]));
-        assert!(!listed.contains("PRIVATE") && !format!("{:?}", sealed.registry).contains("PRIVATE"));
-        keys(&sealed, &["rotate"]);
-        // Of one that was replaced the public part is left alone, which is the shorter one.
-        let shorter = "select count(*) from cf_keys where state = 'previous'
-            and length(sealed) < (select min(length(sealed)) from cf_keys where state in ('current', 'next'))";
-        assert_eq!(sealed.count(shorter).await, 1);
-        let like = if sealed.database_url().starts_with("sqlite:") {
-            "select count(*) from cf_keys where instr(sealed, cast('PRIVATE' as blob)) > 0"
-        } else {
-            "select count(*) from cf_keys where position('PRIVATE'::bytea in sealed) > 0"
-        };
-        assert_eq!(sealed.count(like).await, 0);
-        assert_eq!(sealed.count("select count(*) from cf_keys where sealed is not null").await, 3);
-    }
-}
-
-#[test]
-fn settings_that_make_no_sense_with_a_master_key_are_refused() {
-    let refused = |toml: &str| counterfoil::Settings::for_tests_with(toml).map(drop).unwrap_err().to_string();
-    let master_key = format!("master_key = {MASTER_KEY:?}\n");
-    for (toml, why) in [
-        (format!("{master_key}keys.file = \"key.pem\""), "keys.file and master_key can't both be set"),
-        (format!("{master_key}algorithm = \"HS256\"\nkeys.secret = {MASTER_KEY:?}"), "keys.secret and master_key"),
-        (format!("{master_key}master_key_old = {MASTER_KEY:?}"), "master_key_old must differ"),
-        (format!("{master_key}keys.rotate_every = \"5m\""), "keys.rotate_every must be longer than jwks_max_age"),
-        (format!("master_key_old = {MASTER_KEY:?}"), "master_key_old has no use"),
-        ("keys.rotate_every = \"5h\"".to_owned(), "keys.rotate_every needs master_key"),
-        ("master_key = \"abc\"".to_owned(), "master_key must be 32 bytes in hex"),
-        (format!("master_key = {:?}", "g".repeat(64)), "master_key must be 32 bytes in hex"),
-    ] {
-        let sentence = refused(&toml);
-        assert!(sentence.starts_with(why) && !sentence.contains(MASTER_KEY), "{toml}: {sentence}");
     }
 }
