@@ -9,7 +9,7 @@ use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 
 use super::because::{Because, because};
-use super::users::{LIST_LIMIT, found, scopes_of};
+use super::form::{LIST_LIMIT, found, scopes_of};
 use super::{cut, encoded};
 use crate::clients::{Client, ClientChange, Clients, NewClient};
 use crate::error::Error;

@@ -3,6 +3,7 @@
 pub(super) mod audit;
 mod because;
 pub(super) mod clients;
+mod form;
 pub(super) mod keys;
 pub(super) mod overview;
 mod plot;
@@ -12,6 +13,9 @@ mod sessions;
 mod subjects;
 mod token;
 pub(super) mod tokens;
+mod user_new;
+mod user_password;
+mod user_scopes;
 pub(super) mod users;
 
 use rocket::Route;
@@ -29,6 +33,9 @@ pub(super) fn routes() -> Vec<Route> {
         sessions::routes(),
         subjects::routes(),
         users::routes(),
+        user_new::routes(),
+        user_scopes::routes(),
+        user_password::routes(),
         clients::routes(),
         keys::routes(),
         replicas::routes(),
