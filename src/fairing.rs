@@ -160,7 +160,7 @@ impl rocket::fairing::Fairing for Fairing {
             if self.keeps_samples {
                 registry.keep_samples();
             }
-            *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = Some(Tasks::start(registry));
+            *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = Some(registry.run());
         }
     }
 

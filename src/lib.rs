@@ -35,7 +35,7 @@
 //!
 //! - [`fairing()`] opens the registry from `Rocket.toml` and the environment and has Rocket manage it.
 //! - [`Registry`] issues, checks, lists, revokes and purges. A route takes it as `&State<Registry>`; a program without
-//!   Rocket opens its own.
+//!   Rocket opens its own, and [runs](Registry::run) it.
 //! - The guards are what a route writes in its signature. Each refuses with a [`Denial`], as an error and never as a
 //!   forward, and however many guards a route has, its token is checked once:
 //!
@@ -143,7 +143,9 @@ pub use guard::{
 };
 #[cfg(feature = "server")]
 pub use http::{server, server_with_clock};
-pub use registry::{AsOf, Checked, Expect, Grant, Issued, Personal, PurgeStatus, Purged, Readiness, Refresh, Registry};
+pub use registry::{
+    AsOf, Checked, Expect, Grant, Issued, Personal, PurgeStatus, Purged, Readiness, Refresh, Registry, Tasks,
+};
 pub use token::{
     Act, Actor, ActorKind, AudienceRule, Claims, Cursor, Denial, Filter, Happening, Jti, PurgeRun, Reason, Record,
     RecordPage, Revocation, Scope, Scopes, Session, SessionRecord, Sid, State, Subject, TokenType, Verdict,

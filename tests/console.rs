@@ -73,7 +73,7 @@ on_both! {
         assert!(answer.cookie(COOKIE).is_empty());
         let removal = attributes(answer.set_cookie(COOKIE));
         for attribute in ["Max-Age=0", "Path=/", "Secure"] {
-            assert!(removal.iter().any(|found| *found == attribute), "{removal:?}");
+            assert!(removal.contains(&attribute), "{removal:?}");
         }
         is_signed_out(&visitor.get(&server, "/console/sessions").send().await);
         let page = server.get("/console/sign-in?done=signed-out").send().await.html(200);

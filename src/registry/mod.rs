@@ -60,7 +60,7 @@ pub(crate) use overview::Overview;
 pub use purge::{PurgeStatus, Purged};
 #[cfg(feature = "server")]
 pub(crate) use samples::{ANSWERS, OUTCOMES, Rates};
-pub(crate) use tasks::Tasks;
+pub use tasks::Tasks;
 
 use crate::clock::Clock;
 use crate::config::Settings;

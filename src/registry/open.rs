@@ -70,7 +70,7 @@ impl Registry {
     /// Opens the registry: loads the keys, reaches the database and checks or migrates its schema.
     ///
     /// A database that can't be reached doesn't fail the opening: every call answers
-    /// [`is_unavailable`](Error::is_unavailable) until it is there.
+    /// [`is_unavailable`](Error::is_unavailable) until it is there, which the background work finds out: see [`run`](Self::run).
     ///
     /// # Errors
     ///

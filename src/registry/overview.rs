@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::Settings;
-    use crate::registry::{Expect, Grant, Tasks};
+    use crate::registry::{Expect, Grant};
     use crate::token::Actor;
 
     #[tokio::test]
@@ -150,13 +150,13 @@ mod tests {
     #[tokio::test]
     async fn samples_are_kept_only_where_they_are_wanted() {
         let registry = Registry::open(Settings::for_tests(), ManualClock::here()).await.unwrap();
-        let tasks = Tasks::start(&registry);
+        let tasks = registry.run();
         tokio::time::sleep(Duration::from_millis(50)).await;
         tasks.stop(Duration::from_secs(10)).await;
         assert_eq!(registry.inner.samples.lock().unwrap().len(), 0);
 
         registry.keep_samples();
-        let tasks = Tasks::start(&registry);
+        let tasks = registry.run();
         let began = std::time::Instant::now();
         while registry.inner.samples.lock().unwrap().len() == 0 {
             assert!(began.elapsed() < Duration::from_secs(20), "no sample is taken");

@@ -13,8 +13,10 @@ use crate::config::Consistency;
 /// How long a task that panicked waits before it starts again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// The background tasks of a registry. Dropping it aborts them.
-pub(crate) struct Tasks {
+/// The background work of a registry, as [`Registry::run`] starts it. Dropping it aborts it.
+#[derive(Debug)]
+#[must_use = "dropping it ends the work"]
+pub struct Tasks {
     stop: watch::Sender<bool>,
     running: JoinSet<()>,
 }
@@ -30,11 +32,36 @@ impl Stop {
     }
 }
 
-impl Tasks {
-    /// Starts all of them.
-    pub(crate) fn start(registry: &Registry) -> Self {
+impl Registry {
+    /// Starts the background work: reaching a database that was down, the lease by which checks ask none, following what
+    /// other processes change, the purge, the keys, notes of last use. [`fairing()`](crate::fairing()) does it by itself; a program
+    /// that opens its own registry, and lives longer than a command, does it once and keeps what it is given. Without it every
+    /// check asks the database, a database that was down at the opening stays away, and a key that others rotated goes on
+    /// signing here until nobody accepts it any more.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use counterfoil::{Grant, Registry, Settings, SystemClock};
+    ///
+    /// # rocket::async_test(async {
+    /// let registry = Registry::open(Settings::for_tests(), SystemClock).await?;
+    /// let tasks = registry.run();
+    /// registry.issue(Grant::to("nightly-report".parse()?)).await?;
+    /// tasks.stop(Duration::from_secs(5)).await;
+    /// registry.close().await;
+    /// # Ok::<(), counterfoil::Error>(()) }).unwrap();
+    /// ```
+    pub fn run(&self) -> Tasks {
         let (stop, asked) = watch::channel(false);
-        let mut tasks = Self { stop, running: JoinSet::new() };
+        let mut tasks = Tasks { stop, running: JoinSet::new() };
+        let registry = self;
         let stop = Stop(asked);
         tasks.keep_up("opening", stop.clone(), registry, |registry, mut stop| async move {
             tokio::select! {
@@ -86,7 +113,9 @@ impl Tasks {
         });
         tasks
     }
+}
 
+impl Tasks {
     /// Runs a task, again where it panics: a registry that has silently ceased to purge would grow for ever.
     fn keep_up<F: Future<Output = ()> + Send + 'static>(
         &mut self,
@@ -114,7 +143,7 @@ impl Tasks {
 
     /// Stops all of them, each at its next pause, and aborts what has not stopped `within` this time. Every batch is a
     /// transaction, so nothing is left half done.
-    pub(crate) async fn stop(mut self, within: Duration) {
+    pub async fn stop(mut self, within: Duration) {
         self.stop.send_replace(true);
         let drained = tokio::time::timeout(within, async { while self.running.join_next().await.is_some() {} }).await;
         if drained.is_err() {
@@ -151,7 +180,7 @@ mod tests {
         }
         clock.advance(Duration::from_secs(60 * 60));
 
-        let tasks = Tasks::start(&registry);
+        let tasks = registry.run();
         let began = Instant::now();
         while registry.purgeable().await.unwrap() == 3 {
             assert!(began.elapsed() < Duration::from_secs(20), "the purge does not run");
