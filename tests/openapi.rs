@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use rocket::figment::Figment;
-use serde_json::Value;
+
+use crate::support::forge::jti_of;
+use crate::support::{Answer, Server, Value, json, on_both};
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
 
@@ -82,7 +84,7 @@ async fn it_is_whole() {
     let document = document(&client).await;
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-    for scheme in ["bearer", "cookie"] {
+    for scheme in ["bearer", "cookie", "refresh_cookie", "client"] {
         assert!(document["components"]["securitySchemes"][scheme].is_object(), "{scheme}");
     }
     // Every reference leads somewhere.
@@ -145,4 +147,77 @@ async fn each_of_the_operators_routes_can_be_switched_off() {
     let metrics = client.get("/metrics").dispatch().await;
     assert_eq!(metrics.headers().get_one("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     assert!(metrics.into_string().await.unwrap().contains("counterfoil_check_seconds_count 0"));
+}
+
+/// Why a value is not what a schema says: of another type, without a member that must be there, or with one that is not named.
+fn misfit(document: &Value, schema: &Value, value: &Value) -> Option<String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return misfit(document, document.pointer(&reference[1..]).unwrap(), value);
+    }
+    if let Some(ways) = schema["oneOf"].as_array() {
+        let fits = ways.iter().any(|way| misfit(document, way, value).is_none());
+        return (!fits).then(|| format!("{value} is nothing of {schema}"));
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let kinds = schema["type"].as_array().map_or(std::slice::from_ref(&schema["type"]), Vec::as_slice);
+    if !kinds.iter().any(|named| named == kind || (kind == "integer" && named == "number")) {
+        return Some(format!("{value} is not {}", schema["type"]));
+    }
+    let of_items = || value.as_array()?.iter().find_map(|item| misfit(document, &schema["items"], item));
+    let of_members = || {
+        let (members, named) = (value.as_object()?, schema["properties"].as_object()?);
+        let mut required = schema["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap());
+        let missing = required.find(|name| !members.contains_key(*name)).map(|name| format!("{name} is missing"));
+        missing.or_else(|| {
+            members.iter().find_map(|(name, member)| match named.get(name) {
+                None => Some(format!("{name} is not named")),
+                Some(schema) => misfit(document, schema, member).map(|why| format!("{name}: {why}")),
+            })
+        })
+    };
+    of_items().or_else(of_members)
+}
+
+on_both! {
+    async fn answers_are_what_it_says(server: Server) {
+        let document = server.get("/openapi.json").send().await.ok(200);
+        let fits = |method: &str, path: &str, answer: &Answer| {
+            let said = &document["paths"][path][method]["responses"][answer.status.to_string()];
+            let schema = &said["content"]["application/json"]["schema"];
+            assert_eq!(misfit(&document, schema, &answer.body_json()), None, "{method} {path}: {answer:?}");
+        };
+        let client = server.add_client("shop", &["--scope", "tokens:introspect"]);
+        let nobody = server.add_client("nobody", &[]);
+        let pair = server.login().await;
+        for path in ["/auth/tokens", "/auth/sessions", "/admin/audit", "/admin/overview", "/livez", "/readyz"] {
+            fits("get", path, &server.get(path).bearer(&pair.access).send().await);
+        }
+        let record = server.get(&format!("/auth/tokens/{}", jti_of(&pair.access))).bearer(&pair.access).send().await;
+        fits("get", "/auth/tokens/{jti}", &record);
+        let personal = server.post("/auth/tokens").bearer(&pair.access).json(&json!({ "label": "script" })).send().await;
+        fits("post", "/auth/tokens", &personal);
+        fits("post", "/refresh", &server.post("/refresh").bearer(&pair.refresh).send().await);
+
+        let wide = server.issue_with("alice", "a b", |grant| grant.audience(["x", "y"]).unwrap()).await;
+        for (caller, token) in [(&client, &pair.access), (&client, &wide.access), (&client, &wide.refresh), (&nobody, &wide.access)] {
+            let call = server.post("/oauth/introspect").basic(caller);
+            fits("post", "/oauth/introspect", &call.form(&[("token", token)]).send().await);
+        }
+        let reader = server.issue("alice", "notes:read").await;
+        let refused = server.get("/auth/all-tokens").bearer(&reader.access).send().await;
+        refused.error(403, "insufficient_scope");
+        fits("get", "/auth/all-tokens", &refused);
+        server.registry.close().await;
+        let unready = server.get("/readyz").send().await;
+        assert_eq!(unready.status, 503);
+        fits("get", "/readyz", &unready);
+    }
 }

@@ -213,8 +213,8 @@ async fn list_revocations(
     Ok(Json(Revocations { events: page.events.into_iter().map(Revocation::of).collect(), next: page.next }))
 }
 
-/// The same events as they come, as Server-Sent Events; `id` is their number. A comment with the last number comes at
-/// least each `feed.heartbeat`.
+/// The same events as they come, as Server-Sent Events; `id` is their number. At once, and after each `feed.heartbeat`
+/// of silence, there comes a comment and an `id` without data: up to there nothing is missing.
 #[utoipa::path(tag = "Revocations", params(AfterQuery, ResumeHeader), responses(
     (status = 200, description = "Events without end", content_type = "text/event-stream", body = Revocation),
     (status = 401, description = "`invalid_client`, or why the token was refused", body = ErrorBody),

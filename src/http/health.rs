@@ -4,6 +4,7 @@ use rocket::http::Header;
 use rocket::serde::json::{Json, Value, json};
 use rocket::{Responder, Route, State, get, routes};
 
+use super::schema::HealthBody;
 use crate::registry::{Readiness, Registry};
 use crate::token::Denial;
 
@@ -37,7 +38,7 @@ fn no_store() -> Header<'static> {
 }
 
 /// Whether the process is up. It asks nothing else.
-#[utoipa::path(tag = "Operations", responses((status = 200, description = "The process is up")))]
+#[utoipa::path(tag = "Operations", responses((status = 200, description = "The process is up", body = HealthBody)))]
 #[get("/livez")]
 async fn livez() -> Health {
     Health::good("live")
@@ -45,7 +46,7 @@ async fn livez() -> Health {
 
 /// Whether the registry can be asked: whether its database answers and has the schema that this program needs.
 #[utoipa::path(tag = "Operations", responses(
-    (status = 200, description = "Requests can be answered"),
+    (status = 200, description = "Requests can be answered", body = HealthBody),
     (status = 503, description = "They can't, with the `reason` `database` or `migrations`; or they can, but by asking the database for each token, with `lease`", body = super::openapi::ErrorBody),
 ))]
 #[get("/readyz")]

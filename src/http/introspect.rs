@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::client::{ClientCaller, ClientForm};
 use super::error::ApiError;
+use super::issue::Audience;
 use super::openapi::OAuthErrorBody;
 use crate::registry::{Checked, Expect, Registry};
 use crate::token::{AudienceRule, Claims, Denial, TokenType};
@@ -62,9 +63,8 @@ struct IntrospectionBody {
     nbf: i64,
     #[schema(required = false)]
     sub: String,
-    /// A text, or a list where there are several.
-    #[schema(required = false, value_type = Object)]
-    aud: serde_json::Value,
+    #[schema(required = false)]
+    aud: Audience,
     #[schema(required = false)]
     iss: String,
     #[schema(required = false)]
@@ -129,7 +129,8 @@ fn token_type(claims: &Claims) -> &'static str {
 /// Says whether a token is live, and what it may do. Answered from memory wherever a check would be.
 #[utoipa::path(tag = "OAuth", request_body(content = IntrospectForm, content_type = "application/x-www-form-urlencoded"),
     responses(
-    (status = 200, description = "What there is to say; signed (RFC 9701) where `application/token-introspection+jwt` is accepted", body = IntrospectionBody),
+    (status = 200, description = "What there is to say; signed (RFC 9701) where `application/token-introspection+jwt` is accepted",
+        content((IntrospectionBody = "application/json"), (String = "application/token-introspection+jwt"))),
     (status = 400, description = "`invalid_request`", body = OAuthErrorBody),
     (status = 401, description = "`invalid_client`, or `invalid_token` for that of the client", body = OAuthErrorBody),
     (status = 403, description = "`insufficient_scope`: the client lacks `tokens:introspect`", body = OAuthErrorBody),

@@ -34,7 +34,7 @@ pub(super) struct Api;
 /// One audience, or several.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged, expecting = "text or a list of texts")]
-enum Audience {
+pub(super) enum Audience {
     One(String),
     Many(Vec<String>),
 }
@@ -57,8 +57,10 @@ struct TokenRequest {
     #[schema(default = true)]
     refresh: bool,
     /// Seconds, at most the setting `issue.max_access_expires`.
+    #[schema(minimum = 1)]
     access_expires_in: Option<u64>,
     /// Seconds, at most the setting `issue.max_refresh_expires`.
+    #[schema(minimum = 1)]
     refresh_expires_in: Option<u64>,
     /// A name for the device, at most 100 characters.
     label: Option<String>,

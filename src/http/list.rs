@@ -61,7 +61,7 @@ pub(super) struct AuditQuery {
     actor: Option<String>,
     /// What was done.
     action: Option<String>,
-    /// The id of the token or session, or the name of the user, client or key, that it was done to.
+    /// The id of the token, session or key, or the name of the user or client, that it was done to.
     target: Option<String>,
 }
 

@@ -80,6 +80,15 @@ struct Presented {
     refresh_token: Option<String>,
 }
 
+/// Tokens in the body: either, or both of one session.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document alone reads it")]
+struct Logout {
+    /// Where `locations` has `json`.
+    access_token: Option<String>,
+    refresh_token: Option<String>,
+}
+
 /// Issues another access token in the session of a refresh token, and with rotation another refresh token in its place.
 /// The access token is not fresh, and has the scopes that were granted as far as the user still has them.
 #[utoipa::path(tag = "Sessions", request_body(content = Option<Presented>), responses(
@@ -87,7 +96,7 @@ struct Presented {
     (status = 401, description = "Why the refresh token was refused", body = ErrorBody),
     (status = 403, description = "`csrf_failed`", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
-), security(("bearer" = []), ("cookie" = [])))]
+), security(("bearer" = []), ("refresh_cookie" = [])))]
 #[post("/refresh", data = "<token>")]
 async fn refresh(
     token: RefreshRequest<ConfiguredOrJson>,
@@ -112,13 +121,13 @@ async fn refresh(
 }
 
 /// Logs out: ends the session of an access or refresh token, also of an expired one.
-#[utoipa::path(tag = "Sessions", request_body(content = Option<Presented>), responses(
+#[utoipa::path(tag = "Sessions", request_body(content = Option<Logout>), responses(
     (status = 200, description = "Logged out", body = Done),
     (status = 400, description = "`invalid_request`: tokens of two sessions, or a body that is not JSON that can be read", body = ErrorBody),
     (status = 401, description = "Why the token was refused", body = ErrorBody),
     (status = 403, description = "`csrf_failed`", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
-), security(("bearer" = []), ("cookie" = [])))]
+), security(("bearer" = []), ("cookie" = []), ("refresh_cookie" = [])))]
 #[post("/logout", data = "<tokens>")]
 async fn logout(
     tokens: LogoutTokens,

@@ -18,6 +18,12 @@ pub(super) struct ErrorBody {
     /// One sentence, for people.
     #[schema(example = "The token has been revoked")]
     pub(super) msg: String,
+    /// With `insufficient_scope`: what is missing, space-separated.
+    #[schema(required = false)]
+    pub(super) scope: String,
+    /// With the 503 of `/readyz`: `database`, `migrations` or `lease`.
+    #[schema(required = false)]
+    pub(super) reason: String,
 }
 
 /// What every error answer under `/oauth/` looks like (RFC 6749 §5.2).
@@ -58,6 +64,10 @@ impl Modify for Security {
             "access_token_cookie",
             "An access token in its cookie, where `locations` has `cookie`; other methods than GET also want the double-submit value in `X-CSRF-TOKEN`.",
         );
+        let refresh_cookie = ApiKeyValue::with_description(
+            "refresh_token_cookie",
+            "A refresh token in its cookie, as an access token in its own.",
+        );
         let client = HttpBuilder::new()
             .scheme(HttpAuthScheme::Basic)
             .description(Some("A client's id and secret, form-encoded (RFC 6749 §2.3.1)."))
@@ -66,6 +76,7 @@ impl Modify for Security {
         components.add_security_scheme("client", SecurityScheme::Http(client));
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+        components.add_security_scheme("refresh_cookie", SecurityScheme::ApiKey(ApiKey::Cookie(refresh_cookie)));
     }
 }
 
@@ -91,7 +102,7 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
             if takes_json(operation) {
                 OF_JSON.into_iter().for_each(|(status, description)| add(operation, status, description));
             }
-            if takes(operation, "cookie") {
+            if takes(operation, "cookie") || takes(operation, "refresh_cookie") {
                 add(operation, OF_COOKIE.0, OF_COOKIE.1);
             }
         }

@@ -62,14 +62,21 @@ documented! {
         #[schema(value_type = Object)]
         token: serde_json::Value,
         revoked: bool,
+        #[schema(required = true)]
         revoked_at: Option<chrono::DateTime<chrono::Utc>>,
+        #[schema(required = true)]
         revoked_reason: Option<String>,
         /// Coarse; null where it was not used yet, or that is not recorded.
+        #[schema(required = true)]
         last_used_at: Option<chrono::DateTime<chrono::Utc>>,
+        #[schema(required = true)]
         label: Option<String>,
         /// The client's name; null for `/login`.
+        #[schema(required = true)]
         client: Option<String>,
+        #[schema(required = true)]
         ip: Option<String>,
+        #[schema(required = true)]
         user_agent: Option<String>,
     }
     /// A live session: all tokens that descend from one login.
@@ -78,13 +85,23 @@ documented! {
         sid: uuid::Uuid,
         /// Whether the presented token belongs to it.
         current: bool,
+        #[schema(required = true)]
         label: Option<String>,
+        #[schema(required = true)]
         client: Option<String>,
+        #[schema(required = true)]
         ip: Option<String>,
+        #[schema(required = true)]
         user_agent: Option<String>,
         created_at: chrono::DateTime<chrono::Utc>,
         last_seen_at: chrono::DateTime<chrono::Utc>,
         expires_at: chrono::DateTime<chrono::Utc>,
+    }
+    /// How the process is.
+    #[schema(as = Health)]
+    struct HealthBody {
+        /// `live` or `ready`.
+        status: String,
     }
     /// Who did something.
     #[schema(as = Actor)]
@@ -102,9 +119,13 @@ documented! {
         actor: ActorBody,
         #[schema(example = "token.revoked")]
         action: String,
+        #[schema(required = true)]
         subject: Option<String>,
+        #[schema(required = true)]
         target: Option<String>,
+        #[schema(required = true)]
         reason: Option<String>,
+        #[schema(required = true)]
         ip: Option<String>,
     }
     /// How a process and its registry are.
@@ -113,12 +134,14 @@ documented! {
         /// `ready`, `database`, `migrations` or `lease`.
         readiness: String,
         /// Records held, an estimate on large tables; null where the database can't be asked.
+        #[schema(required = true)]
         records: Option<u64>,
         /// Whether this process answers from memory.
         leased: bool,
         remembered_tokens: u64,
         remembered_bytes: u64,
         /// The processes that answer from memory; null where the database can't be asked.
+        #[schema(required = true)]
         replicas: Option<Vec<ReplicaBody>>,
         /// Of each change that has waited for more than half a lease here: whom it waits for.
         waits_for: Vec<Vec<String>>,
@@ -154,8 +177,10 @@ documented! {
         revoked: f64,
         purged: f64,
         /// Seconds; null where no change was acknowledged.
+        #[schema(required = true)]
         acknowledge_mean: Option<f64>,
         /// An estimate.
+        #[schema(required = true)]
         acknowledge_p99: Option<f64>,
         leased: bool,
         remembered_tokens: u64,

@@ -96,6 +96,7 @@ struct Create {
     #[schema(value_type = Option<String>)]
     scope: Option<Scopes>,
     /// Seconds; as long as `personal.max_expires` allows where not given.
+    #[schema(minimum = 1)]
     expires_in: Option<u64>,
 }
 
