@@ -140,7 +140,8 @@ on_both! {
         for server in [&server, &other] {
             let call = || server.post("/oauth/introspect");
             let answer = call().basic(&client).form(&[("token", "x")]).send().await;
-            answer.oauth_error(403, "insufficient_scope");
+            assert_eq!(answer.oauth_error(403, "insufficient_scope"), "The client lacks the scope tokens:introspect");
+            assert_eq!(answer.body_json()["scope"], "tokens:introspect");
             assert!(answer.header("WWW-Authenticate").unwrap().contains(r#"scope="tokens:introspect""#), "{answer:?}");
             call().bearer(&token).form(&[("token", "x")]).send().await.oauth_error(401, "invalid_token");
         }

@@ -27,7 +27,8 @@ on_both! {
         assert_eq!(narrowed["scope"], "notes:read");
         let token = narrowed["access_token"].as_str().unwrap();
         let call = server.post("/oauth/introspect").bearer(token).form(&[("token", token)]);
-        call.send().await.oauth_error(403, "insufficient_scope");
+        let msg = call.send().await.oauth_error(403, "insufficient_scope");
+        assert_eq!(msg, "The token lacks the scope tokens:introspect");
     }
 
     async fn what_is_wrong_has_the_codes_of_rfc_6749(server: Server) {

@@ -139,7 +139,8 @@ on_both! {
         let refreshed = server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
         assert_eq!(refreshed["scope"], "notes:read");
 
-        login("notes:read registry:admin").send().await.error(403, "insufficient_scope");
+        let refused = login("notes:read registry:admin").send().await;
+        assert_eq!(refused.error(403, "insufficient_scope"), "The user lacks the scope registry:admin");
         let all = server.login_as("alice", "a long enough password").await;
         assert_eq!(claims_of(&all.access)["scope"], "notes:read notes:write");
 

@@ -62,12 +62,16 @@ impl ClientCaller {
 
     /// Refuses a client that may not do this, or whose token may not.
     pub(super) fn require(&self, scope: &str) -> Result<(), ApiError> {
-        let is_granted = self.token.as_ref().is_none_or(|(_, token)| token.scopes().contains(scope));
-        if is_granted && self.client.scope().contains(scope) {
-            return Ok(());
+        let missing = || scope.parse::<Scopes>();
+        if !self.client.scope().contains(scope) {
+            return Err(ApiError::insufficient_scope("The client lacks", missing()?));
         }
-        let missing: Scopes = scope.parse()?;
-        Err(Denial::InsufficientScope { missing }.into())
+        match &self.token {
+            Some((_, token)) if !token.scopes().contains(scope) => {
+                Err(Denial::InsufficientScope { missing: missing()? }.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The audiences that it is limited to; `None` where it is not.

@@ -14,7 +14,7 @@ use crate::accounts::LoginFailure;
 use crate::clients::ClientFailure;
 use crate::error::Error;
 use crate::guard;
-use crate::token::Denial;
+use crate::token::{Denial, Scopes};
 
 /// Where errors have the form of RFC 6749 §5.2.
 const OAUTH: [&str; 1] = ["oauth"];
@@ -34,12 +34,22 @@ pub(super) struct Refusal {
     status: Status,
     code: &'static str,
     msg: Cow<'static, str>,
+    /// What is missing, with `insufficient_scope`.
+    scope: Option<Scopes>,
     header: Option<Header<'static>>,
 }
 
 impl ApiError {
     pub(super) fn new(status: Status, code: &'static str, msg: impl Into<Cow<'static, str>>) -> Self {
-        Self::Refused(Refusal { status, code, msg: msg.into(), header: None })
+        Self::Refused(Refusal { status, code, msg: msg.into(), scope: None, header: None })
+    }
+
+    /// A scope that is missing. The sentence begins with whom it fails: "The client lacks".
+    pub(super) fn insufficient_scope(who_lacks: &str, missing: Scopes) -> Self {
+        let msg = format!("{who_lacks} the scope {missing}").into();
+        let denial = Denial::InsufficientScope { missing: missing.clone() };
+        let header = denial.challenge().map(|challenge| Header::new("WWW-Authenticate", challenge));
+        Self::Refused(Refusal { status: Status::Forbidden, code: denial.code(), msg, scope: Some(missing), header })
     }
 
     /// A request that can't be understood (400, 413, 415) or a field that fails validation (422).
@@ -171,10 +181,13 @@ impl<'r> Responder<'r, 'static> for ApiError {
             Self::Denied(denial) if is_oauth => as_oauth(&denial).respond_to(request),
             Self::Denied(denial) => denial.respond_to(request),
             Self::Refused(refusal) => {
-                let body = match is_oauth {
+                let mut body = match is_oauth {
                     true => json!({ "error": refusal.code, "error_description": refusal.msg }),
                     false => json!({ "error": refusal.code, "msg": refusal.msg }),
                 };
+                if let Some(missing) = refusal.scope {
+                    body["scope"] = missing.to_string().into();
+                }
                 let mut response = Response::build_from(Json(body).respond_to(request)?);
                 response.status(refusal.status);
                 if let Some(header) = refusal.header {
@@ -190,7 +203,10 @@ impl<'r> Responder<'r, 'static> for ApiError {
 fn as_oauth(denial: &Denial) -> ApiError {
     let status = Status::new(denial.status());
     let code = match denial {
-        Denial::InsufficientScope { .. } | Denial::Unavailable => denial.code(),
+        Denial::InsufficientScope { missing } => {
+            return ApiError::insufficient_scope("The token lacks", missing.clone());
+        }
+        Denial::Unavailable => denial.code(),
         _ if status == Status::Unauthorized => "invalid_token",
         _ => "invalid_request",
     };

@@ -16,7 +16,7 @@ use super::schema::Tokens;
 use crate::clients::{Clients, IssueFailure, Repeatable, Wanted};
 use crate::guard::Device;
 use crate::registry::Issued;
-use crate::token::{Denial, Scopes, Subject};
+use crate::token::{Scopes, Subject};
 
 /// What a client needs for it.
 const SCOPE: &str = "tokens:issue";
@@ -141,7 +141,7 @@ async fn issue_tokens(
 impl From<IssueFailure> for ApiError {
     fn from(failure: IssueFailure) -> Self {
         match failure {
-            IssueFailure::Scope { missing } => Denial::InsufficientScope { missing }.into(),
+            IssueFailure::Scope { missing } => Self::insufficient_scope("The client may not give", missing),
             IssueFailure::Audience(audience) => {
                 let msg = format!("The client may not issue tokens for the audience {audience:?}");
                 Self::new(Status::Forbidden, "insufficient_scope", msg)

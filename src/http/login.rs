@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::body::Body;
 use super::error::ApiError;
-use super::issuing::{Began, confirm, require_within, scopes_of};
+use super::issuing::{Began, confirm, scopes_of};
 use super::openapi::ErrorBody;
 use super::schema::{Done, Tokens};
 use crate::accounts::Accounts;
@@ -59,7 +59,10 @@ async fn login(
     let logged_in = accounts.login(&username, &password, device.ip).await?;
     let user = logged_in.user;
     let scope = scope.unwrap_or_else(|| user.scope.clone());
-    require_within(&scope, &user.scope)?;
+    let missing = scope.difference(&user.scope);
+    if !missing.is_empty() {
+        return Err(ApiError::insufficient_scope("The user lacks", missing));
+    }
     let mut grant =
         Grant::to(user.username).scope(scope).fresh(true).device(device.ip, device.user_agent).as_of(logged_in.as_of);
     if let Some(label) = label {

@@ -35,6 +35,9 @@ pub(super) struct OAuthErrorBody {
     pub(super) error: String,
     /// One sentence, for people.
     pub(super) error_description: String,
+    /// With `insufficient_scope`: what is missing, space-separated.
+    #[schema(required = false)]
+    pub(super) scope: String,
 }
 
 /// The whole document.
