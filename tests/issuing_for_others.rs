@@ -124,6 +124,19 @@ on_both! {
             let msg = ask(&server, &client, body.clone()).await.error(422, "invalid_request");
             assert!(msg.contains(name), "{body}: {msg}");
         }
+        for (msg, member) in [
+            ("access_expires_in must be a positive whole number", r#""access_expires_in":-5"#),
+            ("access_expires_in must be a positive whole number", r#""access_expires_in":1.5"#),
+            ("refresh_expires_in must be a positive whole number", r#""refresh_expires_in":"60""#),
+            ("audience must be text or a list of texts", r#""audience":[1]"#),
+            ("claims must be an object", r#""claims":[]"#),
+            ("a stands twice", r#""claims":{"a":1,"a":2}"#),
+            ("claims stands twice", r#""claims":{},"claims":{}"#),
+        ] {
+            let body = format!(r#"{{"subject":"alice",{member}}}"#);
+            let answer = server.post("/tokens").basic(&client).json_bytes(body).send().await;
+            assert_eq!(answer.error(422, "invalid_request"), msg);
+        }
         for reserved in ["iss", "sub", "jti", "client_id", "type", "csrf", "active", "username", "acr"] {
             let msg = ask(&server, &client, json!({ "subject": "alice", "claims": { reserved: "x" } })).await;
             let msg = msg.error(422, "invalid_request");

@@ -85,6 +85,8 @@ fn explain(path: &str, message: &str) -> String {
         return format!("{field} stands twice");
     }
     match message.rsplit_once(", expected ") {
+        // All the numbers that bodies have are lifetimes, of a second at least.
+        Some((_, "u64")) => format!("{path} must be a positive whole number"),
         Some((_, expected)) => format!("{path} must be {expected}"),
         // What our own types say of a value; they don't repeat it.
         None => format!("{path}: {message}"),

@@ -1,11 +1,13 @@
 //! Tokens for the users of an application that authenticates them itself.
 
+use std::fmt;
 use std::time::Duration;
 
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Request, Route, State, post, routes};
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -33,7 +35,8 @@ pub(super) struct Api;
 
 /// One audience, or several.
 #[derive(Deserialize, ToSchema)]
-#[serde(untagged, expecting = "text or a list of texts")]
+// In the form of serde's other errors, which all bodies are explained by.
+#[serde(untagged, expecting = "invalid type, expected text or a list of texts")]
 pub(super) enum Audience {
     One(String),
     Many(Vec<String>),
@@ -65,9 +68,35 @@ struct TokenRequest {
     /// A name for the device, at most 100 characters.
     label: Option<String>,
     /// Additional claims, at the top level of the access token.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each_once")]
     #[schema(value_type = Object)]
     claims: Map<String, Value>,
+}
+
+/// Members of an object, none of which stands twice: which was meant is nobody's to guess.
+fn each_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    struct Members;
+
+    impl<'de> Visitor<'de> for Members {
+        type Value = Map<String, Value>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut written: A) -> Result<Self::Value, A::Error> {
+            let mut members = Map::new();
+            while let Some((name, value)) = written.next_entry::<String, Value>()? {
+                if members.contains_key(&name) {
+                    return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
+                }
+                members.insert(name, value);
+            }
+            Ok(members)
+        }
+    }
+
+    deserializer.deserialize_map(Members)
 }
 
 fn yes() -> bool {
