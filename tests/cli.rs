@@ -4,8 +4,9 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::forge::{claims_of, header_of, sign_hs256};
+use crate::support::forge::{claims_of, header_of, jti_of, sign_hs256};
 use crate::support::process::{Home, SECRET};
+use crate::support::{ADMIN, Server, on_both};
 
 /// Issues an access and a refresh token to `subject`, and returns the answer.
 fn issue(home: &Home, subject: &str, more: &[&str]) -> Value {
@@ -133,9 +134,13 @@ fn what_people_read_is_laid_out() {
     assert!(ran.out.starts_with("access token   ey") && ran.out.contains("\nrefresh token  ey"), "{ran:?}");
     let listed = home.run(&["token", "list", "--limit", "1"]).ok();
     assert!(listed.out.starts_with("JTI ") && listed.out.contains("  live   zoë      20"), "{listed:?}");
-    let cursor = listed.err.trim().rsplit(' ').next().unwrap();
+    let cursor = listed.err.trim().rsplit(' ').next().unwrap().trim_matches('"');
     let next = home.run(&["token", "list", "--cursor", cursor, "--json"]).ok().json();
     assert_eq!(next.as_array().unwrap().len(), 1);
+    // A program reads it where it need not take a sentence apart.
+    let listed = home.run(&["token", "list", "--limit", "1", "--json"]).ok();
+    let note: Value = serde_json::from_str(&listed.err).unwrap();
+    assert_eq!((&note["cursor"], listed.json().as_array().unwrap().len()), (&json!(cursor), 1));
 
     let jti = next[0]["token"]["jti"].as_str().unwrap();
     let shown = home.run(&["token", "show", jti]).ok();
@@ -257,7 +262,8 @@ fn keys_are_listed_without_a_database() {
 fn access_tokens_off_the_registry_are_spoken_of() {
     let home = Home::sqlite().set("CHECK", "refresh");
     let ran = home.run(&["token", "issue", "--subject", "alice", "--json"]).ok();
-    assert!(ran.err.starts_with("note: access tokens are not on the registry"), "{ran:?}");
+    let note: Value = serde_json::from_str(&ran.err).unwrap();
+    assert!(note["note"].as_str().unwrap().starts_with("access tokens are not on the registry"), "{ran:?}");
     assert_eq!(ran.json()["records"].as_array().unwrap().len(), 1);
     for args in [&["token", "list"][..], &["subject", "revoke-all", "alice"]] {
         let ran = home.run(args).ok();
@@ -295,6 +301,31 @@ fn the_servers_own_name_is_nobodys() {
     for args in [&["user", "add", "counterfoil"][..], &["token", "issue", "--subject", "counterfoil"]] {
         let ran = home.run(args).code(1);
         assert!(ran.sentence().contains("The name counterfoil is the server's own"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_clients_id_is_nobody_elses_subject() {
+    let home = Home::sqlite().env("COUNTERFOIL_USER_PASSWORD", "correct horse battery");
+    let client = home.run(&["client", "add", "shop", "--json"]).ok().json();
+    let id = client["client_id"].as_str().unwrap();
+    let ran = home.run(&["token", "issue", "--subject", id, "--json"]).code(1);
+    let error: Value = serde_json::from_str(ran.sentence()).unwrap();
+    assert_eq!((&error["error"], ran.out.as_str()), (&json!("subject_reserved"), ""), "{ran:?}");
+    let ran = home.run(&["user", "add", id]).code(1);
+    assert!(ran.sentence().contains("a client of that id"), "{ran:?}");
+    // Whom the server knows by a name of its own may have tokens of the operator's.
+    home.run(&["user", "add", "alice"]).ok();
+    issue(&home, "alice", &[]);
+}
+
+on_both! {
+    async fn the_audit_shows_from_where_something_was_done(server: Server) {
+        let pair = server.login().await;
+        let path = format!("/auth/tokens/revoke/{}", jti_of(&pair.refresh));
+        server.put(&path).bearer(&pair.access).send().await.ok(200);
+        let listed = server.command_ok(&["audit", "--action", "token.revoked", "--actor", ADMIN], "");
+        assert!(listed.contains("ADDRESS") && listed.contains("  127.0.0.1  "), "{listed}");
     }
 }
 

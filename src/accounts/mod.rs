@@ -115,7 +115,7 @@ impl Accounts {
 
     /// # Errors
     ///
-    /// `Kind::Conflict` where there is a user of that name, `Kind::Reserved` for the server's own, `Kind::Invalid` for a
+    /// `Kind::Conflict` where there is a user of that name or a client of that id, `Kind::Reserved` for the server's own, `Kind::Invalid` for a
     /// password that is too short or long.
     pub(crate) async fn add(
         &self,
@@ -130,7 +130,7 @@ impl Accounts {
         let now = user.created_at;
         let done = self.registry.store()?.add_user(&user, act, now).await?;
         if !done.outcome {
-            return Err(Error::new(Kind::Conflict, "There is a user of that name already"));
+            return Err(Error::new(Kind::Conflict, "There is a user of that name already, or a client of that id"));
         }
         if done.mark.is_some() {
             self.in_force(done, username).await?;

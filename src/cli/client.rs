@@ -142,7 +142,7 @@ async fn act_on(command: ClientCommand, clients: &Clients, output: &Output) -> R
         ClientCommand::List { limit, after } => {
             let found = clients.list(after.as_deref(), limit).await?;
             if let Some(last) = found.last().filter(|_| found.len() == usize::from(limit)) {
-                output.note(&format!("there may be more: --after {:?}", last.name()));
+                output.more("--after", last.name());
             }
             output.answer(&found, || table(&found))
         }

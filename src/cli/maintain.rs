@@ -31,7 +31,7 @@ pub(super) struct Audit {
     /// What was done to this subject alone.
     #[arg(long)]
     subject: Option<String>,
-    /// What this actor did alone.
+    /// What this actor did alone: its name, without the kind that stands before it.
     #[arg(long)]
     actor: Option<String>,
     /// Acts of this kind alone, such as token.revoked.
@@ -143,10 +143,10 @@ pub(super) async fn audit(command: Audit, output: &Output) -> Result<(), Failure
     registry.close().await;
     let events = events?;
     if let Some(last) = events.last().filter(|_| events.len() == usize::from(limit)) {
-        output.note(&format!("there may be more: --before {}", last.id));
+        output.more("--before", &last.id.to_string());
     }
     output.answer(&events, || {
-        let mut table = Table::new(["ID", "AT", "ACTOR", "ACTION", "SUBJECT", "TARGET", "REASON"]);
+        let mut table = Table::new(["ID", "AT", "ACTOR", "ACTION", "SUBJECT", "TARGET", "ADDRESS", "REASON"]);
         for event in &events {
             table.row([
                 event.id.to_string(),
@@ -155,6 +155,7 @@ pub(super) async fn audit(command: Audit, output: &Output) -> Result<(), Failure
                 event.action.clone(),
                 or_dash(event.subject.as_deref()),
                 or_dash(event.target.as_deref()),
+                or_dash(event.ip.as_deref()),
                 or_dash(event.reason.as_deref()),
             ]);
         }

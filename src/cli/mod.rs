@@ -29,7 +29,7 @@ const ACTOR_CHARS_MAX: usize = 64;
 #[derive(Debug, Parser)]
 #[command(name = "counterfoil", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
-    /// Answer in JSON, for programs; errors on standard error too.
+    /// Print JSON; errors and notes, on standard error, are JSON too.
     #[arg(long, global = true)]
     json: bool,
 

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::{Error, Kind};
 use crate::token::rfc3339;
@@ -72,8 +72,19 @@ impl Output {
 
     /// Writes a remark to standard error, out of the answer's way.
     pub(super) fn note(&self, text: &str) {
+        self.remark(text, json!({ "note": text }));
+    }
+
+    /// Says that a list goes on, and with which option: for a program the value stands by itself too.
+    pub(super) fn more(&self, option: &str, cursor: &str) {
+        let text = format!("there may be more: {option} {cursor:?}");
+        self.remark(&text, json!({ "note": text, "cursor": cursor }));
+    }
+
+    fn remark(&self, text: &str, value: Value) {
+        let line = if self.json { value.to_string() } else { format!("note: {text}") };
         // A remark that nobody can read is no reason to fail.
-        let _ = writeln!(io::stderr(), "note: {text}");
+        let _ = writeln!(io::stderr(), "{line}");
     }
 
     /// Says why, and returns the exit status.

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::output::{Failure, Output, Table, count, describe, error_code, or_dash, time};
 use super::user::{Why, union};
 use super::{act, input, note_unrecorded, open};
-use crate::error::Error;
+use crate::clients::Clients;
+use crate::error::{Error, Kind};
 use crate::registry::{Grant, Inspected, Registry, require_free};
 use crate::token::{Cursor, Denial, Filter, Jti, Record, Scopes, Sid, State, Subject, TokenType, rfc3339};
 
@@ -155,6 +156,10 @@ async fn act_on(command: TokenCommand, presented: String, registry: &Registry, o
 
 async fn issue(issue: Issue, registry: &Registry, output: &Output) -> Result<(), Failure> {
     require_free(&issue.subject)?;
+    if Clients::new(registry).get(issue.subject.as_str()).await?.is_some() {
+        let sentence = "The subject is a client, and gets its tokens itself";
+        return Err(Error::new(Kind::Reserved, sentence).into());
+    }
     let mut grant = Grant::to(issue.subject).scope(union(&issue.scope)?).fresh(issue.fresh).audience(issue.audience)?;
     if issue.no_refresh {
         grant = grant.without_refresh();
@@ -226,7 +231,7 @@ async fn list(list: List, registry: &Registry, output: &Output) -> Result<(), Fa
     let page = registry.search(&filter).await?;
     let records = page.records;
     if let Some(next) = page.next {
-        output.note(&format!("there may be more: --cursor {next}"));
+        output.more("--cursor", &next.to_string());
     }
     output.answer(&records, || {
         let mut table = Table::new(["JTI", "TYPE", "STATE", "SUBJECT", "ISSUED", "EXPIRES", "LABEL"]);

@@ -130,7 +130,7 @@ async fn act_on(command: UserCommand, password: String, accounts: &Accounts, out
         UserCommand::List { limit, after } => {
             let users = accounts.list(after.as_deref(), limit).await?;
             if let Some(last) = users.last().filter(|_| users.len() == usize::from(limit)) {
-                output.note(&format!("there may be more: --after {:?}", last.username.as_str()));
+                output.more("--after", last.username.as_str());
             }
             output.answer(&users, || table(&users))
         }
