@@ -75,6 +75,30 @@ fn the_reference_names_every_setting_and_its_default() {
 }
 
 #[test]
+fn the_settings_page_names_every_setting() {
+    let mut named = Vec::new();
+    for row in include_str!("../../docs/settings.md").lines().filter_map(|line| line.strip_prefix("| `")) {
+        let names = row.split(" | ").next().unwrap().split(", ").map(|name| name.trim_matches('`'));
+        let mut first = "";
+        for name in names {
+            // `.grace` beside `refresh.rotation`, `_file` beside `database_url`.
+            named.push(match name.chars().next() {
+                Some('.') => format!("{}{name}", first.rsplit_once('.').unwrap().0),
+                Some('_') => format!("{first}{name}"),
+                _ => {
+                    first = name;
+                    name.to_owned()
+                }
+            });
+        }
+    }
+    let mut settings: Vec<String> = explained("", &[]).into_iter().map(|setting| setting.key).collect();
+    named.sort_unstable();
+    settings.sort_unstable();
+    assert_eq!(named, settings);
+}
+
+#[test]
 fn each_setting_is_explained_once() {
     let explained = explained("", &[]);
     for setting in &explained {
