@@ -248,8 +248,7 @@ fn cors(r: &Reader, settings: &Settings) -> Result<(), Error> {
     let origins = &settings.cors.origins;
     if origins.iter().any(|origin| origin == "*") {
         if settings.locations.contains(&Location::Cookie) {
-            let must =
-                "must name the origins where locations has \"cookie\": with \"*\" any page could act for who visits it";
+            let must = "must name the origins where locations has \"cookie\": with \"*\" any page could act for whoever visits it";
             return Err(r.refuse(KEY, must));
         }
         if origins.len() > 1 {

@@ -54,7 +54,8 @@ impl From<&Error> for Refusal {
 /// | [`is_unavailable`](Error::is_unavailable) | 503 `registry_unavailable` with `Retry-After`, as [`Denial::Unavailable`] |
 /// | is anything else | 500 `internal_error` |
 ///
-/// The message is the error's own, but for the last two, whose message and cause go to the log alone.
+/// The message is the error's own, but for the last three: a denial has its own, and what else fails says no more than that it
+/// did. The message and cause of the last two go to the log alone.
 ///
 /// ```
 /// use counterfoil::{AccessToken, Actor, Error, Jti, Registry};

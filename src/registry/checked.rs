@@ -123,8 +123,8 @@ impl Checked {
         self.known.token_type
     }
 
-    /// An act that this actor asks for with this token: it comes to nothing where that is about to give back what was taken
-    /// back, and the token is not live any more by then.
+    /// An act that this actor asks for with this token. If the token is no longer live by then, an un-revocation asked for
+    /// with it fails.
     ///
     /// ```
     /// use counterfoil::{AccessToken, Actor, Error, Jti, Registry};

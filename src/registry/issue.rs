@@ -31,6 +31,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`is_superseded`](Error::is_superseded) where all of the subject's tokens were ended since the grant's moment;
+    /// [`is_session_limit`](Error::is_session_limit) where the subject has as many sessions as `sessions.max`;
     /// [`is_invalid`](Error::is_invalid) for a lifetime that makes no sense; [`is_unavailable`](Error::is_unavailable).
     pub async fn issue(&self, grant: Grant) -> Result<Issued, Error> {
         let drafted = self.draft(grant)?;
