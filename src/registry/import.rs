@@ -25,6 +25,24 @@ impl Registry {
     /// in `sub` or `identity`; what else it lacks is filled in: the type is access, it is not fresh and has no scopes. One
     /// with a scope of the registry itself (`registry:…`) is refused.
     ///
+    /// ```
+    /// use counterfoil::{Error, Registry};
+    ///
+    /// async fn import_all(registry: &Registry, tokens: &[String]) -> Result<(), Error> {
+    ///     for token in tokens {
+    ///         match registry.import(token).await {
+    ///             // Done now, or in a run before.
+    ///             Ok(_) => {}
+    ///             Err(error) if error.is_conflict() => {}
+    ///             // It has expired, say.
+    ///             Err(error) if error.is_invalid() => eprintln!("left out: {error}"),
+    ///             Err(error) => return Err(error),
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`is_invalid`](Error::is_invalid) with what is wrong with it; [`is_conflict`](Error::is_conflict) where it is on

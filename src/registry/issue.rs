@@ -17,6 +17,21 @@ impl Registry {
     /// The moment to grant tokens [as of](Grant::as_of). Take it before checking the subject's credentials, so that a
     /// log-in that is under way when all of the subject's tokens are ended can't leave a live one behind.
     ///
+    /// ```
+    /// use counterfoil::{Actor, Grant, Registry, Settings, Subject, SystemClock};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = Registry::open(Settings::for_tests(), SystemClock).await?;
+    /// let alice: Subject = "alice".parse()?;
+    ///
+    /// let as_of = registry.as_of(&alice).await?;
+    /// // Here the password is checked, which takes its time. Meanwhile somebody revokes all that she has.
+    /// registry.revoke_all(&alice, None, Actor::application("support")).await?;
+    /// let refused = registry.issue(Grant::to(alice).fresh(true).as_of(as_of)).await;
+    /// assert!(refused.unwrap_err().is_superseded());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`is_unavailable`](Error::is_unavailable).
@@ -40,6 +55,23 @@ impl Registry {
 
     /// Issues a personal token for the subject of a token that was checked: never fresh, without a refresh token, its
     /// own session, always recorded and checked.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use counterfoil::{Expect, Grant, Personal, Registry, Settings, SystemClock};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = Registry::open(Settings::for_tests(), SystemClock).await?;
+    /// let issued = registry.issue(Grant::to("alice".parse()?).scope("notes:read notes:write".parse()?)).await?;
+    /// let presented = registry.check(issued.access_token(), Expect::access()).await?;
+    ///
+    /// let week = Duration::from_secs(7 * 24 * 60 * 60);
+    /// let personal = Personal::new("backup script")?.scope("notes:read".parse()?).expires(week);
+    /// let script = registry.issue_personal(&presented, personal).await?;
+    /// assert!(script.refresh_token().is_none());
+    /// assert_eq!(script.access_claims().scope.to_string(), "notes:read");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

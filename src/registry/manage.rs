@@ -63,6 +63,24 @@ impl Registry {
     /// and then says where to go on. So a page may have fewer records than the limit, or none, and a
     /// [`next`](RecordPage::next) all the same.
     ///
+    /// ```
+    /// use counterfoil::{Error, Filter, Registry, State, Subject};
+    ///
+    /// async fn print_live(registry: &Registry, subject: Subject) -> Result<(), Error> {
+    ///     let mut filter = Filter::subject(subject).state(State::Live);
+    ///     loop {
+    ///         let page = registry.search(&filter).await?;
+    ///         for record in &page.records {
+    ///             println!("{} expires {}", record.jti, record.expires_at);
+    ///         }
+    ///         match page.next {
+    ///             Some(next) => filter = filter.after(next),
+    ///             None => return Ok(()),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`is_unavailable`](Error::is_unavailable) where the database can't be asked.
@@ -197,6 +215,22 @@ impl Registry {
     ///
     /// It is one row, however many tokens there are, and no log-in or refresh that is under way
     /// [as of](super::Grant::as_of) an earlier moment leaves a live token behind.
+    ///
+    /// ```
+    /// use counterfoil::{Actor, Denial, Expect, Grant, Registry, Settings, Subject, SystemClock};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = Registry::open(Settings::for_tests(), SystemClock).await?;
+    /// let alice: Subject = "alice".parse()?;
+    /// let (here, lost) = (registry.issue(Grant::to(alice.clone())).await?, registry.issue(Grant::to(alice.clone())).await?);
+    ///
+    /// let keep = here.access_claims().sid;
+    /// let revoked = registry.revoke_all(&alice, Some(keep), Actor::subject(&alice)).await?;
+    /// assert_eq!(revoked, 2, "an access and a refresh token");
+    /// assert!(registry.check(here.access_token(), Expect::access()).await.is_ok());
+    /// assert_eq!(registry.check(lost.access_token(), Expect::access()).await.unwrap_err(), Denial::Revoked);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
