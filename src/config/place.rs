@@ -51,13 +51,16 @@ impl Place {
     }
 }
 
-/// The name of a parameter of a PostgreSQL URL that nothing knows.
+/// The name of a parameter of a PostgreSQL URL that nothing knows; an empty one where it may be part of a password with a `?` in
+/// it, which makes the URL none.
 pub(crate) fn unknown_parameter(url: &str) -> Option<&str> {
     let (_, parameters) = url.split_once('?')?;
-    // What stands before an `@` belongs to a password with a `?` in it, and such a URL is none.
-    let is_known =
-        |name: &str| POSTGRES_PARAMETERS.contains(&name) || name.starts_with("options[") || name.contains('@');
-    parameters.split('&').filter_map(|parameter| parameter.split('=').next()).find(|name| !is_known(name))
+    let is_known = |name: &str| {
+        name.is_empty() || POSTGRES_PARAMETERS.contains(&name) || name.starts_with("options[") || name.contains('@')
+    };
+    let mut names = parameters.split('&').filter_map(|parameter| parameter.split('=').next());
+    let unknown = names.find(|name| !is_known(name))?;
+    Some(if parameters.contains('@') { "" } else { unknown })
 }
 
 #[cfg(test)]
@@ -84,6 +87,8 @@ mod tests {
     fn a_parameter_that_nothing_knows_is_found() {
         for (url, unknown) in [
             ("postgres://db/x", None),
+            ("postgres://db/x?", None),
+            ("postgres://u:p?secret=1@db/x", Some("")),
             ("postgres://db/x?sslmode=verify-full&options[search_path]=tok", None),
             ("postgres://db/x?sslmode=require&ssl_mode=verify-full", Some("ssl_mode")),
             ("postgres://db/x?Password=hunter2", Some("Password")),

@@ -321,16 +321,26 @@ mod tests {
 
     const OLD_SECRET: &str = "an-old-secret-of-another-issuer-0123456789";
 
-    /// A registry, and another one that has the same accepted key as its own and is in the hands of an attacker.
+    /// Settings with an accepted key that an attacker has too.
+    fn settings() -> Settings {
+        let toml = format!(
+            "algorithm = \"HS256\"\nkeys.secret = \"the-secret-that-signs-here-0123456789abcdef\"\n\
+             keys.accept = [{{ secret = \"{OLD_SECRET}\" }}]"
+        );
+        Settings::for_tests_with(&toml).unwrap()
+    }
+
+    /// A registry that signs with that key, in the attacker's hands.
+    async fn attacker(clock: ManualClock) -> Registry {
+        let toml = format!("algorithm = \"HS256\"\nkeys.secret = \"{OLD_SECRET}\"");
+        Registry::open(Settings::for_tests_with(&toml).unwrap(), clock).await.unwrap()
+    }
+
+    /// A registry, and the attacker's.
     async fn registries() -> (Registry, Registry) {
-        let settings = |secret: &str, accept: &str| {
-            Settings::for_tests_with(&format!("algorithm = \"HS256\"\nkeys.secret = \"{secret}\"\n{accept}")).unwrap()
-        };
-        let accept = format!("keys.accept = [{{ secret = \"{OLD_SECRET}\" }}]");
         let clock = ManualClock::here();
-        let ours = settings("the-secret-that-signs-here-0123456789abcdef", &accept);
-        let registry = Registry::open(ours, clock.clone()).await.unwrap();
-        (registry, Registry::open(settings(OLD_SECRET, ""), clock).await.unwrap())
+        let registry = Registry::open(settings(), clock.clone()).await.unwrap();
+        (registry, attacker(clock).await)
     }
 
     fn sign(attacker: &Registry, members: &Map<String, Value>) -> String {
@@ -372,14 +382,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_that_expires_while_it_is_checked_needs_a_record_until_then() {
-        let (_, attacker) = registries().await;
-        let settings = format!(
-            "algorithm = \"HS256\"\nkeys.secret = \"the-secret-that-signs-here-0123456789abcdef\"\n\
-             keys.accept = [{{ secret = \"{OLD_SECRET}\" }}]"
-        );
-        let settings = Settings::for_tests_with(&settings).unwrap();
         let clock = Arc::new(Leaping { clock: ManualClock::here(), looks_left: AtomicI64::new(i64::MAX) });
-        let registry = Registry::open(settings, clock.clone()).await.unwrap();
+        let registry = Registry::open(settings(), clock.clone()).await.unwrap();
+        let attacker = attacker(clock.clock.clone()).await;
         let issued = attacker.issue(Grant::to("alice".parse().unwrap())).await.unwrap();
         let (mut expired, mut unknown) = (0, 0);
         for looks in 0..20 {
