@@ -243,12 +243,17 @@ on_both! {
         assert_eq!(sid(&personal), jti(&personal).own_session());
         let wider = Personal::new("ci").unwrap().scope("read admin".parse().unwrap());
         assert_eq!(registry.issue_personal(&presented, wider).await.unwrap_err().field(), Some("scope"));
+        let of_acme = Personal::new("ci").unwrap().claim("tenant", "acme").unwrap();
+        let of_acme = registry.issue_personal(&presented, of_acme).await.unwrap();
+        let checked = registry.check(of_acme.access_token(), Expect::access()).await.unwrap();
+        assert_eq!(checked.claims().extra["tenant"], "acme");
+        assert!(Personal::new("ci").unwrap().claim("sub", "bob").unwrap_err().is_invalid());
         registry.end_session(sid(&issued), by("alice")).await.unwrap();
         assert!(registry.accepts(personal.access_token()).await);
         registry.revoke(jti(&personal), by("alice")).await.unwrap();
         assert!(!registry.accepts(personal.access_token()).await);
         registry.unrevoke(jti(&personal), by("alice")).await.unwrap();
-        assert_eq!(registry.revoke_all(&name("alice"), None, by("alice")).await.unwrap(), 1);
+        assert_eq!(registry.revoke_all(&name("alice"), None, by("alice")).await.unwrap(), 2);
         assert!(!registry.accepts(personal.access_token()).await);
     }
 

@@ -1,6 +1,7 @@
 //! How a denial is answered: the one place for the JSON, the challenge and the other headers.
 
 use rocket::http::{Header, Status};
+use rocket::request;
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::{Json, json};
 use rocket::{Catcher, Ignite, Request, Rocket, Sentinel, async_trait, catcher};
@@ -42,6 +43,36 @@ impl<'r> Responder<'r, 'static> for Denial {
             answer.header(Header::new("Retry-After", Self::RETRY_AFTER_SECONDS.to_string()));
         }
         answer.ok()
+    }
+}
+
+impl Denial {
+    /// Refuses a request: what a guard of the application's own answers with, so that it is answered like any other denial.
+    ///
+    /// ```
+    /// use counterfoil::{AccessToken, Denial};
+    /// use rocket::Request;
+    /// use rocket::outcome::try_outcome;
+    /// use rocket::request::{FromRequest, Outcome};
+    ///
+    /// /// A live access token of the program that writes the backups.
+    /// struct Backup<'r>(AccessToken<'r>);
+    ///
+    /// #[rocket::async_trait]
+    /// impl<'r> FromRequest<'r> for Backup<'r> {
+    ///     type Error = Denial;
+    ///
+    ///     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Denial> {
+    ///         let token = try_outcome!(request.guard::<AccessToken<'_>>().await);
+    ///         if token.subject().as_str() != "backup" {
+    ///             return Denial::NoUser.refuse(request);
+    ///         }
+    ///         Outcome::Success(Self(token))
+    ///     }
+    /// }
+    /// ```
+    pub fn refuse<T>(self, request: &Request<'_>) -> request::Outcome<T, Self> {
+        verdict::outcome(request, Err(self))
     }
 }
 

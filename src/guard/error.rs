@@ -62,8 +62,8 @@ impl From<&Error> for Refusal {
 /// use rocket::State;
 ///
 /// #[rocket::put("/tokens/<jti>/revoke")]
-/// async fn revoke(jti: &str, token: AccessToken<'_>, registry: &State<Registry>) -> Result<&'static str, Error> {
-///     registry.revoke(jti.parse::<Jti>()?, Actor::subject(token.subject())).await?;
+/// async fn revoke(jti: Jti, token: AccessToken<'_>, registry: &State<Registry>) -> Result<&'static str, Error> {
+///     registry.revoke(jti, Actor::subject(token.subject())).await?;
 ///     Ok("revoked")
 /// }
 /// ```

@@ -10,6 +10,7 @@ mod extract;
 mod forwarded;
 mod issued;
 mod locations;
+mod param;
 mod scoped;
 mod token;
 mod user;

@@ -230,6 +230,7 @@ pub struct Personal {
     pub(super) label: String,
     pub(super) scope: Option<Scopes>,
     pub(super) expires: Option<Duration>,
+    pub(super) claims: Map<String, Value>,
     pub(super) device: Device,
 }
 
@@ -240,7 +241,13 @@ impl Personal {
     ///
     /// [`is_invalid`](Error::is_invalid) for another label, or one with a control character.
     pub fn new(label: impl Into<String>) -> Result<Self, Error> {
-        Ok(Self { label: checked_label(label.into())?, scope: None, expires: None, device: Device::default() })
+        Ok(Self {
+            label: checked_label(label.into())?,
+            scope: None,
+            expires: None,
+            claims: Map::new(),
+            device: Device::default(),
+        })
     }
 
     /// With fewer scopes.
@@ -253,6 +260,17 @@ impl Personal {
     pub fn expires(mut self, lifetime: Duration) -> Self {
         self.expires = Some(lifetime);
         self
+    }
+
+    /// With an additional claim, at the top level. Those of the presenting token are not taken over.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Grant::claim`].
+    pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Result<Self, Error> {
+        self.claims.insert(name.into(), value.into());
+        Claims::check_extra(&self.claims, None)?;
+        Ok(self)
     }
 
     /// With where it was asked for from.

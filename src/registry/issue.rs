@@ -76,7 +76,8 @@ impl Registry {
     /// # Errors
     ///
     /// [`is_invalid`](Error::is_invalid) with the field `scope` for a scope that the presenting token lacks, with
-    /// `expires_in` for a lifetime over `personal.max_expires`; [`is_superseded`](Error::is_superseded) where the
+    /// `expires_in` for a lifetime over `personal.max_expires`, with `claims` for one that repeats the subject
+    /// (`identity_claim`); [`is_superseded`](Error::is_superseded) where the
     /// presenting token was revoked meanwhile.
     pub async fn issue_personal(&self, presented: &Checked, personal: Personal) -> Result<Issued, Error> {
         let by = presented.claims();
@@ -89,6 +90,7 @@ impl Registry {
         if expires > max {
             return Err(Error::invalid("expires_in", format!("expires_in must be at most {} seconds", max.as_secs())));
         }
+        Claims::check_extra(&personal.claims, self.settings().identity_claim.as_deref())?;
         // Whoever ends all of the subject's tokens from here on comes before the last look at the presenting token, or
         // makes the insert fail.
         let generation = self.as_of(&by.sub).await?.generation;
@@ -102,6 +104,7 @@ impl Registry {
             claims.aud.clone_from(&by.aud);
         }
         claims.scope = scope.clone();
+        claims.extra.extend(personal.claims);
         // Who got it by a client's token got it from that client: the client may take it back, and it is found with what
         // else the client got.
         claims.client_id.clone_from(&by.client_id);

@@ -4,10 +4,12 @@ use counterfoil::{
     AccessToken, AccessTokenData, Actor, AllOf, AnyOf, AnyToken, Checked, Cleared, ConfiguredOrJson, CookieOnly,
     CurrentUser, Denial, Error, ForwardedToken, FreshToken, Grant, HeaderOnly, Issued, Jti, LoadError, LoadUser,
     LogoutTokens, ManualClock, OptionalToken, QueryOnly, Refresh, RefreshRequest, RefreshToken, Registry, Scoped,
-    Settings, WithClaims,
+    Settings, Sid, WithClaims,
 };
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::{Client, LocalResponse};
+use rocket::outcome::try_outcome;
+use rocket::request::{self, FromRequest};
 use rocket::serde::json::{Value, json};
 use rocket::{Build, Request, Rocket, Route, State, get, post, routes};
 
@@ -167,9 +169,33 @@ async fn issue(sub: &str, registry: &State<Registry>) -> Result<Issued, Error> {
 }
 
 #[post("/unrevoke/<jti>")]
-async fn unrevoke(jti: &str, registry: &State<Registry>) -> Result<(), Error> {
-    registry.unrevoke(jti.parse::<Jti>()?, Actor::application("test")).await
+async fn unrevoke(jti: Result<Jti, Error>, registry: &State<Registry>) -> Result<(), Error> {
+    registry.unrevoke(jti?, Actor::application("test")).await
 }
+
+#[get("/session/<sid>")]
+fn session(sid: Sid) -> String {
+    sid.to_string()
+}
+
+/// A guard of the application's own.
+struct Awake;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Awake {
+    type Error = Denial;
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Denial> {
+        let token = try_outcome!(request.guard::<AccessToken<'_>>().await);
+        match token.subject().as_str() {
+            "sleeper" => Denial::InsufficientScope { missing: "awake".parse().unwrap() }.refuse(request),
+            _ => request::Outcome::Success(Self),
+        }
+    }
+}
+
+#[get("/awake")]
+fn awake(_awake: Awake) {}
 
 fn all_routes() -> Vec<Route> {
     routes![
@@ -200,6 +226,8 @@ fn all_routes() -> Vec<Route> {
         check,
         issue,
         unrevoke,
+        session,
+        awake,
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use counterfoil::{Actor, Clock, Denial, ManualClock, Registry, Settings};
+use counterfoil::{Actor, Clock, Denial, Grant, ManualClock, Registry, Settings};
 use rocket::http::Status;
 use rocket::local::asynchronous::Client;
 
@@ -189,6 +189,24 @@ async fn an_error_that_a_route_returns_says_what_failed() {
     app.registry().close().await;
     assert_denied(&app.post("/issue?sub=alice", [], "").await, &Denial::Unavailable);
     assert_denied(&app.post(&ended, [], "").await, &Denial::Unavailable);
+}
+
+#[rocket::async_test]
+async fn a_guard_of_the_application_s_own_refuses_as_ours_do() {
+    let app = App::new().await;
+    let (alice, sleeper) = (app.alice().await, app.issue(Grant::to("sleeper".parse().unwrap())).await);
+    assert_eq!(app.get_with("/awake", alice.access_token()).await.status, 200);
+    assert_denied(&app.get("/awake", &[]).await, &Denial::Missing);
+    let asleep = Denial::InsufficientScope { missing: "awake".parse().unwrap() };
+    assert_denied(&app.get_with("/awake", sleeper.access_token()).await, &asleep);
+}
+
+#[rocket::async_test]
+async fn an_id_in_a_path_is_read_or_left_to_another_route() {
+    let app = App::new().await;
+    let sid = app.alice().await.access_claims().sid.to_string();
+    assert_eq!(app.get(&format!("/session/{sid}"), &[]).await.text, sid);
+    assert_eq!(app.get(&format!("/session/{}", sid.replace('-', "")), &[]).await.status, 422);
 }
 
 #[rocket::async_test]
