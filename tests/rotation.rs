@@ -119,6 +119,30 @@ on_both! {
         assert_eq!(audit, json!([]));
     }
 
+    async fn what_is_taken_back_once_it_was_spent_gets_nothing_any_more(server: Server) {
+        let admin = server.login().await;
+        for (path, seconds) in [("/auth/tokens/revoke", 0), ("/auth/tokens/revoke", 11), ("/admin/tokens/revoke", 11)] {
+            let first = server.login().await;
+            let second = refresh(&server, &first.refresh).await;
+            server.advance(seconds);
+            let jti = jti_of(&first.refresh);
+            let path = format!("{path}/{jti}");
+            server.put(&path).bearer(&admin.access).send().await.says("Token successfully revoked");
+            is_refused(&server, &first.refresh).await;
+            // What was issued for it goes on, and that it is in two hands is found out still.
+            server.accepts(&second.access).await;
+            let record = server.get(&format!("/auth/tokens/{jti}")).bearer(&second.access).send().await.ok(200);
+            assert_eq!((&record["revoked"], &record["revoked_reason"]), (&json!(true), &json!(null)));
+            let audit = format!("/admin/audit?action=token.revoked&target={jti}");
+            assert_eq!(server.get(&audit).bearer(&admin.access).send().await.ok(200).as_array().unwrap().len(), 1);
+            let undo = format!("/admin/tokens/unrevoke/{jti}");
+            server.put(&undo).bearer(&admin.access).send().await.error(409, "revocation_final");
+            let third = refresh(&server, &second.refresh).await;
+            is_refused(&server, &first.refresh).await;
+            server.refuses(&third.access, "token_revoked").await;
+        }
+    }
+
     async fn many_at_once_leave_one_chain(server: Server) {
         let others = [server.another(|settings| settings).await, server.another(|settings| settings).await];
         let servers = [&server, &others[0], &others[1]];

@@ -5,8 +5,8 @@ use super::import::complete;
 use crate::error::{Error, Kind};
 use crate::store::{Particulars, Status};
 use crate::token::{
-    AudienceRule, AuditEvent, Claims, Denial, Facts, Happening, Jti, Reason, Record, Session, SessionRecord, Sid,
-    Subject, Verdict,
+    Actor, AudienceRule, AuditEvent, Claims, Denial, Facts, Happening, Jti, Reason, Record, Session, SessionRecord,
+    Sid, Subject, Verdict,
 };
 
 /// How many entries of the audit the history of one token has at most: the last ones.
@@ -55,12 +55,15 @@ impl Registry {
             }
             Err(_) => facts.origin.push(Reason::Foreign),
         }
+        let is_used = match (particulars.spent, particulars.replaced_at) {
+            (Some((at, successor)), _) => Some(Reason::Spent(at, successor)),
+            (None, replaced_at) => replaced_at.map(Reason::Replaced),
+        };
         // That it was spent says more than that it is revoked for it.
-        match (particulars.spent, particulars.replaced_at, particulars.revoked) {
-            (Some((at, successor)), ..) => facts.record.push(Reason::Spent(at, successor)),
-            (None, Some(at), _) => facts.record.push(Reason::Replaced(at)),
-            (None, None, revoked) => facts.record.extend(revoked.map(Reason::Revoked)),
-        }
+        let by_somebody =
+            particulars.revoked.filter(|revoked| is_used.is_none() || revoked.by != Actor::system("rotation"));
+        facts.record.extend(is_used);
+        facts.record.extend(by_somebody.map(Reason::Revoked));
         facts.record.extend(particulars.session_ended.map(Reason::SessionEnded));
         facts.record.extend(particulars.subject_ended.map(Reason::SubjectEnded));
         if particulars.user_disabled {

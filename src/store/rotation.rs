@@ -42,6 +42,7 @@ pub(crate) enum Rotated {
 /// Where a refresh token stands, read with its row locked.
 #[derive(Debug)]
 pub(super) struct Link {
+    /// By somebody, and not for having been spent or replaced.
     pub(super) revoked: bool,
     pub(super) spent_at: Option<i64>,
     pub(super) replaced: bool,
@@ -76,7 +77,7 @@ impl Rotation {
         };
         match successor {
             Some(successor) if successor.spent_at.is_some() || successor.replaced => Verdict::Theft,
-            Some(successor) if successor.revoked => Verdict::Refuse,
+            Some(successor) if successor.revoked || presented.revoked => Verdict::Refuse,
             Some(successor) if self.may_come_again(spent_at, successor) => Verdict::GiveAgain,
             Some(_) => Verdict::Replace,
             None => Verdict::Refuse,
@@ -126,8 +127,14 @@ mod tests {
     }
 
     fn link(spent_at: Option<i64>) -> Link {
-        let revoked = spent_at.is_some();
-        Link { revoked, spent_at, replaced: false, kid: "now".to_owned(), claims: String::new(), expires_at: 2_000 }
+        Link {
+            revoked: false,
+            spent_at,
+            replaced: false,
+            kid: "now".to_owned(),
+            claims: String::new(),
+            expires_at: 2_000,
+        }
     }
 
     #[test]
@@ -159,6 +166,9 @@ mod tests {
         let revoked = Link { revoked: true, ..link(None) };
         assert_eq!(asked.judge(&revoked, None), Verdict::Refuse);
         assert_eq!(asked.judge(&link(Some(1_000)), Some(&revoked)), Verdict::Refuse);
+        let after_it_was_spent = Link { revoked: true, ..link(Some(1_000)) };
+        assert_eq!(asked.judge(&after_it_was_spent, Some(&link(None))), Verdict::Refuse);
+        assert_eq!(asked.judge(&after_it_was_spent, Some(&link(Some(1_000)))), Verdict::Theft);
         assert_eq!(asked.judge(&link(Some(1_000)), None), Verdict::Refuse);
     }
 }

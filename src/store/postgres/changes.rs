@@ -46,6 +46,8 @@ impl Postgres {
                     $7::bigint[], $8::bool[]) as a (jti, confined_to, kind, name, reason, ip, now, is_final)
             ), held as materialized (
                 select t.jti, t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final,
+                    coalesce((t.spent_at is not null or t.replaced_at is not null)
+                        and t.revoked_by_kind = 'system' and t.revoked_by = 'rotation', false) as by_rotation,
                     (s.ended_at is not null or s.generation <> u.generation or k.kid is not null) as over
                 from asked a
                 join cf_tokens t on t.jti = a.jti
@@ -56,9 +58,9 @@ impl Postgres {
                 order by t.jti for no key update of t
             ), changed as (
                 update cf_tokens t set revoked_at = coalesce(t.revoked_at, a.now), revoked_by_kind = a.kind,
-                    revoked_by = a.name, revoked_reason = a.reason, revoked_final = a.is_final
+                    revoked_by = a.name, revoked_reason = a.reason, revoked_final = a.is_final or h.by_rotation
                 from asked a join held h on h.jti = a.jti
-                where t.jti = a.jti and not h.over and (h.revoked_by_kind is null
+                where t.jti = a.jti and not h.over and (h.revoked_by_kind is null or h.by_rotation
                     or (not h.revoked_final and (a.is_final or (h.revoked_by_kind = 'subject' and a.kind <> 'subject'))))
                 returning t.jti, t.subject, a.now, a.kind, a.name, a.reason, a.ip, t.expires_at, h.revoked_by_kind is null as was_live
             ), noted as (

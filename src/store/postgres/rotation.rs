@@ -166,7 +166,8 @@ async fn lock_link(
     sid: Uuid,
 ) -> Result<Option<(Link, Option<Uuid>)>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"select revoked_at is not null as "revoked!", spent_at, replaced_at is not null as "replaced!", kid, claims,
+        r#"select revoked_at is not null and not ((spent_at is not null or replaced_at is not null)
+                and revoked_by_kind = 'system' and revoked_by = 'rotation') as "revoked!", spent_at, replaced_at is not null as "replaced!", kid, claims,
             expires_at, successor
         from cf_tokens where jti = $1 and sid = $2 and token_type = 'refresh' for no key update"#,
         jti,

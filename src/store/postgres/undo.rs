@@ -112,6 +112,8 @@ async fn standing(connection: &mut PgConnection, jti: Jti, act: &Act) -> Result<
     sqlx::query_as!(
         Standing,
         r#"select t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final,
+            coalesce((t.spent_at is not null or t.replaced_at is not null)
+                and t.revoked_by_kind = 'system' and t.revoked_by = 'rotation', false) as "by_rotation!",
             (s.ended_at is not null or s.generation <> u.generation or k.kid is not null) as "over!"
         from cf_tokens t
         join cf_sessions s on s.sid = t.sid

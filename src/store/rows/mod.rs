@@ -148,7 +148,9 @@ pub(super) struct Standing {
     pub(super) expires_at: i64,
     pub(super) revoked_by_kind: Option<String>,
     pub(super) revoked_final: bool,
-    /// Its session ended, or its subject's generation moved on.
+    /// It is revoked for having been spent or replaced, and by nobody.
+    pub(super) by_rotation: bool,
+    /// Its session ended, its subject's generation moved on, or its key was retired.
     pub(super) over: bool,
 }
 
@@ -165,9 +167,10 @@ pub(super) enum Step {
 
 impl Standing {
     /// Whether revoking by jti changes the record: the first revocation does, and so do one of higher standing and a final
-    /// one.
+    /// one. A spent token still gets what was issued for it, which nobody may have; once somebody revoked it, no more.
+    /// PostgreSQL has the same in its statement.
     pub(super) fn revoke(&self, act: &Act, is_final: bool) -> Step {
-        let first = self.revoked_by_kind.is_none();
+        let first = self.revoked_by_kind.is_none() || self.by_rotation;
         let is_higher = self.is_by_subject() && act.actor.kind != ActorKind::Subject;
         let takes_over = !self.revoked_final && (is_higher || is_final);
         if !self.over && (first || takes_over) { Step::Change } else { Step::Nothing }

@@ -42,7 +42,7 @@ impl Sqlite {
                     act.actor.kind.as_str(),
                     act.actor.name,
                     act.reason,
-                    *is_final
+                    *is_final || standing.by_rotation
                 )
                 .execute(&mut *tx)
                 .await?;
@@ -263,6 +263,8 @@ pub(super) async fn standing(
     sqlx::query_as!(
         Standing,
         r#"select t.subject, t.expires_at, t.revoked_by_kind, t.revoked_final as "revoked_final: bool",
+            coalesce((t.spent_at is not null or t.replaced_at is not null)
+                and t.revoked_by_kind = 'system' and t.revoked_by = 'rotation', false) as "by_rotation!: bool",
             (s.ended_at is not null or s.generation <> u.generation or k.kid is not null) as "over!: bool"
         from cf_tokens t
         join cf_sessions s on s.sid = t.sid

@@ -157,7 +157,8 @@ async fn lock_link(
     sid: Uuid,
 ) -> Result<Option<(Link, Option<Uuid>)>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"select revoked_at is not null as "revoked!: bool", spent_at, replaced_at is not null as "replaced!: bool", kid, claims,
+        r#"select revoked_at is not null and not ((spent_at is not null or replaced_at is not null)
+                and revoked_by_kind = 'system' and revoked_by = 'rotation') as "revoked!: bool", spent_at, replaced_at is not null as "replaced!: bool", kid, claims,
             expires_at, successor as "successor: Uuid"
         from cf_tokens where jti = ?1 and sid = ?2 and token_type = 'refresh'"#,
         jti,
