@@ -68,6 +68,8 @@ on_both! {
         // It is spent, as one of the registry's own would be; its successor goes on.
         server.post("/logout").bearer(&token).send().await.error(401, "token_revoked");
         let successor = refreshed["refresh_token"].as_str().unwrap();
+        let refreshed = server.post("/refresh").bearer(successor).send().await.ok(200);
+        let successor = refreshed["refresh_token"].as_str().unwrap();
         server.post("/logout").bearer(successor).send().await.says("Successfully logged out");
         server.refuses(refreshed["access_token"].as_str().unwrap(), "token_revoked").await;
         server.post("/refresh").bearer(&token).send().await.error(401, "token_revoked");

@@ -79,6 +79,22 @@ on_both! {
         server.refuses(personal, "token_revoked").await;
     }
 
+    async fn a_personal_token_has_no_more_than_its_client_may_still_give(server: Server) {
+        let client = server.add_client("shop", &GRANTS);
+        let fresh = json!({ "subject": "alice", "fresh": true, "scope": "notes:read notes:write", "audience": ["https://api.example", ISSUER] });
+        let fresh = Pair::of(&ask(&server, &client, fresh).await.ok(201));
+        let ask_for = |body: Value| server.post("/auth/tokens").bearer(&fresh.access).json(&body).send();
+        server.command_ok(&["client", "set", "shop", "--grant-scope", "notes:read", "--audience", ""], "");
+        ask_for(json!({ "label": "script", "scope": "notes:write" })).await.error(403, "insufficient_scope");
+        let made = ask_for(json!({ "label": "script" })).await.ok(201);
+        let personal = claims_of(made["access_token"].as_str().unwrap());
+        assert_eq!((&personal["scope"], &personal["aud"]), (&json!("notes:read"), &json!(ISSUER)));
+        server.command_ok(&["client", "disable", "shop"], "");
+        ask_for(json!({ "label": "script" })).await.error(401, "token_invalid");
+        server.command_ok(&["client", "delete", "shop"], "");
+        ask_for(json!({ "label": "script" })).await.error(401, "token_invalid");
+    }
+
     async fn what_a_client_may_not_give_is_refused(server: Server) {
         let client = server.add_client("shop", &GRANTS);
         let answer = ask(&server, &client, json!({ "subject": "alice", "scope": "notes:read notes:delete" })).await;

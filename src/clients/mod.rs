@@ -17,7 +17,7 @@ pub(crate) use issuing::{IssueFailure, Repeatable, Wanted};
 use crate::accounts::limits::Counter;
 use crate::error::{Error, Kind};
 use crate::keys::{is_same, random_secret, sha256};
-use crate::registry::{Checked, OWN_CLIENT, Reading, Registry};
+use crate::registry::{Checked, IMPORTED_CLIENT, OWN_CLIENT, Reading, Registry};
 pub(crate) use crate::store::ClientChange;
 use crate::store::{ClientChanged, Done, StoredClient};
 use crate::token::{Act, Scopes, Subject, Target, checked_audiences, rfc3339};
@@ -155,6 +155,16 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// Who answers for what the holder of a token is given for it.
+pub(crate) enum Behind {
+    /// Nobody but the registry: no client asked for the token.
+    Nobody,
+    /// The client that asked for it: no more is given than that may still give.
+    Client(Arc<Client>),
+    /// A client that is disabled or no longer there.
+    Gone,
+}
+
 /// As operators see it, without its secrets.
 impl Serialize for Client {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -220,17 +230,14 @@ impl Clients {
         }
     }
 
-    /// Whether a refresh token may be used by whoever holds it: no client asked for it, or one of the first party.
-    pub(crate) async fn may_refresh_without_secret(&self, token: &Checked) -> Result<bool, Error> {
-        let id = &token.claims().client_id;
-        if id == OWN_CLIENT {
-            return Ok(true);
+    /// Who answers for what the holder of a token is given for it.
+    pub(crate) async fn behind(&self, token: &Checked) -> Result<Behind, Error> {
+        let id = token.claims().client_id.as_str();
+        if [OWN_CLIENT, IMPORTED_CLIENT].contains(&id) {
+            return Ok(Behind::Nobody);
         }
-        Ok(match self.get(id).await? {
-            Some(client) => client.is_live() && client.is_first_party(),
-            // One from before the registry was adopted names whatever it was issued to then.
-            None => token.is_imported(),
-        })
+        let client = self.get(id).await?.filter(|client| client.is_live());
+        Ok(client.map_or(Behind::Gone, Behind::Client))
     }
 
     /// The client with this id, from memory where that can be relied on.

@@ -11,7 +11,7 @@ use super::issuing::{Began, confirm, scopes_of};
 use super::openapi::ErrorBody;
 use super::schema::{Done, Tokens};
 use crate::accounts::Accounts;
-use crate::clients::Clients;
+use crate::clients::{Behind, Clients};
 use crate::guard::{Cleared, ConfiguredOrJson, Device, LogoutTokens, RefreshRequest};
 use crate::registry::{Grant, Issued, Refresh, Registry};
 use crate::token::{Act, Actor, Denial, Scopes};
@@ -108,15 +108,16 @@ async fn refresh(
     clients: &State<Clients>,
     registry: &State<Registry>,
 ) -> Result<Issued, ApiError> {
-    // A client that has a secret refreshes with it, at `/oauth/token`.
-    if !clients.may_refresh_without_secret(&token).await? {
-        return Err(Denial::Invalid.into());
-    }
+    let client = match clients.behind(&token).await? {
+        Behind::Nobody => None,
+        Behind::Client(client) if client.is_first_party() => Some(client),
+        // A client that has a secret refreshes with it, at `/oauth/token`.
+        Behind::Client(_) | Behind::Gone => return Err(Denial::Invalid.into()),
+    };
     let mut refresh = Refresh::new().device(device.ip, device.user_agent);
     if let Some(held) = scopes_of(accounts, token.subject()).await? {
         refresh = refresh.within(held);
-    } else if let Some(client) = clients.get(&token.claims().client_id).await? {
-        // As at the token endpoint: no more than the client may still give.
+    } else if let Some(client) = client {
         refresh = refresh.within(client.grant_scope().clone()).for_audiences(client.audience());
     }
     let issued = registry.refresh(&token, refresh).await?;

@@ -15,9 +15,10 @@ use super::list::{Page, Query, RecordsQuery};
 use super::openapi::ErrorBody;
 use super::schema::{Done, Ended, PersonalToken, RecordBody};
 use crate::accounts::Accounts;
+use crate::clients::{Behind, Clients};
 use crate::guard::{AccessToken, Device, FreshToken};
 use crate::registry::{Personal, Registry};
-use crate::token::{Act, Actor, Jti, Record, Scopes};
+use crate::token::{Act, Actor, Denial, Jti, Record, Scopes};
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
@@ -113,18 +114,28 @@ async fn create_token(
     token: FreshToken<'_>,
     device: Device<'_>,
     accounts: &State<Accounts>,
+    clients: &State<Clients>,
     registry: &State<Registry>,
     body: Body<Create>,
 ) -> Result<Created<Json<Value>>, ApiError> {
     let Create { label, scope, expires_in } = body.0;
+    let mut personal = Personal::new(label)?.device(device.ip, device.user_agent);
     let claims = token.claims();
-    let held = match scopes_of(accounts, &claims.sub).await? {
-        Some(held) => claims.scope.intersection(&held),
-        None => claims.scope.clone(),
-    };
+    let mut held = claims.scope.clone();
+    if let Some(of_user) = scopes_of(accounts, &claims.sub).await? {
+        held = held.intersection(&of_user);
+    }
+    match clients.behind(&token).await? {
+        Behind::Nobody => {}
+        Behind::Client(client) => {
+            held = held.intersection(client.grant_scope());
+            personal = personal.for_audiences(client.audience());
+        }
+        Behind::Gone => return Err(Denial::Invalid.into()),
+    }
     let scope = scope.unwrap_or_else(|| held.clone());
     require_within(&scope, &held)?;
-    let mut personal = Personal::new(label)?.scope(scope).device(device.ip, device.user_agent);
+    personal = personal.scope(scope);
     if let Some(seconds) = expires_in {
         personal = personal.expires(Duration::from_secs(seconds));
     }

@@ -230,6 +230,7 @@ pub struct Personal {
     pub(super) label: String,
     pub(super) scope: Option<Scopes>,
     pub(super) expires: Option<Duration>,
+    pub(super) audience: Option<Vec<String>>,
     pub(super) claims: Map<String, Value>,
     pub(super) device: Device,
 }
@@ -245,6 +246,7 @@ impl Personal {
             label: checked_label(label.into())?,
             scope: None,
             expires: None,
+            audience: None,
             claims: Map::new(),
             device: Device::default(),
         })
@@ -259,6 +261,13 @@ impl Personal {
     /// With a shorter lifetime: whole seconds, rounded down, 1 s to `personal.max_expires`.
     pub fn expires(mut self, lifetime: Duration) -> Self {
         self.expires = Some(lifetime);
+        self
+    }
+
+    /// With the audiences of the presenting token cut to the issuer and these, which may still be given.
+    #[cfg(feature = "server")]
+    pub(crate) fn for_audiences(mut self, audience: &[String]) -> Self {
+        self.audience = Some(audience.to_vec());
         self
     }
 

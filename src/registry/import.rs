@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::store::{NewToken, Status};
 use crate::token::{Claims, Denial, Jti, Record, Scopes, Subject, TokenType};
 
-/// What an imported token's `client_id` is taken to be.
-const IMPORTED_CLIENT: &str = "imported";
+/// What the `client_id` is taken to be of an imported token, and of those got with it.
+pub(crate) const IMPORTED_CLIENT: &str = "imported";
 
 /// What scopes that open the registry's own routes begin with.
 const OWN_SCOPES: &str = "registry:";

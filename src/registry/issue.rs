@@ -102,6 +102,7 @@ impl Registry {
         // What is made in the console is for everything but the console.
         if !by.is_console() {
             claims.aud.clone_from(&by.aud);
+            self.cut_audience(&mut claims.aud, personal.audience.as_deref())?;
         }
         claims.scope = scope.clone();
         claims.extra.extend(personal.claims);

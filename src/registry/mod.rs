@@ -46,6 +46,8 @@ pub(crate) use feed::{Followed, Following};
 pub(crate) use grant::require_free;
 pub use grant::{AsOf, Grant, Issued, Personal, Refresh};
 #[cfg(feature = "server")]
+pub(crate) use import::IMPORTED_CLIENT;
+#[cfg(feature = "server")]
 pub(crate) use inspect::Inspected;
 #[cfg(feature = "server")]
 pub(crate) use issue::OWN_CLIENT;

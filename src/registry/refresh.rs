@@ -36,7 +36,7 @@ impl Registry {
         let kept = self.store()?.refreshable(claims.jti).await?.ok_or_else(superseded)?;
         let mut granted: Granted = serde_json::from_str(&kept.granted)
             .map_err(|error| Error::internal("the grant of a refresh token can't be read").with_source(error))?;
-        self.cut_audience(&refresh, &mut granted)?;
+        self.cut_audience(&mut granted.audience, refresh.audience.as_deref())?;
         let mut access =
             self.draft_access(&claims.sub, claims.sid, &granted, scope_of(&refresh, &granted.scope)?, false)?;
         access.claims.client_id.clone_from(&claims.client_id);
@@ -50,13 +50,13 @@ impl Registry {
         self.register_for(presented, Drafted { subject, origin, within, access, refresh: None, cookies }).await
     }
 
-    /// Takes from the grant the audiences that may not be given any more. Where none is left, tokens without any would be
-    /// for the issuer instead, which was not granted.
-    fn cut_audience(&self, refresh: &Refresh, granted: &mut Granted) -> Result<(), Error> {
-        let Some(allowed) = &refresh.audience else { return Ok(()) };
-        let had_some = !granted.audience.is_empty();
-        granted.audience.retain(|audience| *audience == self.settings().issuer || allowed.contains(audience));
-        if had_some && granted.audience.is_empty() { Err(superseded()) } else { Ok(()) }
+    /// Takes away the audiences that may not be given any more. Where none is left, tokens without any would be for the issuer
+    /// instead, which was not granted.
+    pub(super) fn cut_audience(&self, audience: &mut Vec<String>, allowed: Option<&[String]>) -> Result<(), Error> {
+        let Some(allowed) = allowed else { return Ok(()) };
+        let had_some = !audience.is_empty();
+        audience.retain(|audience| *audience == self.settings().issuer || allowed.contains(audience));
+        if had_some && audience.is_empty() { Err(superseded()) } else { Ok(()) }
     }
 
     async fn rotate(
