@@ -79,6 +79,23 @@ on_both! {
         server.refuses(personal, "token_revoked").await;
     }
 
+    async fn a_key_for_which_nothing_was_issued_is_as_good_as_new(database: Database) {
+        let cap = |settings: Settings| settings.set("sessions", json!({ "max": 1 }));
+        let server = Server::start(database, cap).await;
+        let client = server.add_client("shop", &GRANTS);
+        let first = Pair::of(&ask(&server, &client, json!({ "subject": "zed" })).await.ok(201));
+        let body = json!({ "subject": "zed", "access_expires_in": 60 });
+        ask_once(&server, &client, "k", &body).await.error(409, "session_limit");
+        server.post("/logout").bearer(&first.access).send().await.says("Successfully logged out");
+        server.advance(61);
+        let issued = ask_once(&server, &client, "k", &body).await.ok(201);
+        server.accepts(&Pair::of(&issued).access).await;
+        assert_eq!(ask_once(&server, &client, "k", &body).await.ok(201), issued);
+        // And for something else.
+        ask_once(&server, &client, "l", &json!({ "subject": ADMIN })).await.error(403, "subject_reserved");
+        ask_once(&server, &client, "l", &json!({ "subject": "yara" })).await.ok(201);
+    }
+
     async fn a_personal_token_has_no_more_than_its_client_may_still_give(server: Server) {
         let client = server.add_client("shop", &GRANTS);
         let fresh = json!({ "subject": "alice", "fresh": true, "scope": "notes:read notes:write", "audience": ["https://api.example", ISSUER] });

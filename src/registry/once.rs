@@ -8,6 +8,10 @@ use crate::error::Error;
 use crate::store::{Inserted, REPEATED_SECONDS, Repeat, Sha256};
 use crate::token::{Jti, Sid};
 
+/// After how many seconds an attempt is over, however it ended. What it noted is of no use then: tokens of its ids and times
+/// may have expired, and their session would be one from before what has been ended since.
+const ATTEMPT_SECONDS: i64 = 60;
+
 /// What is asked for once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Once<'a> {
@@ -53,10 +57,17 @@ impl Registry {
         }
         drafted.become_that_of(&kept);
         // Who comes first may die before the tokens are there, or be slow: whoever asks again then does it instead.
-        if kept.access != asked.access
-            && let Some(repeated) = self.issued_before(&drafted).await?
-        {
-            return Ok(repeated);
+        if kept.access != asked.access {
+            if let Some(repeated) = self.issued_before(&drafted).await? {
+                return Ok(repeated);
+            }
+            if asked_at - kept.asked_at > ATTEMPT_SECONDS {
+                self.store()?.forget_repeat(once.client_id, once.key, kept.access).await?;
+                let Some(kept) = self.store()?.repeat(once.client_id, once.key, &asked).await? else {
+                    return Ok(Repeated::NoClient);
+                };
+                drafted.become_that_of(&kept);
+            }
         }
         let ring = self.ring();
         let (issued, insert) = self.signed(&ring, drafted.clone())?;
@@ -71,7 +82,11 @@ impl Registry {
         {
             return Ok(repeated);
         }
-        super::issue::stored(inserted.unwrap_or(Inserted::Superseded))?;
+        if let Err(refused) = super::issue::stored(inserted.unwrap_or(Inserted::Superseded)) {
+            // Nothing was issued, so the key is as good as new.
+            self.store()?.forget_repeat(once.client_id, once.key, drafted.access.claims.jti).await?;
+            return Err(refused);
+        }
         self.still_signs(&ring).await?;
         self.inner.metrics.issued(issued.access_claims(), issued.refresh_token().is_some());
         Ok(Repeated::Issued(Box::new(issued)))
@@ -124,14 +139,8 @@ mod tests {
         master_key = \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"
     ";
 
-    #[tokio::test]
-    async fn nothing_is_given_again_that_a_retired_key_signed() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = format!("{SETTINGS}\ndatabase_url = \"sqlite://{}/registry.db\"", directory.path().display());
-        let clock = ManualClock::here();
-        let open = || Registry::open(Settings::for_tests_with(&file).unwrap(), clock.clone());
-        let (registry, other) = (open().await.unwrap(), open().await.unwrap());
-        let act = Act::by(Actor::application("test"));
+    /// Adds the client that asks.
+    async fn add_shop(registry: &Registry) {
         let shop = StoredClient {
             client_id: "shop".to_owned(),
             name: "shop".to_owned(),
@@ -146,7 +155,58 @@ mod tests {
             created_at: registry.seconds(),
             secret_changed_at: registry.seconds(),
         };
-        assert!(registry.store().unwrap().add_client(&shop, &act, registry.seconds()).await.unwrap());
+        assert!(
+            registry
+                .store()
+                .unwrap()
+                .add_client(&shop, &Act::by(Actor::application("test")), registry.seconds())
+                .await
+                .unwrap()
+        );
+    }
+
+    #[tokio::test]
+    async fn what_an_attempt_noted_that_died_is_finished_or_begun_anew() {
+        let clock = ManualClock::here();
+        let registry = Registry::open(Settings::for_tests(), clock.clone()).await.unwrap();
+        add_shop(&registry).await;
+        for (seconds, is_finished) in [(ATTEMPT_SECONDS, true), (ATTEMPT_SECONDS + 1, false)] {
+            let (now, key) = (registry.now(), seconds.to_string());
+            let noted = Repeat {
+                body_digest: [0; 32],
+                sid: Sid::new(now),
+                access: Jti::new(now),
+                refresh: Jti::new(now),
+                asked_at: registry.seconds(),
+                expires_at: registry.seconds() + REPEATED_SECONDS,
+            };
+            registry.store().unwrap().repeat("shop", &key, &noted).await.unwrap().unwrap();
+            clock.advance(Duration::from_secs(seconds.try_into().unwrap()));
+            let ask = async || {
+                let once = Once { client_id: "shop", key: &key, body_digest: [0; 32] };
+                let Repeated::Issued(issued) =
+                    registry.issue_once(Grant::to("bob".parse().unwrap()), once).await.unwrap()
+                else {
+                    panic!("it was not issued")
+                };
+                *issued
+            };
+            let issued = ask().await;
+            assert_eq!(issued.access_claims().jti == noted.access, is_finished);
+            assert_eq!(issued.access_claims().iat == noted.asked_at, is_finished);
+            assert_eq!(ask().await, issued);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_given_again_that_a_retired_key_signed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = format!("{SETTINGS}\ndatabase_url = \"sqlite://{}/registry.db\"", directory.path().display());
+        let clock = ManualClock::here();
+        let open = || Registry::open(Settings::for_tests_with(&file).unwrap(), clock.clone());
+        let (registry, other) = (open().await.unwrap(), open().await.unwrap());
+        let act = Act::by(Actor::application("test"));
+        add_shop(&registry).await;
         let ask = async || {
             let once = Once { client_id: "shop", key: "k", body_digest: [0; 32] };
             registry.issue_once(Grant::to("alice".parse().unwrap()), once).await

@@ -442,6 +442,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn delete_client(&self, client_id: &str, act: &Act, now: i64) -> Result<Done<bool>, Error>;
     /// Notes what a client asks for under a key, and gives what it asked for first.
     async fn repeat(&self, client_id: &str, key: &str, asked: &Repeat) -> Result<Option<Repeat>, Error>;
+    /// Takes back that note, which names this access token, where nothing was issued for it.
+    async fn forget_repeat(&self, client_id: &str, key: &str, access: Jti) -> Result<(), Error>;
 
     // Keys.
 

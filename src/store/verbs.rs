@@ -62,6 +62,7 @@ macro_rules! implement_store {
                 ) -> Done<bool>;
                 fn delete_client(client_id: &str, act: &Act, now: i64) -> Done<bool>;
                 fn repeat(client_id: &str, key: &str, asked: &Repeat) -> Option<Repeat>;
+                fn forget_repeat(client_id: &str, key: &str, access: Jti) -> ();
                 // Keys.
                 fn retired(kids: &[String]) -> Vec<bool>;
                 fn add_keys(current: &NewKey, next: &NewKey, act: &Act, now: i64) -> Done<bool>;

@@ -7,7 +7,7 @@ use super::changes::{end_generation, note};
 use super::coherence::mark;
 use crate::store::rows::{self, ClientRow, RepeatRow, reason_or};
 use crate::store::{ClientChange, ClientChanged, Done, Repeat, Sha256, StoredClient};
-use crate::token::Act;
+use crate::token::{Act, Jti};
 
 /// Clients, by a condition.
 macro_rules! select_clients {
@@ -203,5 +203,18 @@ impl Sqlite {
         .fetch_one(&self.writer)
         .await;
         rows::not_orphaned(kept)?.map(rows::read_one).transpose()
+    }
+
+    pub(super) async fn forget_repeat(&self, client_id: &str, key: &str, access: Jti) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "delete from cf_repeats where client_id = ?1 and repeat_key = ?2 and access_jti = ?3
+                and not exists (select 1 from cf_sessions s where s.sid = cf_repeats.sid)",
+            client_id,
+            key,
+            access.as_uuid()
+        )
+        .execute(&self.writer)
+        .await?;
+        Ok(())
     }
 }
