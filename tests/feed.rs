@@ -276,6 +276,36 @@ on_both! {
         assert_eq!(events(&server, &limited, start).await.len(), 1);
     }
 
+    async fn a_limited_client_gets_past_many_events_of_others(server: Server) {
+        let everybody = service(&server).await;
+        let limited = limited_service(&server, &["https://api.example"]).await;
+        let start = place(&server, &limited).await;
+        let foreign = server.issue("bob", "").await;
+        let (foreign, sid) = (jti_of(&foreign.access), sid_of(&foreign.access));
+        for _ in 0..150 {
+            server.registry.revoke(foreign.parse().unwrap(), application()).await.unwrap();
+            server.registry.unrevoke(foreign.parse().unwrap(), application()).await.unwrap();
+        }
+        let own = server.issue_with("alice", "", |grant| grant.audience(["https://api.example"]).unwrap()).await;
+        server.registry.revoke(jti_of(&own.access).parse().unwrap(), application()).await.unwrap();
+        // At one request: a page without events would come before it only where it takes long.
+        let told = events(&server, &limited, start).await;
+        assert_eq!(told.iter().map(|event| event["jti"].as_str().unwrap()).collect::<Vec<_>>(), [jti_of(&own.access)]);
+        assert_eq!(events(&server, &everybody, start).await.len(), 301);
+        // Whose tokens are too many to look through is told of.
+        let many = format!(
+            "with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < 600)
+            insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid)
+            select {}, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid
+            from cf_tokens, numbers where subject = 'bob' and token_type = 'access'",
+            server.random_id()
+        );
+        server.sql(&many).await;
+        let start = place(&server, &limited).await;
+        server.registry.end_session(sid.parse().unwrap(), application()).await.unwrap();
+        assert_eq!(events(&server, &limited, start).await[0]["sid"], json!(sid));
+    }
+
     async fn no_claim_of_a_token_stops_the_feed_of_a_limited_client(server: Server) {
         let limited = limited_service(&server, &["https://api.example"]).await;
         let start = place(&server, &limited).await;

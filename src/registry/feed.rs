@@ -26,6 +26,9 @@ const POLL_MIN: Duration = Duration::from_millis(100);
 /// How long after the log was last read a heartbeat may say that nothing is missing.
 const CURRENT: Duration = Duration::from_secs(5);
 
+/// How long a page may look for an event that its reader may see.
+const LOOKED_FOR: Duration = Duration::from_millis(500);
+
 /// What the task that reads tells those who follow.
 pub(super) struct Hub {
     /// `None`: the log is another one, or was trimmed, and where each stands means nothing any more.
@@ -88,7 +91,17 @@ impl Registry {
         limit: u16,
         serves: Option<&[String]>,
     ) -> Result<Option<FeedPage>, Error> {
-        self.store()?.feed(after, limit, serves, self.seconds()).await
+        let begun = self.clock().steady();
+        let mut after = after;
+        loop {
+            let Some(page) = self.store()?.feed(after, limit, serves, self.seconds()).await? else { return Ok(None) };
+            // The events of others are passed over a part at a time, so that nobody waits for a long log, nor for the database
+            // that reads it.
+            if page.is_last || !page.events.is_empty() || self.clock().steady().saturating_sub(begun) >= LOOKED_FOR {
+                return Ok(Some(page));
+            }
+            after = Some(page.next);
+        }
     }
 
     /// Follows the feed after a number, or from now on.
@@ -147,7 +160,7 @@ impl Registry {
                 let _ = hub.told.send(None);
                 return Ok(());
             };
-            let (from, is_all) = (cursor.unwrap_or(page.next), page.events.len() < usize::from(PAGE));
+            let (from, is_all) = (cursor.unwrap_or(page.next), page.is_last);
             // Where it begins, too: who came before finds that it has to read up to there.
             if *cursor != Some(page.next) {
                 *cursor = Some(page.next);
@@ -179,7 +192,7 @@ impl Following {
                 let page = self.registry.feed(Some(self.cursor), PAGE, self.serves.as_deref()).await?;
                 let Some(page) = page else { return Ok(None) };
                 self.cursor = page.next;
-                self.is_behind = page.events.len() >= usize::from(PAGE);
+                self.is_behind = !page.is_last;
                 if !page.events.is_empty() {
                     return Ok(Some(self.heard(page.events)));
                 }

@@ -66,6 +66,8 @@ impl Change {
 pub(super) struct FeedRow {
     pub(super) position: i64,
     pub(super) is_kept: bool,
+    /// The last that was looked at, where more follow.
+    pub(super) looked: Option<i64>,
     pub(super) seq: Option<i64>,
     pub(super) kind: Option<String>,
     pub(super) target: Option<String>,
@@ -88,19 +90,30 @@ impl FeedRow {
 }
 
 /// The page that these rows are; `None` where something is missing after the number that was asked for.
+/// How many events are looked at for a reader who is limited to audiences, at a time: for each, tokens have to be read.
+const LOOKED_MAX: u16 = 100;
+
+/// How many tokens are read to see whether an event is for such a reader. One about more of them is told without.
+pub(super) const READ_MAX: u16 = 500;
+
+/// How many events are looked at, at a time.
+pub(super) fn looked_max(limit: u16, serves: Option<&[String]>) -> u16 {
+    if serves.is_some() { LOOKED_MAX } else { limit }
+}
+
 pub(super) fn page(found: Vec<FeedRow>, limit: u16) -> Result<Option<FeedPage>, sqlx::Error> {
     let first = found.first().ok_or(sqlx::Error::RowNotFound)?;
     if !first.is_kept {
         return Ok(None);
     }
-    let position = first.position;
+    let end = first.looked.unwrap_or(first.position);
+    let is_last = first.looked.is_none();
     let events: Vec<FeedEvent> = found.into_iter().filter_map(FeedRow::event).collect::<Result<_, _>>()?;
-    let next = match events.last() {
+    Ok(Some(match events.last().map(|last| last.seq) {
         // There may be more.
-        Some(last) if events.len() >= usize::from(limit) => last.seq,
-        _ => position,
-    };
-    Ok(Some(FeedPage { events, next }))
+        Some(last) if events.len() >= usize::from(limit) => FeedPage { events, next: last, is_last: false },
+        _ => FeedPage { events, next: end, is_last },
+    }))
 }
 
 /// A moment that the sessions which ended began before: after the last of them by its own id, whatever clock made it, and

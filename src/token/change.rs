@@ -114,4 +114,6 @@ pub(crate) struct FeedPage {
     pub(crate) events: Vec<FeedEvent>,
     /// What to ask after next: nothing up to here is missing.
     pub(crate) next: i64,
+    /// Whether nothing came after that yet.
+    pub(crate) is_last: bool,
 }

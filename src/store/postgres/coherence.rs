@@ -175,27 +175,33 @@ impl Postgres {
         // escaped backslash before it too.
         let found = sqlx::query_as!(
             FeedRow,
-            r#"select p.seq as "position!",
+            r#"with looked as materialized (
+                select c.* from cf_changes c where c.seq > $1 and c.action is not null order by c.seq limit $5
+            )
+            select p.seq as "position!",
                 ($1::bigint is null or $1 = p.seq
                     or ($1 < p.seq and exists (select from cf_changes k where k.seq = $1 + 1))) as "is_kept!",
+                (select case when count(*) = $5 then max(seq) end from looked) as "looked?",
                 e.seq as "seq?", e.kind as "kind?", e.target as "target?", e.action as "action?", e.at as "at?",
                 e.last_sid as "last_sid?", e.expires_at as "expires_at?"
             from cf_position p left join (
-                select c.* from cf_changes c
-                where c.seq > $1 and c.action is not null
-                    and ($3::text[] is null or coalesce(case c.kind
+                select c.* from looked c
+                where ($3::text[] is null or coalesce(case c.kind
                         when 'token' then (
                             select bool_or(coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
                                 replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3)
                             from cf_tokens t where t.jti = c.target::uuid)
                         when 'session' then (
-                            select bool_or(coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
-                                replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3)
-                            from cf_tokens t where t.sid = c.target::uuid and t.expires_at > c.at)
+                            select case when count(*) = $6 then true else bool_or(is_for) end from (
+                                select coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
+                                    replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3 as is_for
+                                from cf_tokens t where t.sid = c.target::uuid and t.expires_at > c.at limit $6) a)
                         when 'subject' then (
-                            select bool_or(coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
-                                replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3)
-                            from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at)
+                            select case when count(*) = $6 then true else bool_or(is_for) end from (
+                                select coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
+                                    replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3 as is_for
+                                from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at
+                                order by t.issued_at desc limit $6) a)
                         end, c.kind = 'key' or c.expires_at > $4))
                 order by c.seq limit $2
             ) e on true
@@ -203,7 +209,9 @@ impl Postgres {
             after,
             i64::from(limit),
             serves,
-            now
+            now,
+            i64::from(notice::looked_max(limit, serves)),
+            i64::from(notice::READ_MAX)
         )
         .fetch_all(&self.pool)
         .await?;

@@ -131,31 +131,38 @@ impl Sqlite {
         serves: Option<&[String]>,
         now: i64,
     ) -> Result<Option<FeedPage>, sqlx::Error> {
+        let looked_max = notice::looked_max(limit, serves);
         let serves = serves.map(|serves| rows::json(&serves)).transpose()?;
         // One statement, so one snapshot: what it does not see has a larger number than the position that it sees.
         let found = sqlx::query_as!(
             FeedRow,
-            r#"select p.seq as "position!: i64",
+            r#"with looked as materialized (
+                select c.* from cf_changes c where c.seq > ?1 and c.action is not null order by c.seq limit ?5
+            )
+            select p.seq as "position!: i64",
                 (?1 is null or ?1 = p.seq
                     or (?1 < p.seq and exists (select 1 from cf_changes k where k.seq = ?1 + 1))) as "is_kept!: bool",
+                (select case when count(*) = ?5 then max(seq) end from looked) as "looked?: i64",
                 e.seq as "seq?: i64", e.kind as "kind?", e.target as "target?", e.action as "action?", e.at as "at?: i64",
                 e.last_sid as "last_sid?: Uuid", e.expires_at as "expires_at?: i64"
             from cf_position p left join (
-                select c.* from cf_changes c
-                where c.seq > ?1 and c.action is not null
-                    and (?3 is null or coalesce(case c.kind
+                select c.* from looked c
+                where (?3 is null or coalesce(case c.kind
                         when 'token' then (
                             select max(exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
                                 where a.value in (select value from json_each(?3))))
                             from cf_tokens t where t.jti = unhex(c.target))
                         when 'session' then (
-                            select max(exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
-                                where a.value in (select value from json_each(?3))))
-                            from cf_tokens t where t.sid = unhex(c.target) and t.expires_at > c.at)
+                            select case when count(*) = ?6 then 1 else max(is_for) end from (
+                                select exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
+                                    where a.value in (select value from json_each(?3))) as is_for
+                                from cf_tokens t where t.sid = unhex(c.target) and t.expires_at > c.at limit ?6))
                         when 'subject' then (
-                            select max(exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
-                                where a.value in (select value from json_each(?3))))
-                            from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at)
+                            select case when count(*) = ?6 then 1 else max(is_for) end from (
+                                select exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
+                                    where a.value in (select value from json_each(?3))) as is_for
+                                from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at
+                                order by t.issued_at desc limit ?6))
                         end, c.kind = 'key' or c.expires_at > ?4))
                 order by c.seq limit ?2
             ) e on true
@@ -163,7 +170,9 @@ impl Sqlite {
             after,
             limit,
             serves,
-            now
+            now,
+            looked_max,
+            notice::READ_MAX
         )
         .fetch_all(&self.readers)
         .await?;
