@@ -65,11 +65,12 @@ async fn lock_to_undo(connection: &mut PgConnection, jti: Jti, act: &Act) -> Res
             where (t.jti = $1 and ($2::text is null or t.subject = $2)) or t.jti = $3
         ), subjects as materialized (
             select u.subject from cf_subjects u
-            where u.subject in (select s.subject from cf_sessions s where s.sid in (select sid from tokens) or s.sid = $4)
+            where u.subject in (
+                select s.subject from cf_sessions s where s.sid = any(array(select sid from tokens union all select $4)))
             order by u.subject for share
         ), sessions as materialized (
             select s.sid from cf_sessions s
-            where (s.sid in (select sid from tokens) or s.sid = $4) and (select count(*) from subjects) > 0
+            where s.sid = any(array(select sid from tokens union all select $4)) and (select count(*) from subjects) > 0
             order by s.sid for share
         ), held as materialized (
             select t.jti from cf_tokens t

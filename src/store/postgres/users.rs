@@ -123,11 +123,12 @@ impl Postgres {
         let mut changes = Vec::new();
         let lost: Vec<String> = before.scope.difference(&user.scope).iter().map(str::to_owned).collect();
         if !lost.is_empty() {
-            // One that is revoked already becomes final too: it must not come back with what was taken away.
+            // One that is revoked already becomes final too: it must not come back with what was taken away. Nobody takes one that
+            // has expired, of which there may be very many.
             let revoked = sqlx::query!(
                 r#"with due as (
                     select jti, revoked_at is null as was_live from cf_tokens
-                    where subject = $1 and token_type = 'access' and not revoked_final
+                    where subject = $1 and token_type = 'access' and not revoked_final and expires_at > $7
                         and string_to_array(scope, ' ') && $2::text[]
                     order by jti for no key update
                 )
@@ -141,11 +142,12 @@ impl Postgres {
                 now,
                 act.actor.kind.as_str(),
                 act.actor.name,
-                reason_or(act, "scope removed")
+                reason_or(act, "scope removed"),
+                now - LEEWAY_SECONDS_MAX
             )
             .fetch_all(&mut *tx)
             .await?;
-            let told = revoked.iter().filter(|token| token.was_live && token.expires_at > now - LEEWAY_SECONDS_MAX);
+            let told = revoked.iter().filter(|token| token.was_live);
             changes.extend(told.map(|token| Change::token(token.jti, Action::Revoked, token.expires_at)));
             changes.push(Change::subject(name));
         }

@@ -122,20 +122,20 @@ impl Sqlite {
         act: &Act,
         now: i64,
     ) -> Result<Done<Retired>, sqlx::Error> {
+        let nothing = |outcome| Ok(Done { outcome, mark: None });
+        // One that the table doesn't have is of the settings, or of another time's. Before anything is locked: where nothing names
+        // it, all tokens are looked through.
+        if retire.algorithm.is_none() && !self.is_named(retire.kid).await? {
+            return nothing(Retired::NotFound);
+        }
         let mut tx = self.begin().await?;
         let state = sqlx::query_scalar!("select state from cf_keys where kid = ?1", retire.kid)
             .fetch_optional(&mut *tx)
             .await?;
-        let nothing = |outcome| Ok(Done { outcome, mark: None });
         match (state.as_deref(), retire.fresh) {
             (Some("retired"), _) => return nothing(Retired::Done),
             (Some("current" | "next"), None) => return nothing(Retired::Needed),
             _ => {}
-        }
-        // One that the table doesn't have is of the settings, or of another time's.
-        let is_known = state.is_some() || retire.algorithm.is_some() || has_tokens(&mut tx, retire.kid).await?;
-        if !is_known {
-            return nothing(Retired::NotFound);
         }
         sqlx::query!(
             "insert into cf_keys (kid, algorithm, state, published_at, retired_at, retired_by_kind, retired_by, retired_reason)
@@ -161,6 +161,16 @@ impl Sqlite {
         let mark = mark(&mut tx).await?;
         tx.commit().await?;
         Ok(Done { outcome: Retired::Done, mark: Some(mark) })
+    }
+
+    /// Whether the table has this key, or a token was signed with it.
+    async fn is_named(&self, kid: &str) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar!(
+            r#"select (exists (select 1 from cf_keys where kid = ?1) or exists (select 1 from cf_tokens where kid = ?1)) as "has!: bool""#,
+            kid
+        )
+        .fetch_one(&self.readers)
+        .await
     }
 
     pub(super) async fn reseal_keys(&self, anew: &[Resealed], act: &Act, now: i64) -> Result<bool, sqlx::Error> {
@@ -246,12 +256,6 @@ async fn publish(connection: &mut SqliteConnection, fresh: &NewKey, act: &Act, n
     .execute(&mut *connection)
     .await?;
     note(connection, "key.published", Some(&fresh.kid), act, now).await
-}
-
-async fn has_tokens(connection: &mut SqliteConnection, kid: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(r#"select exists (select 1 from cf_tokens where kid = ?1) as "has!: bool""#, kid)
-        .fetch_one(connection)
-        .await
 }
 
 /// Writes an audit entry about something that is nobody's, such as a key.

@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::Sqlite;
 use super::changes::{end_generation, note};
 use super::coherence::mark;
+use crate::store::notice::LEEWAY_SECONDS_MAX;
 use crate::store::rows::{self, UserRow, reason_or};
 use crate::store::{Done, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Sid, Subject};
@@ -119,12 +120,13 @@ impl Sqlite {
         let lost = before.scope.difference(&user.scope);
         if !lost.is_empty() {
             let lost = rows::json(&lost.iter().collect::<Vec<_>>())?;
-            // One that is revoked already becomes final too: it must not come back with what was taken away.
+            // One that is revoked already becomes final too: it must not come back with what was taken away. Nobody takes one that
+            // has expired, of which there may be very many.
             sqlx::query!(
                 "update cf_tokens set revoked_at = coalesce(revoked_at, ?3),
                     revoked_by_kind = coalesce(revoked_by_kind, ?4), revoked_by = coalesce(revoked_by, ?5),
                     revoked_reason = case when revoked_at is null then ?6 else revoked_reason end, revoked_final = true
-                where subject = ?1 and token_type = 'access' and not revoked_final
+                where subject = ?1 and token_type = 'access' and not revoked_final and expires_at > ?7
                     and exists (
                         select 1 from json_each(?2) lost where instr(' ' || scope || ' ', ' ' || lost.value || ' ') > 0
                     )",
@@ -133,7 +135,8 @@ impl Sqlite {
                 now,
                 act.actor.kind.as_str(),
                 act.actor.name,
-                reason_or(act, "scope removed")
+                reason_or(act, "scope removed"),
+                now - LEEWAY_SECONDS_MAX
             )
             .execute(&mut *tx)
             .await?;
