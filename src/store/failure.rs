@@ -89,8 +89,8 @@ fn is_outage(error: &sqlx::Error) -> bool {
         Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed | BeginFailed => true,
         Database(cause) => match cause.code().as_deref() {
             Some(state) if state.len() == 5 => is_outage_state(state),
-            // BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB
-            Some(code) if is_sqlite(code, &[5, 6, 8, 10, 11, 13, 14, 26]) => true,
+            // BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB
+            Some(code) if is_sqlite(code, &[5, 6, 7, 8, 10, 11, 13, 14, 26]) => true,
             _ => cause.message().starts_with("no such table"),
         },
         _ => false,

@@ -93,9 +93,11 @@ impl Sqlite {
         }
         let pool = |connections_max: u32, connect: SqliteConnectOptions| {
             let watched = Arc::clone(&watched);
-            let pool = pool.clone().max_connections(connections_max).before_acquire(move |_, meta| {
-                let is_current = watched.is_current(meta.age);
-                Box::pin(async move { Ok(is_current) })
+            let pool = pool.clone().max_connections(connections_max).before_acquire(move |connection, meta| {
+                // One whose transaction SQLite rolled back by itself, as where the disk is full, is taken for one within it for
+                // ever, and begins no other.
+                let is_good = watched.is_current(meta.age) && !sqlx::Connection::is_in_transaction(connection);
+                Box::pin(async move { Ok(is_good) })
             });
             pool.connect_lazy_with(connect)
         };
@@ -118,8 +120,10 @@ impl Sqlite {
             return Ok(failure::compare(&migrator(), &[]));
         }
         let mut connection = self.connect().await?;
-        // Refuses a file that is no database, or may not be written, before the first request finds out.
+        // Refuses a file that is no database, or may not be written, before the first request finds out: what begins a change
+        // only reads where nothing may be written.
         let mut tx = sqlx::Connection::begin_with(&mut *connection, BEGIN).await.map_err(failure::unreachable)?;
+        sqlx::query("create table cf_written (a)").execute(&mut *tx).await.map_err(failure::unreachable)?;
         let is_migrated = sqlx::query_scalar!(
             r#"select exists (select 1 from sqlite_master where type = 'table' and name = ?1) as "is_migrated!: bool""#,
             failure::MIGRATIONS_TABLE
@@ -226,9 +230,18 @@ fn exists(file: &SqliteConnectOptions) -> Result<bool, Error> {
 
 /// Creates the file, if it is not there, and puts it in WAL mode, in which it stays.
 async fn create(file: &SqliteConnectOptions) -> Result<(), Error> {
-    if !exists(file)? {
-        create_private(file.get_filename());
+    let path = file.get_filename();
+    exists(file)?;
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    // SQLite would throw the log away, and what it has of the database with it.
+    if length(path) == 0 && length(&log_of(path)) > 0 {
+        return Err(Error::config(format!(
+            "database_url: {} is not there, but its log is: put the database back, or remove {}",
+            path.display(),
+            log_of(path).display()
+        )));
     }
+    create_private(path);
     let options = file.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     let mut tries_left = WAL_TRIES;
     loop {
@@ -251,24 +264,37 @@ fn create_private(path: &Path) {
     drop(options.open(path));
 }
 
-/// Notices when the file is replaced by another one, or removed: a connection goes on with the file that it opened, wherever
+/// The log that SQLite keeps beside a database.
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// Notices when the file, or the log beside it, is replaced by another one, or removed: a connection goes on with the file that it opened, wherever
 /// that is now.
 struct Watched {
     path: PathBuf,
     found: Mutex<Found>,
 }
 
-/// What was found at the path.
+/// What was found at the path, and what of the log beside it.
 #[derive(Default)]
 struct Found {
-    id: Option<FileId>,
-    /// When it was last found to be another file, or gone.
+    file: Option<FileId>,
+    log: Option<FileId>,
+    /// When either was last found to be another file, or gone.
     changed_at: Option<Instant>,
 }
 
-/// What tells a file from another one that has its path.
+/// What tells a file from another one that has its path, and from itself when it could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileId(u64, u64);
+struct FileId {
+    device: u64,
+    inode: u64,
+    mode: u32,
+    owner: (u32, u32),
+}
 
 impl Watched {
     fn new(path: &Path) -> Self {
@@ -277,14 +303,15 @@ impl Watched {
 
     /// Whether a connection of this age is one to the file that has the path now.
     fn is_current(&self, age: Duration) -> bool {
-        let id = file_id(&self.path);
+        let (file, log) = (file_id(&self.path), file_id(&log_of(&self.path)));
         let now = Instant::now();
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.id != id {
-            // What was opened before this look is of the old file, as far as anybody knows.
-            found.changed_at = found.id.map(|_| now).or(found.changed_at);
-            found.id = id;
+        // What was opened before this look is of the old file, as far as anybody knows. One that was not there yet is none.
+        let is_another = |before: Option<FileId>, id| before.is_some() && before != id;
+        if is_another(found.file, file) || is_another(found.log, log) {
+            found.changed_at = Some(now);
         }
+        (found.file, found.log) = (file, log);
         let is_since = |changed_at| now.checked_sub(age).is_none_or(|opened| opened >= changed_at);
         found.changed_at.is_none_or(is_since)
     }
@@ -300,7 +327,12 @@ impl Trust<sqlx::Sqlite> for Arc<Watched> {
 fn file_id(path: &Path) -> Option<FileId> {
     use std::os::unix::fs::MetadataExt;
 
-    std::fs::metadata(path).ok().map(|metadata| FileId(metadata.dev(), metadata.ino()))
+    std::fs::metadata(path).ok().map(|metadata| FileId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        mode: metadata.mode(),
+        owner: (metadata.uid(), metadata.gid()),
+    })
 }
 
 /// Elsewhere an open file can't be replaced.
@@ -330,13 +362,80 @@ mod tests {
         }
     }
 
+    async fn store_at(path: &Path) -> Result<Sqlite, Error> {
+        let url = format!("sqlite://{}", path.display());
+        let store = Sqlite::new(&Options { url, in_memory: false, connections_max: 1, listen: false })?;
+        store.migrate().await.map(|_| store)
+    }
+
+    async fn write(store: &Sqlite, name: &str) -> Result<(), sqlx::Error> {
+        let mut tx = store.begin().await?;
+        sqlx::query("insert into cf_login_limits (name, arrival_ms) values (?1, 1)")
+            .bind(name)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_over_once_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store_at(&directory.path().join("registry.db")).await.unwrap();
+        // No page more than there are, for the connection that is open.
+        sqlx::query("pragma max_page_count = 1").execute(&store.writer).await.unwrap();
+        let mut written = 0;
+        let full = loop {
+            match write(&store, &format!("{written} {}", "x".repeat(1_000))).await {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(failure::failed(full).is_unavailable());
+        write(&store, "another").await.unwrap();
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_was_opened_before_a_file_was_replaced_or_could_be_written_is_not_trusted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry.db");
+        let (log, old) = (log_of(&path), Duration::from_secs(3_600));
+        std::fs::write(&path, "").unwrap();
+        let watched = Watched::new(&path);
+        assert!(watched.is_current(old));
+        // The log comes with the first who writes.
+        std::fs::write(&log, "").unwrap();
+        assert!(watched.is_current(old));
+        for change in [
+            (|path, _| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400)).unwrap())
+                as fn(&Path, &Path),
+            |_, log| std::fs::remove_file(log).unwrap(),
+            |path, _| std::fs::remove_file(path).unwrap(),
+        ] {
+            let watched = Watched::new(&path);
+            assert!(watched.is_current(old));
+            change(&path, &log);
+            assert!(!watched.is_current(old));
+            assert!(watched.is_current(Duration::ZERO));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_without_its_database_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry.db");
+        std::fs::write(log_of(&path), "what was not yet in the database").unwrap();
+        let refused = store_at(&path).await.err().unwrap().to_string();
+        assert!(refused.contains("registry.db-wal"), "{refused}");
+        assert!(!path.exists());
+        assert_eq!(std::fs::read(log_of(&path)).unwrap(), b"what was not yet in the database");
+    }
+
     #[tokio::test]
     async fn a_new_database_is_its_owners_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("registry.db");
-        let url = format!("sqlite://{}", path.display());
-        let store = Sqlite::new(&Options { url, in_memory: false, connections_max: 1, listen: false }).unwrap();
-        store.migrate().await.unwrap();
+        let store = store_at(&path).await.unwrap();
         for file in [path.clone(), path.with_extension("db-wal")] {
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
         }
