@@ -1,7 +1,7 @@
 //! Each row of the contract's table of errors. That every answer has the contract's form, with its challenge and its
 //! headers, is in `Answer::error`, which all tests use.
 
-use crate::support::forge::jti_of;
+use crate::support::forge::{jti_of, sid_of};
 use crate::support::{ADMIN, PASSWORD, Pair, Server, Value, json, on_both};
 
 on_both! {
@@ -102,12 +102,25 @@ on_both! {
     }
 
     async fn an_unknown_path_is_not_found(server: Server) {
-        for path in ["/", "/nothing", "/auth", "/auth/tokens/a/b/c", "/..%2f", "/%00", "/protected/x"] {
+        for path in ["/", "/nothing", "/auth", "/auth/tokens/a/b/c", "/..%2f", "/%00", "/protected/x", "/docs/.x", "/docs/a%2Fb"] {
             let answer = server.get(path).send().await;
             answer.error(404, "not_found");
         }
         let pair = server.login().await;
         server.get("/nothing").bearer(&pair.access).send().await.error(404, "not_found");
+    }
+
+    async fn a_form_reaches_no_route_but_those_for_forms(server: Server) {
+        let pair = server.login().await;
+        let session = format!("/auth/sessions/{}", sid_of(&pair.access));
+        for (path, method) in [(session.as_str(), "DELETE"), ("/protected", "GET")] {
+            let form = server.post(path).bearer(&pair.access).form(&[("_method", method)]);
+            form.send().await.error(405, "method_not_allowed");
+        }
+        server.accepts(&pair.access).await;
+        let client = server.add_client("shop", &[]);
+        let asked = [("_method", "PUT"), ("grant_type", "client_credentials")];
+        server.post("/oauth/token").basic(&client).form(&asked).send().await.ok(200);
     }
 
     async fn a_wrong_method_is_told_which_are_right(server: Server) {

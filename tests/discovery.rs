@@ -66,6 +66,17 @@ on_both! {
         server.get("/.well-known/oauth-authorization-server/tenant/more").send().await.error(404, "not_found");
     }
 
+    async fn the_path_of_an_issuer_is_found_as_it_is_written(database: Database) {
+        for path in ["t%C3%A4", "a%20b", ".well", "a:", "a/b"] {
+            let issuer = format!("https://id.example/{path}");
+            let server = Server::start(database, |settings| settings.set("issuer", issuer.as_str())).await;
+            let below = format!("/.well-known/oauth-authorization-server/{path}");
+            assert_eq!(server.get(&below).send().await.ok(200)["issuer"], json!(issuer));
+            let other = format!("/.well-known/oauth-authorization-server/.{path}");
+            server.get(&other).send().await.error(404, "not_found");
+        }
+    }
+
     async fn an_issuer_that_is_no_address_has_no_metadata(database: Database) {
         let server = Server::start(database, |settings| settings.set("issuer", "urn:example:issuer")).await;
         for path in ["/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/x"] {

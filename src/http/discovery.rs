@@ -1,7 +1,7 @@
 //! What other programs need to know of this server: its published keys, and what it can do.
 
-use std::path::{Path, PathBuf};
-
+use rocket::http::uri::fmt::Path as AnyPath;
+use rocket::http::uri::{Origin, Segments};
 use rocket::http::{ContentType, Header, Status};
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Responder, Response};
@@ -105,12 +105,21 @@ async fn metadata(registry: &State<Registry>) -> Result<Document, ApiError> {
     (status = 404, description = "`not_found`: the issuer has another path", body = ErrorBody),
 ))]
 #[get("/.well-known/oauth-authorization-server/<path..>")]
-async fn metadata_below(path: PathBuf, registry: &State<Registry>) -> Result<Document, ApiError> {
-    let own = issuer_path(registry.settings().issuer()).map(|own| own.trim_matches('/'));
-    match own {
-        Some(own) if Path::new(own) == path => Ok(document(registry)),
+async fn metadata_below(
+    path: Segments<'_, AnyPath>,
+    here: &Origin<'_>,
+    registry: &State<Registry>,
+) -> Result<Document, ApiError> {
+    // As it was sent, and not what that means: so it stands in the issuer.
+    let below = segments(here.path().as_str()).skip(2);
+    match issuer_path(registry.settings().issuer()) {
+        Some(own) if !path.is_empty() && segments(own).eq(below) => Ok(document(registry)),
         _ => Err(not_here()),
     }
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
 }
 
 fn not_here() -> ApiError {

@@ -1,11 +1,15 @@
 //! What every request passes through, in one fairing: each would cost every request an allocation and more.
 
 use rocket::fairing::{self, Fairing, Info, Kind};
+use rocket::form::Form;
 use rocket::http::{Method, Status};
 use rocket::response::{self, Responder};
 use rocket::{Build, Data, Orbit, Request, Response, Rocket};
 
 use super::{headers, log};
+
+/// As far as Rocket looks into a form for another method.
+const METHOD_FIELD_BYTES_MAX: usize = "_method=delete".len();
 
 /// Completes the headers of every answer, and logs every request.
 pub(super) struct Edge {
@@ -47,6 +51,16 @@ pub(super) fn caught_status(status: Status, request: &Request<'_>) -> Status {
     }
 }
 
+/// Whether Rocket took another method from a form that begins with the field `_method`. A form must reach no route but those
+/// for forms, whatever it says.
+async fn was_a_post(request: &Request<'_>, data: &mut Data<'_>) -> bool {
+    if request.method() == Method::Post || !request.content_type().is_some_and(|of| of.is_form()) {
+        return false;
+    }
+    let begins = std::str::from_utf8(data.peek(METHOD_FIELD_BYTES_MAX).await);
+    begins.is_ok_and(|form| Form::values(form).next().is_some_and(|field| field.name == "_method"))
+}
+
 #[rocket::async_trait]
 impl Fairing for Edge {
     fn info(&self) -> Info {
@@ -62,7 +76,10 @@ impl Fairing for Edge {
         tracing::info!(address = %config.address, port = config.port, "listening");
     }
 
-    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
+    async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
+        if was_a_post(request, data).await {
+            request.set_method(Method::Post);
+        }
         log::arrived(request);
     }
 

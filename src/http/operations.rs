@@ -92,10 +92,10 @@ struct DocsFile {
     (status = 404, description = "There is no such file", body = openapi::ErrorBody),
 ))]
 #[get("/docs/<file..>")]
-fn docs_file(file: PathBuf) -> Option<DocsFile> {
+fn docs_file(file: Option<PathBuf>) -> Option<DocsFile> {
     // Relative, so that the pages also work behind a proxy that serves them below a path of its own.
     let config = utoipa_swagger_ui::Config::from("../openapi.json");
-    let page = utoipa_swagger_ui::serve(file.to_str()?, Arc::new(config)).ok()??;
+    let page = utoipa_swagger_ui::serve(file?.to_str()?, Arc::new(config)).ok()??;
     let content_type = ContentType::parse_flexible(&page.content_type).unwrap_or(ContentType::Binary);
     Some(DocsFile {
         body: (content_type, page.bytes.into_owned()),

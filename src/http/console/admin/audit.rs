@@ -6,6 +6,7 @@ use askama::Template;
 use rocket::form::FromForm;
 use rocket::{Route, State, get, routes};
 
+use super::token::by;
 use super::{cut, encoded, segment};
 use crate::http::console::error::ConsoleError;
 use crate::http::console::form::Field;
@@ -14,7 +15,7 @@ use crate::http::console::page::Page;
 use crate::http::console::signed_in::AdminSignedIn;
 use crate::http::console::time::When;
 use crate::registry::{AuditFilter, Registry};
-use crate::token::{ActorKind, AuditEvent};
+use crate::token::AuditEvent;
 
 /// Where it is.
 pub(in crate::http::console) const HERE: &str = "/console/admin/audit";
@@ -86,10 +87,7 @@ struct Target {
 impl EntryView {
     fn of(event: AuditEvent) -> Self {
         let AuditEvent { at, actor, action, subject, target, reason, ip, .. } = event;
-        let actor = match actor.kind {
-            ActorKind::Subject => format!("{}, the subject", actor.name),
-            kind => format!("{} ({})", actor.name, kind.as_str().replace('-', " ")),
-        };
+        let actor = by(&actor);
         let target = target.map(|name| Target { address: address_of(&action, &name), name });
         Self { at: at.into(), action, actor, subject, target, reason, ip }
     }
