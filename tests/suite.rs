@@ -38,6 +38,7 @@ mod interop;
 mod introspection;
 mod issuing_for_others;
 mod keys;
+mod known_addresses;
 mod layering;
 mod lifecycle;
 mod locations;

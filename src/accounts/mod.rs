@@ -16,16 +16,13 @@ use serde::Serialize;
 use crate::config::LoginSettings;
 use crate::error::{Error, Kind};
 use crate::registry::{AsOf, Checked, Registry, require_free};
-use crate::store::{Done, StoredUser, UserChange, UserChanged};
+use crate::store::{ADDRESS_KNOWN_SECONDS, Done, Replaced, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Actor, Scopes, Subject, Target, as_rfc3339};
-use limits::Counter;
+use limits::{Counter, network};
 use password::{Passwords, Turn, Verdict};
 
 /// The scope of administrators.
 pub(crate) const ADMIN_SCOPE: &str = "registry:admin";
-
-/// For how long an address that an account logged in from is known as one of its own.
-const ADDRESS_KNOWN_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// How long to wait where there are too many log-ins at once.
 const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -96,6 +93,11 @@ impl Accounts {
         // Before anything about the user is read: whoever ends all of the user's tokens from here on supersedes this.
         let as_of = self.registry.as_of(&subject).await?;
         let (turn, user, verdict) = self.authenticate(&subject, password, ip).await?;
+        if let Some(ip) = ip {
+            let now = self.registry.clock().now_seconds();
+            let store = self.registry.store()?;
+            store.note_address(&subject, &network(ip).to_string(), &user.password_hash, now).await?;
+        }
         if verdict == Verdict::RightButOutdated {
             self.rehash(turn, &user, password).await;
         }
@@ -227,8 +229,9 @@ impl Accounts {
         let store = self.registry.store()?;
         // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is known,
         // must not see it set back.
-        let replaced = Some(user.password_hash.as_str());
-        let done = store.set_password(&user.username, &hash, replaced, end_others, &act, now).await?;
+        let address = ip.map(|ip| network(ip).to_string());
+        let replaced = Replaced { hash: &user.password_hash, at_address: address.as_deref() };
+        let done = store.set_password(&user.username, &hash, Some(replaced), end_others, &act, now).await?;
         if !done.outcome {
             return Err(LoginFailure::BadCredentials);
         }
@@ -323,7 +326,7 @@ impl Accounts {
             // Guessing at an account from elsewhere must not lock its owner out at home.
             if let (true, Some(subject), Some(ip)) = (counter.is_account, subject, ip) {
                 let since = self.registry.clock().now_seconds() - ADDRESS_KNOWN_SECONDS;
-                if store.seen_at_address(subject, &ip.to_string(), since).await? {
+                if store.knows_address(subject, &network(ip).to_string(), since).await? {
                     is_let_in = true;
                     continue;
                 }

@@ -128,7 +128,8 @@ async fn a_log_in_under_way_is_superseded_by_whatever_ends_all_of_its_users_toke
 async fn an_account_is_limited_by_failures_alone_and_says_how_long() {
     let bench = Bench::with_alice(|_| {}).await;
     for _ in 0..5 {
-        assert!(bench.login(PASSWORD, AWAY).await.is_ok(), "log-ins that succeed don't count");
+        let logged_in = bench.accounts.login("alice", PASSWORD, None).await;
+        assert!(logged_in.is_ok(), "log-ins that succeed don't count");
     }
     for _ in 0..3 {
         assert!(is_bad_credentials(&bench.login("wrong", AWAY).await));
@@ -344,7 +345,21 @@ async fn a_change_under_way_does_not_undo_a_password_that_was_set_meanwhile() {
 
     let end_others = Some(Some(mine.claims().sid));
     let now = bench.clock.now_seconds();
-    let changed = store.set_password(&alice, "$hash", Some(&compared), end_others, &operator(), now).await.unwrap();
+    let replaced = Some(Replaced { hash: &compared, at_address: None });
+    let changed = store.set_password(&alice, "$hash", replaced, end_others, &operator(), now).await.unwrap();
     assert!(!changed.outcome);
     assert!(bench.login("set by the operator", HOME).await.is_ok());
+}
+
+/// Neither may a log-in with the old one make its address known.
+#[tokio::test]
+async fn a_log_in_under_way_makes_no_address_known_with_a_password_that_is_not_good_any_more() {
+    let bench = Bench::with_alice(|_| {}).await;
+    let store = bench.registry.store().unwrap();
+    let (alice, now) = (name("alice"), bench.clock.now_seconds());
+    let compared = store.user(&alice).await.unwrap().unwrap().password_hash;
+    store.note_address(&alice, "192.0.2.1", &compared, now).await.unwrap();
+    bench.accounts.set_password(&alice, "set by the operator", true, &operator()).await.unwrap();
+    store.note_address(&alice, "192.0.2.1", &compared, now).await.unwrap();
+    assert!(!store.knows_address(&alice, "192.0.2.1", 0).await.unwrap());
 }

@@ -30,7 +30,7 @@ pub(crate) use self::clients::{ClientChange, ClientChanged, REPEATED_SECONDS, Re
 pub(crate) use self::insert::{Cap, Capped, Generation, Insert, Inserted, NewToken, Origin, Premise, Within};
 pub(crate) use self::keys::{KeyRotation, Resealed, Retire, Retired};
 pub(crate) use self::rotation::{Rotated, Rotation};
-pub(crate) use self::users::{StoredUser, UserChange, UserChanged};
+pub(crate) use self::users::{ADDRESS_KNOWN_SECONDS, Replaced, StoredUser, UserChange, UserChanged};
 use crate::error::Error;
 use crate::token::{
     Act, AuditEvent, FeedPage, Filter, Jti, Mark, NewKey, News, Position, PurgeRun, Record, RecordPage, Revocation,
@@ -395,12 +395,13 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         now: i64,
     ) -> Result<Done<UserChanged>, Error>;
     /// Sets the password's hash; `end_others` ends all sessions but the one to keep. Where it is to replace
-    /// one hash, it does so only while that is still the user's. Whether it was set.
+    /// one hash, it does so only while that is still the user's. Forgets where the user logged in, but for the address where
+    /// the replaced password was proved. Whether it was set.
     async fn set_password(
         &self,
         username: &Subject,
         password_hash: &str,
-        replacing: Option<&str>,
+        replacing: Option<Replaced<'_>>,
         end_others: Option<Option<Sid>>,
         act: &Act,
         now: i64,
@@ -409,8 +410,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn rehash_password(&self, username: &Subject, old: &str, new: &str) -> Result<(), Error>;
     /// Removes the user and ends its sessions; whether there was one.
     async fn delete_user(&self, username: &Subject, act: &Act, now: i64) -> Result<Done<bool>, Error>;
-    /// Whether the subject began a session from this address since `since`.
-    async fn seen_at_address(&self, subject: &Subject, ip: &str, since: i64) -> Result<bool, Error>;
+    /// Whether the user logged in from this address after `since`.
+    async fn knows_address(&self, username: &Subject, address: &str, since: i64) -> Result<bool, Error>;
+    /// Notes that the user logged in from this address with the password of this hash, unless it is another one by now.
+    async fn note_address(&self, username: &Subject, address: &str, password_hash: &str, now: i64)
+    -> Result<(), Error>;
 
     // Clients.
 

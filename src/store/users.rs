@@ -14,6 +14,20 @@ pub(crate) struct StoredUser {
     pub(crate) password_changed_at: i64,
 }
 
+/// For how long an address that a user logged in from is known as one of the user's own.
+pub(crate) const ADDRESS_KNOWN_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// How many of them are known of one user, the last ones.
+pub(super) const ADDRESSES_MAX: i64 = 100;
+
+/// The password that is to be replaced by the user, who has just proved to know it. It has no `Debug` form: the hash would be in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Replaced<'a> {
+    pub(crate) hash: &'a str,
+    /// Where that was.
+    pub(crate) at_address: Option<&'a str>,
+}
+
 /// What is to change of a user.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum UserChange<'a> {

@@ -46,12 +46,13 @@ macro_rules! implement_store {
                 fn needs_first_admin() -> bool;
                 fn set_user(username: &Subject, change: UserChange<'_>, act: &Act, now: i64) -> Done<UserChanged>;
                 fn set_password(
-                    username: &Subject, password_hash: &str, replacing: Option<&str>, end_others: Option<Option<Sid>>,
+                    username: &Subject, password_hash: &str, replacing: Option<Replaced<'_>>, end_others: Option<Option<Sid>>,
                     act: &Act, now: i64
                 ) -> Done<bool>;
                 fn rehash_password(username: &Subject, old: &str, new: &str) -> ();
                 fn delete_user(username: &Subject, act: &Act, now: i64) -> Done<bool>;
-                fn seen_at_address(subject: &Subject, ip: &str, since: i64) -> bool;
+                fn knows_address(username: &Subject, address: &str, since: i64) -> bool;
+                fn note_address(username: &Subject, address: &str, password_hash: &str, now: i64) -> ();
                 fn client(client_id: &str) -> Option<StoredClient>;
                 fn find_client(id_or_name: &str) -> Option<StoredClient>;
                 fn clients(after: Option<&str>, limit: u16) -> Vec<StoredClient>;

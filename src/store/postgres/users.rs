@@ -7,7 +7,8 @@ use super::changes::{end_generation, note};
 use super::coherence::note_changes;
 use crate::store::notice::{Change, LEEWAY_SECONDS_MAX};
 use crate::store::rows::{self, UserRow, reason_or};
-use crate::store::{Done, StoredUser, UserChange, UserChanged};
+use crate::store::users::ADDRESSES_MAX;
+use crate::store::{Done, Replaced, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Action, Sid, Subject};
 
 impl Postgres {
@@ -170,7 +171,7 @@ impl Postgres {
         &self,
         username: &Subject,
         password_hash: &str,
-        replacing: Option<&str>,
+        replacing: Option<Replaced<'_>>,
         end_others: Option<Option<Sid>>,
         act: &Act,
         now: i64,
@@ -187,7 +188,7 @@ impl Postgres {
             name,
             password_hash,
             now,
-            replacing
+            replacing.map(|replaced| replaced.hash)
         )
         .execute(&mut *tx)
         .await?;
@@ -195,6 +196,7 @@ impl Postgres {
             tx.rollback().await?;
             return Ok(Done { outcome: false, mark: None });
         }
+        forget_addresses(&mut tx, name, replacing.and_then(|replaced| replaced.at_address)).await?;
         note(&mut tx, "user.password", name, Some(name), act, act.reason.as_deref(), now).await?;
         let mark = if changes.is_empty() { None } else { Some(note_changes(&mut tx, &changes, now).await?) };
         tx.commit().await?;
@@ -222,23 +224,63 @@ impl Postgres {
             tx.rollback().await?;
             return Ok(Done { outcome: false, mark: None });
         }
+        forget_addresses(&mut tx, name, None).await?;
         note(&mut tx, "user.deleted", name, Some(name), act, act.reason.as_deref(), now).await?;
         let mark = Some(note_changes(&mut tx, &changes, now).await?);
         tx.commit().await?;
         Ok(Done { outcome: true, mark })
     }
 
-    pub(super) async fn seen_at_address(&self, subject: &Subject, ip: &str, since: i64) -> Result<bool, sqlx::Error> {
+    pub(super) async fn knows_address(
+        &self,
+        username: &Subject,
+        address: &str,
+        since: i64,
+    ) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar!(
             r#"select exists (
-                select from cf_sessions where subject = $1 and created_at >= $3 and ip = $2
-            ) as "seen!""#,
-            subject.as_str(),
-            ip,
+                select from cf_known_addresses where subject = $1 and address = $2 and logged_in_at > $3
+            ) as "known!""#,
+            username.as_str(),
+            address,
             since
         )
         .fetch_one(&self.pool)
         .await
+    }
+
+    pub(super) async fn note_address(
+        &self,
+        username: &Subject,
+        address: &str,
+        password_hash: &str,
+        now: i64,
+    ) -> Result<(), sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let name = username.as_str();
+        // Whoever replaces the password holds the user's row, and forgets what is here by then.
+        sqlx::query!(
+            "insert into cf_known_addresses (subject, address, logged_in_at)
+            select n.username, $2, $3 from cf_users n where n.username = $1 and n.password_hash = $4 for share
+            on conflict (subject, address) do update set logged_in_at = excluded.logged_in_at",
+            name,
+            address,
+            now,
+            password_hash
+        )
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query!(
+            "delete from cf_known_addresses where subject = $1 and address in (
+                select address from cf_known_addresses where subject = $1
+                order by logged_in_at desc, address offset $2 for update skip locked
+            )",
+            name,
+            ADDRESSES_MAX
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await
     }
 
     pub(super) async fn login_arrivals(&self, names: &[String]) -> Result<Vec<i64>, sqlx::Error> {
@@ -269,6 +311,14 @@ impl Postgres {
         .await?;
         Ok(())
     }
+}
+
+/// Forgets where a user logged in, but for one address.
+async fn forget_addresses(connection: &mut PgConnection, name: &str, keep: Option<&str>) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from cf_known_addresses where subject = $1 and address is distinct from $2", name, keep)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Adds a user, unless there is one of that name, or a client with that id. A name that has been used before inherits no tokens.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::store::rows::{self, ENDING_KEPT_SECONDS};
-use crate::store::{Job, PurgedBatch};
+use crate::store::{ADDRESS_KNOWN_SECONDS, Job, PurgedBatch};
 
 impl Sqlite {
     pub(super) async fn hold_job(&self, job: Job, holder: Uuid, now: i64, until: i64) -> Result<bool, sqlx::Error> {
@@ -107,6 +107,16 @@ impl Sqlite {
         )
         .execute(&mut *tx)
         .await?;
+        let known_until = now_ms / 1_000 - ADDRESS_KNOWN_SECONDS;
+        let addresses = sqlx::query!(
+            "delete from cf_known_addresses where (subject, address) in (
+                select subject, address from cf_known_addresses where logged_in_at <= ?1 order by logged_in_at limit ?2
+            )",
+            known_until,
+            rows_max
+        )
+        .execute(&mut *tx)
+        .await?;
         let repeats = sqlx::query!(
             "delete from cf_repeats where (client_id, repeat_key) in (
                 select client_id, repeat_key from cf_repeats where expires_at < ?1 order by expires_at limit ?2
@@ -117,7 +127,8 @@ impl Sqlite {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(endings.len() as u64 + subjects + limits.rows_affected() + repeats.rows_affected())
+        let others = [limits, addresses, repeats].map(|gone| gone.rows_affected());
+        Ok(endings.len() as u64 + subjects + others.iter().sum::<u64>())
     }
 
     pub(super) async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {

@@ -7,7 +7,8 @@ use super::changes::{end_generation, note};
 use super::coherence::mark;
 use crate::store::notice::LEEWAY_SECONDS_MAX;
 use crate::store::rows::{self, UserRow, reason_or};
-use crate::store::{Done, StoredUser, UserChange, UserChanged};
+use crate::store::users::ADDRESSES_MAX;
+use crate::store::{Done, Replaced, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Sid, Subject};
 
 impl Sqlite {
@@ -160,7 +161,7 @@ impl Sqlite {
         &self,
         username: &Subject,
         password_hash: &str,
-        replacing: Option<&str>,
+        replacing: Option<Replaced<'_>>,
         end_others: Option<Option<Sid>>,
         act: &Act,
         now: i64,
@@ -170,13 +171,14 @@ impl Sqlite {
         if let Some(keep) = end_others {
             end_generation(&mut tx, name, keep, act, reason_or(act, "password changed"), now).await?;
         }
+        let replaced = replacing.map(|replaced| replaced.hash);
         let changed = sqlx::query!(
             "update cf_users set password_hash = ?2, password_changed_at = ?3
             where username = ?1 and (?4 is null or password_hash = ?4)",
             name,
             password_hash,
             now,
-            replacing
+            replaced
         )
         .execute(&mut *tx)
         .await?;
@@ -184,6 +186,7 @@ impl Sqlite {
             tx.rollback().await?;
             return Ok(Done { outcome: false, mark: None });
         }
+        forget_addresses(&mut tx, name, replacing.and_then(|replaced| replaced.at_address)).await?;
         note(&mut tx, "user.password", name, Some(name), act, act.reason.as_deref(), now).await?;
         let mark = if end_others.is_some() { Some(mark(&mut tx).await?) } else { None };
         tx.commit().await?;
@@ -211,23 +214,62 @@ impl Sqlite {
             tx.rollback().await?;
             return Ok(Done { outcome: false, mark: None });
         }
+        forget_addresses(&mut tx, name, None).await?;
         note(&mut tx, "user.deleted", name, Some(name), act, act.reason.as_deref(), now).await?;
         let mark = Some(mark(&mut tx).await?);
         tx.commit().await?;
         Ok(Done { outcome: true, mark })
     }
 
-    pub(super) async fn seen_at_address(&self, subject: &Subject, ip: &str, since: i64) -> Result<bool, sqlx::Error> {
+    pub(super) async fn knows_address(
+        &self,
+        username: &Subject,
+        address: &str,
+        since: i64,
+    ) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar!(
             r#"select exists (
-                select 1 from cf_sessions where subject = ?1 and created_at >= ?3 and ip = ?2
-            ) as "seen!: bool""#,
-            subject.as_str(),
-            ip,
+                select 1 from cf_known_addresses where subject = ?1 and address = ?2 and logged_in_at > ?3
+            ) as "known!: bool""#,
+            username.as_str(),
+            address,
             since
         )
         .fetch_one(&self.readers)
         .await
+    }
+
+    pub(super) async fn note_address(
+        &self,
+        username: &Subject,
+        address: &str,
+        password_hash: &str,
+        now: i64,
+    ) -> Result<(), sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let name = username.as_str();
+        sqlx::query!(
+            "insert into cf_known_addresses (subject, address, logged_in_at)
+            select n.username, ?2, ?3 from cf_users n where n.username = ?1 and n.password_hash = ?4
+            on conflict (subject, address) do update set logged_in_at = excluded.logged_in_at",
+            name,
+            address,
+            now,
+            password_hash
+        )
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query!(
+            "delete from cf_known_addresses where subject = ?1 and address in (
+                select address from cf_known_addresses where subject = ?1
+                order by logged_in_at desc, address limit -1 offset ?2
+            )",
+            name,
+            ADDRESSES_MAX
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await
     }
 
     pub(super) async fn login_arrivals(&self, names: &[String]) -> Result<Vec<i64>, sqlx::Error> {
@@ -258,6 +300,18 @@ impl Sqlite {
         .await?;
         tx.commit().await
     }
+}
+
+/// Forgets where a user logged in, but for one address.
+async fn forget_addresses(
+    connection: &mut SqliteConnection,
+    name: &str,
+    keep: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from cf_known_addresses where subject = ?1 and address is not ?2", name, keep)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Adds a user, unless there is one of that name, or a client with that id. A name that has been used before inherits no tokens.
