@@ -106,7 +106,7 @@ on_both! {
         server.tokens("192.0.2.1").await;
         // Nor do failures at home lock the owner out elsewhere for longer.
         for _ in 0..2 {
-            assert_eq!(error(server.login("wrong", "192.0.2.1").await).await, (401, "bad_credentials".to_owned()));
+            assert_eq!(error(server.login("wrong", "192.0.2.1").await).await, (429, "rate_limited".to_owned()));
         }
 
         server.clock.advance(Duration::from_millis(29_500));

@@ -87,6 +87,38 @@ on_both! {
         logs_in(&server, PASSWORD, HOME).await;
     }
 
+    async fn nobody_learns_at_a_shared_address_who_logs_in_there(database: Database) {
+        let server = start(database, |settings| settings).await;
+        logs_in(&server, PASSWORD, OFFICE).await;
+        let mut told = Vec::new();
+        for username in [ADMIN, "ghost"] {
+            for _ in 0..5 {
+                let call = server.post("/login").json(&json!({ "username": username, "password": "wrong" }));
+                let answer = call.header("X-Real-IP", OFFICE).send().await;
+                told.push((answer.status, answer.header("Retry-After").map(str::to_owned), answer.body_json()));
+            }
+        }
+        let (admin, ghost) = told.split_at(5);
+        assert_eq!(admin, ghost);
+        assert_eq!(admin.iter().map(|(status, ..)| *status).collect::<Vec<_>>(), [401, 401, 429, 429, 429]);
+        logs_in(&server, PASSWORD, OFFICE).await;
+    }
+
+    async fn what_an_accounts_limit_refuses_counts_at_its_address_right_or_wrong(database: Database) {
+        for password in [PASSWORD, "wrong"] {
+            let server = start(database, |settings| settings.set("login.address_limit", 4)).await;
+            logs_in(&server, PASSWORD, HOME).await;
+            guesses(&server).await;
+            for _ in 0..4 {
+                login(&server, password, AWAY).send().await.error(429, "rate_limited");
+            }
+            let ghost = json!({ "username": "ghost", "password": "wrong" });
+            let call = server.post("/login").json(&ghost).header("X-Real-IP", AWAY);
+            call.send().await.error(429, "rate_limited");
+            server.post("/login").json(&ghost).header("X-Real-IP", HOTEL).send().await.error(401, "bad_credentials");
+        }
+    }
+
     async fn another_password_forgets_where_the_one_before_was_used(database: Database) {
         let server = start(database, |settings| settings).await;
         logs_in(&server, PASSWORD, AWAY).await;

@@ -13,12 +13,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::LoginSettings;
 use crate::error::{Error, Kind};
 use crate::registry::{AsOf, Checked, Registry, require_free};
-use crate::store::{ADDRESS_KNOWN_SECONDS, Done, Replaced, StoredUser, UserChange, UserChanged};
+use crate::store::{Done, Replaced, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Actor, Scopes, Subject, Target, as_rfc3339};
-use limits::{Counter, network};
+use limits::network;
 use password::{Passwords, Turn, Verdict};
 
 /// The scope of administrators.
@@ -87,17 +86,12 @@ impl Accounts {
         ip: Option<IpAddr>,
     ) -> Result<LoggedIn, LoginFailure> {
         let Ok(subject) = username.parse::<Subject>() else {
-            self.refuse_impossible(password, ip).await?;
-            return Err(LoginFailure::BadCredentials);
+            return Err(self.refuse_impossible(password, ip).await?);
         };
         // Before anything about the user is read: whoever ends all of the user's tokens from here on supersedes this.
         let as_of = self.registry.as_of(&subject).await?;
         let (turn, user, verdict) = self.authenticate(&subject, password, ip).await?;
-        if let Some(ip) = ip {
-            let now = self.registry.clock().now_seconds();
-            let store = self.registry.store()?;
-            store.note_address(&subject, &network(ip).to_string(), &user.password_hash, now).await?;
-        }
+        self.note_address(&user, ip).await?;
         if verdict == Verdict::RightButOutdated {
             self.rehash(turn, &user, password).await;
         }
@@ -229,7 +223,7 @@ impl Accounts {
         let store = self.registry.store()?;
         // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is known,
         // must not see it set back.
-        let address = ip.map(|ip| network(ip).to_string());
+        let address = ip.map(network);
         let replaced = Replaced { hash: &user.password_hash, at_address: address.as_deref() };
         let done = store.set_password(&user.username, &hash, Some(replaced), end_others, &act, now).await?;
         if !done.outcome {
@@ -255,36 +249,34 @@ impl Accounts {
     }
 
     /// The user of that name, if the password is right, nothing limits the attempt and the user may log in.
+    ///
+    /// Over the account's limit the password is compared all the same, for whoever may have it that wrong, unknown or right from
+    /// elsewhere: neither the answer nor the time it takes says which, nor whether the address is known.
     async fn authenticate(
         &self,
         subject: &Subject,
         password: &str,
         ip: Option<IpAddr>,
     ) -> Result<(Turn, StoredUser, Verdict), LoginFailure> {
-        let counters = self.counters(Some(subject), ip);
         // The turn comes first: so at most as many attempts as there are turns can pass a limit that is about to bind.
         let turn = self.turn().await?;
-        let counters = self.check_limits(Some(subject), counters, ip).await?;
+        let attempt = self.attempt(Some(subject), ip).await?;
+        let is_let_in = attempt.limited.is_none() || self.knows_address(subject, ip).await?;
         let user = self.registry.store()?.user(subject).await?;
         let hash = user.as_ref().map(|user| user.password_hash.as_str());
         let (turn, verdict) = self.passwords.verify(turn, password, hash).await?;
         match user {
-            Some(user) if verdict != Verdict::Wrong && !user.disabled => Ok((turn, user, verdict)),
-            _ => {
-                self.count_failure(&counters).await?;
-                Err(LoginFailure::BadCredentials)
-            }
+            Some(user) if verdict != Verdict::Wrong && !user.disabled && is_let_in => Ok((turn, user, verdict)),
+            _ => Err(self.failed(attempt).await?),
         }
     }
 
     /// Takes as long as [`authenticate`](Self::authenticate), for a name that no user can have.
-    async fn refuse_impossible(&self, password: &str, ip: Option<IpAddr>) -> Result<(), LoginFailure> {
-        let counters = self.counters(None, ip);
+    async fn refuse_impossible(&self, password: &str, ip: Option<IpAddr>) -> Result<LoginFailure, LoginFailure> {
         let turn = self.turn().await?;
-        let counters = self.check_limits(None, counters, ip).await?;
-        self.passwords.verify(turn, password, None).await?;
-        self.count_failure(&counters).await?;
-        Ok(())
+        let attempt = self.attempt(None, ip).await?;
+        let (_turn, _) = self.passwords.verify(turn, password, None).await?;
+        Ok(self.failed(attempt).await?)
     }
 
     async fn turn(&self) -> Result<Turn, LoginFailure> {
@@ -293,61 +285,6 @@ impl Accounts {
 
     async fn turn_or_unavailable(&self) -> Result<Turn, Error> {
         self.passwords.turn().await.ok_or_else(|| Error::unavailable("too many passwords are being hashed just now"))
-    }
-
-    /// What a failure of this attempt counts under.
-    fn counters(&self, subject: Option<&Subject>, ip: Option<IpAddr>) -> Vec<Counter> {
-        let settings: &LoginSettings = &self.registry.settings().login;
-        if settings.limit == 0 {
-            return Vec::new();
-        }
-        let account = subject.map(|subject| Counter::account(subject.as_str(), settings));
-        let address = ip.filter(|_| settings.address_limit > 0).map(|ip| Counter::address(ip, settings));
-        account.into_iter().chain(address).collect()
-    }
-
-    /// Refuses an attempt that is over a limit, and tells what its failure is to count under.
-    async fn check_limits(
-        &self,
-        subject: Option<&Subject>,
-        mut counters: Vec<Counter>,
-        ip: Option<IpAddr>,
-    ) -> Result<Vec<Counter>, LoginFailure> {
-        if counters.is_empty() {
-            return Ok(counters);
-        }
-        let store = self.registry.store()?;
-        let names: Vec<String> = counters.iter().map(|counter| counter.name.clone()).collect();
-        let arrivals = store.login_arrivals(&names).await?;
-        let now_ms = self.now_ms();
-        let (mut longest, mut is_let_in) = (None, false);
-        for (counter, arrival) in counters.iter().zip(arrivals) {
-            let Some(wait) = counter.wait(arrival, now_ms) else { continue };
-            // Guessing at an account from elsewhere must not lock its owner out at home.
-            if let (true, Some(subject), Some(ip)) = (counter.is_account, subject, ip) {
-                let since = self.registry.clock().now_seconds() - ADDRESS_KNOWN_SECONDS;
-                if store.knows_address(subject, &network(ip).to_string(), since).await? {
-                    is_let_in = true;
-                    continue;
-                }
-            }
-            longest = longest.max(Some(wait));
-        }
-        if let Some(retry_after) = longest {
-            return Err(LoginFailure::Limited { retry_after });
-        }
-        // Nor must an old password that is tried there again and again lock the owner out elsewhere, for longer and longer.
-        counters.retain(|counter| !(is_let_in && counter.is_account));
-        Ok(counters)
-    }
-
-    async fn count_failure(&self, counters: &[Counter]) -> Result<(), Error> {
-        self.registry.metrics().login_failed();
-        if counters.is_empty() {
-            return Ok(());
-        }
-        let steps: Vec<(String, i64)> = counters.iter().map(Counter::step).collect();
-        self.registry.store()?.login_failed(&steps, self.now_ms()).await
     }
 
     /// Hashes a right password anew, with the parameters of the settings. The log-in doesn't depend on it.
@@ -372,10 +309,6 @@ impl Accounts {
             created_at: now,
             password_changed_at: now,
         })
-    }
-
-    fn now_ms(&self) -> i64 {
-        self.registry.now().timestamp_millis()
     }
 }
 

@@ -95,7 +95,7 @@ impl Metrics {
             )?,
             login_failures: IntCounter::new(
                 "counterfoil_login_failures_total",
-                "Log-ins with a wrong name or password.",
+                "Log-ins with a wrong name or password, or over the account's limit.",
             )?,
             records: IntGauge::new(
                 "counterfoil_records",
