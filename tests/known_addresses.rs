@@ -2,7 +2,7 @@
 
 use crate::support::console::{FORM_COOKIE, form_key};
 use crate::support::server::Settings;
-use crate::support::{ADMIN, Call, Database, PASSWORD, Pair, Server, json, on_both};
+use crate::support::{ADMIN, Call, ClientSecret, Database, PASSWORD, Pair, Server, json, on_both};
 
 const DAY: u64 = 24 * 60 * 60;
 const NEW: &str = "another long password";
@@ -116,6 +116,30 @@ on_both! {
             let call = server.post("/login").json(&ghost).header("X-Real-IP", AWAY);
             call.send().await.error(429, "rate_limited");
             server.post("/login").json(&ghost).header("X-Real-IP", HOTEL).send().await.error(401, "bad_credentials");
+        }
+    }
+
+    async fn each_limit_is_switched_off_by_itself(database: Database) {
+        let limits = json!({ "limit": 0, "address_limit": 2 });
+        let by_address = start(database, |settings| settings.set("login", limits)).await;
+        let client = ClientSecret { secret: "x".repeat(43), ..by_address.add_client("shop", &[]) };
+        let secret = async |server: &Server| {
+            let call = server.post("/oauth/introspect").basic(&client).form(&[("token", "x")]);
+            call.header("X-Real-IP", AWAY).send().await.status
+        };
+        for status in [401, 401, 429] {
+            assert_eq!(login(&by_address, "wrong", AWAY).send().await.status, status);
+            assert_eq!(secret(&by_address).await, status);
+        }
+        for address in [HOME, OFFICE, HOTEL] {
+            login(&by_address, "wrong", address).send().await.error(401, "bad_credentials");
+        }
+
+        let limits = json!({ "limit": 4, "address_limit": 0 });
+        let by_account = by_address.another(|settings| settings.set("ip_header", "X-Real-IP").set("login", limits)).await;
+        for status in [401, 401, 401, 401, 429] {
+            assert_eq!(login(&by_account, "wrong", AWAY).send().await.status, status);
+            assert_eq!(secret(&by_account).await, 401);
         }
     }
 

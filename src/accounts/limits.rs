@@ -36,8 +36,7 @@ impl Counter {
     /// One for the failures of clients, which are not those of users; `None` where they are not counted.
     pub(crate) fn client(ip: IpAddr, settings: &LoginSettings) -> Option<Self> {
         let name = format!("client:{}", network(ip));
-        let is_limited = settings.limit > 0 && settings.address_limit > 0;
-        is_limited.then(|| Self::new(name, settings.address_limit, settings.window))
+        (settings.address_limit > 0).then(|| Self::new(name, settings.address_limit, settings.window))
     }
 
     fn new(name: String, limit: u32, window: Duration) -> Self {
@@ -119,10 +118,8 @@ impl Accounts {
 
     fn counters(&self, subject: Option<&Subject>, ip: Option<IpAddr>) -> Vec<Counter> {
         let settings: &LoginSettings = &self.registry.settings().login;
-        if settings.limit == 0 {
-            return Vec::new();
-        }
-        let account = subject.map(|subject| Counter::account(subject.as_str(), settings));
+        let account =
+            subject.filter(|_| settings.limit > 0).map(|subject| Counter::account(subject.as_str(), settings));
         let address = ip.filter(|_| settings.address_limit > 0).map(|ip| Counter::address(ip, settings));
         account.into_iter().chain(address).collect()
     }

@@ -302,9 +302,9 @@ pub(crate) struct PasswordSettings {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoginSettings {
-    /// Failed log-ins of one account within the window; 0 switches the limits off.
+    /// Failed log-ins of one account within the window; 0 switches this limit off.
     pub(crate) limit: u32,
-    /// Failed log-ins from one address within the window.
+    /// Failed log-ins from one address within the window, and as many wrong secrets of clients; 0 switches these limits off.
     pub(crate) address_limit: u32,
     pub(crate) window: Duration,
 }
