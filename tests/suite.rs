@@ -42,6 +42,7 @@ mod known_addresses;
 mod layering;
 mod lifecycle;
 mod locations;
+mod locked;
 mod oauth_revocation;
 mod oauth_token;
 mod openapi;

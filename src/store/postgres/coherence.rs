@@ -21,20 +21,24 @@ impl Postgres {
         lease_ms: i64,
         instead_of: Option<Uuid>,
     ) -> Result<Position, sqlx::Error> {
-        // The position is locked first here, unlike in a change, which locks no replica's row.
+        // The position is locked last, as everywhere. An earlier place that somebody has locked stays, and is waited for once.
         let statement = sqlx::query_as!(
             Position,
-            r#"with place as (
-                update cf_position set roll = gen_random_uuid() where id = 1 returning seq, change
+            r#"with limits as materialized (
+                select set_config('lock_timeout', '1500ms', true),
+                    case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
+                        then set_config('synchronous_commit', 'on', true) end
+            ), held as materialized (
+                select r.id from limits cross join cf_replicas r where r.id = $4 for update of r skip locked
             ), gone as (
-                delete from cf_replicas where id = $4
-            ), kept as (
-                select set_config('synchronous_commit', 'on', true)
-                where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
+                delete from cf_replicas where id in (select id from held) returning id
+            ), place as (
+                update cf_position set roll = gen_random_uuid() where id = 1 and (select count(*) from gone) >= 0
+                returning seq, change
             ), joined as (
                 insert into cf_replicas (id, name, lease_ms, applied, granted, joined_at, seen_at)
                 select $1, $2, $3, p.seq, p.seq, extract(epoch from now())::bigint, extract(epoch from now())::bigint
-                from place p left join kept on true
+                from place p
             )
             select seq as "seq!", change as "change!" from place"#,
             id,
@@ -130,12 +134,20 @@ impl Postgres {
         // Looked at again with each row locked: one that renews just now has been told, and stays. In another history, as
         // after a restored backup, the number means another change, and nobody goes. The roll gets another id, so that who
         // was alone without them looks again, should they come back with a backup or a crash.
+        //
+        // A row that somebody has locked stays on the roll, and the next who waits waits for it too: nobody else has to. The
+        // position is locked last, and where nobody goes not at all.
         sqlx::query!(
-            "with place as (
-                update cf_position set roll = gen_random_uuid()
-                where id = 1 and exists (select from cf_changes where seq = $2 and change = $3) returning id
+            "with limits as materialized (
+                select set_config('lock_timeout', '3s', true)
+            ), held as materialized (
+                select r.id from limits cross join cf_replicas r
+                where r.id = any($1) and r.granted < $2 and exists (select from cf_changes where seq = $2 and change = $3)
+                order by r.id for update of r skip locked
+            ), gone as (
+                delete from cf_replicas where id in (select id from held) returning id
             )
-            delete from cf_replicas where id = any($1) and granted < $2 and exists (select from place)",
+            update cf_position set roll = gen_random_uuid() where id = 1 and exists (select from gone)",
             ids,
             untold.seq,
             untold.change
