@@ -1,10 +1,11 @@
 //! What somebody else has locked in PostgreSQL, for as long as they like: it holds up what needs it, and nothing besides.
 
-use std::time::Instant;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use counterfoil::Actor;
-use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgTransaction};
+use sqlx::{AssertSqlSafe, Connection};
 
 use crate::support::forge::jti_of;
 use crate::support::process::PATIENCE;
@@ -70,5 +71,30 @@ fn whoever_has_lost_a_place_on_the_roll_that_is_locked_gets_another() {
         }
         revoke(&one, &other).await;
         held.rollback().await.unwrap();
+    });
+}
+
+/// Whoever gives up takes along what waits in the server.
+#[test]
+fn a_table_that_is_locked_does_not_gather_connections() {
+    run(async {
+        let server = Server::start(Database::Postgres, |settings| settings).await;
+        until_leased(&server).await;
+        let mut session = session(&server).await;
+        let mut held = locked(&mut session, "lock table cf_changes, cf_replicas in access exclusive mode").await;
+        let (mut tried, began) = (HashSet::new(), Instant::now());
+        while tried.len() < 4 {
+            let waiting =
+                "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+            let waiting: Vec<i32> = sqlx::query_scalar(AssertSqlSafe(waiting)).fetch_all(&mut *held).await.unwrap();
+            assert!(waiting.len() <= 2, "{} wait", waiting.len());
+            tried.extend(waiting);
+            assert!(began.elapsed() < PATIENCE, "it does not try again: {tried:?}");
+            // As of now, not as of the first look.
+            sqlx::raw_sql("select pg_stat_clear_snapshot()").execute(&mut *held).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        held.rollback().await.unwrap();
+        until_leased(&server).await;
     });
 }

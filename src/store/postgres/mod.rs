@@ -45,6 +45,12 @@ const BROWSE: &str = "begin isolation level repeatable read read only; \
 /// Held for the length of a migration, so that one process migrates at a time ("cfoil" and a number).
 const MIGRATION_LOCK: i64 = 0x6366_6f69_6c01;
 
+/// How long a statement waits for a lock in the server: less than its caller does for an answer. Otherwise each that is given up
+/// here would go on waiting there, and its lane open another connection. It is the session's, because the lock of a table is waited
+/// for before a statement has a chance to say anything.
+const LOCK_LIMIT: &str = "3s";
+/// The same for what follows the log.
+const FOLLOW_LOCK_LIMIT: &str = "1500ms";
 /// How long a request waits for a connection.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the first contact may take.
@@ -83,7 +89,7 @@ impl Postgres {
             Some(_) => connect,
             None => connect.application_name("counterfoil"),
         };
-        let pool = |connections_max: u32| {
+        let pool = |connections_max: u32, lock_limit: &'static str| {
             PgPoolOptions::new()
                 .max_connections(connections_max)
                 .acquire_timeout(ACQUIRE_LIMIT)
@@ -96,7 +102,7 @@ impl Postgres {
                         Ok(true)
                     })
                 })
-                .after_connect(|connection, _| {
+                .after_connect(move |connection, _| {
                     Box::pin(async move {
                         // Every statement is made so that one plan fits all its parameters, and making a plan takes longer
                         // than most of them. It is made along an index though the table may be empty as yet: it is kept while that
@@ -106,7 +112,9 @@ impl Postgres {
                             "select set_config('plan_cache_mode', 'force_generic_plan', false) as plans,
                                 set_config('enable_seqscan', 'off', false) as scans, set_config('jit', 'off', false) as jit,
                                 set_config('default_transaction_isolation', 'read committed', false) as isolation,
-                                set_config('standard_conforming_strings', 'on', false) as strings"
+                                set_config('standard_conforming_strings', 'on', false) as strings,
+                                set_config('lock_timeout', $1, false) as locks",
+                            lock_limit
                         )
                         .fetch_one(&mut *connection)
                         .await?;
@@ -119,15 +127,15 @@ impl Postgres {
                 })
                 .connect_lazy_with(connect.clone())
         };
-        let shared = pool(options.connections_max);
+        let shared = pool(options.connections_max, LOCK_LIMIT);
         Ok(Self {
-            follower: Lane::new(&pool(1), 1, Idle),
+            follower: Lane::new(&pool(1, FOLLOW_LOCK_LIMIT), 1, Idle),
             inserter: Lane::new(&shared, Self::INSERTS_AT_ONCE, Idle),
             revoker: Lane::new(&shared, 1, Idle),
             looker: Lane::new(&shared, 1, Idle),
             sweeper: Lane::new(&shared, 1, Idle),
             pool: shared,
-            listener: options.listen.then(|| pool(1)),
+            listener: options.listen.then(|| pool(1, LOCK_LIMIT)),
             listening: tokio::sync::Mutex::default(),
             joined: Mutex::default(),
             options: connect,
