@@ -1,6 +1,7 @@
 //! Opening a registry: tables that are missing, old or new, a database that is not there, and one that stops.
 
 use counterfoil::{Actor, Denial, Expect, Filter, Grant, ManualClock, Registry, Settings};
+use sqlx::Connection;
 use tempfile::TempDir;
 
 use super::{admin, jti, name, open};
@@ -107,6 +108,27 @@ fn a_server_that_refuses_or_lacks_the_database_is_an_error_of_the_settings() {
         let settings = Settings::for_tests_with(&format!("database_url = '{missing}'")).unwrap();
         let error = Registry::open(settings, ManualClock::here()).await.unwrap_err();
         assert!(error.is_config() && error.to_string().contains("no such database"), "{error:?}");
+    });
+}
+
+#[test]
+fn processes_that_start_together_migrate_once_whatever_isolation_is_the_default() {
+    crate::support::run(async {
+        for isolation in ["repeatable read", "serializable"] {
+            let url = crate::support::postgres::database();
+            let name = url.rsplit('/').next().unwrap();
+            let by_default =
+                format!("alter role counterfoil in database {name} set default_transaction_isolation = '{isolation}'");
+            let mut session = sqlx::PgConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(by_default)).execute(&mut session).await.unwrap();
+            let mut starts = tokio::task::JoinSet::new();
+            for _ in 0..4 {
+                let settings = Settings::for_tests_with(&format!("database_url = '{url}'")).unwrap();
+                starts.spawn(async move { Registry::migrate(&settings).await.unwrap().len() });
+            }
+            let applied = starts.join_all().await;
+            assert_eq!(applied.iter().filter(|applied| **applied > 0).count(), 1, "{isolation}: {applied:?}");
+        }
     });
 }
 

@@ -42,6 +42,10 @@ const BROWSE: &str = "begin isolation level repeatable read read only; \
     set local enable_hashjoin = off; set local enable_mergejoin = off; set local max_parallel_workers_per_gather = 0; \
     set local jit = off";
 
+/// Begins to migrate. Whoever waited for another process to migrate sees what that one made, whatever the server's defaults are, and
+/// waits for as long as it takes.
+const BEGIN_TO_MIGRATE: &str = "begin isolation level read committed; set local lock_timeout = 0";
+
 /// Held for the length of a migration, so that one process migrates at a time ("cfoil" and a number).
 const MIGRATION_LOCK: i64 = 0x6366_6f69_6c01;
 
@@ -167,7 +171,7 @@ impl Postgres {
     async fn migrate(&self) -> Result<Vec<String>, Error> {
         let mut connection = self.connect().await?;
         // A lock of the transaction, not of the session, so that poolers work; and all migrations or none.
-        let mut tx = connection.begin().await.map_err(failure::failed)?;
+        let mut tx = connection.begin_with(BEGIN_TO_MIGRATE).await.map_err(failure::failed)?;
         sqlx::query!("select pg_advisory_xact_lock($1)", MIGRATION_LOCK)
             .execute(&mut *tx)
             .await
