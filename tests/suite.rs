@@ -55,6 +55,7 @@ mod quickstart;
 mod registry;
 mod rfc8725;
 mod rotation;
+mod schemas;
 mod search;
 mod seed_flow;
 mod session_cap;
