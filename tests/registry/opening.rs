@@ -133,6 +133,26 @@ fn processes_that_start_together_migrate_once_whatever_isolation_is_the_default(
 }
 
 #[test]
+fn a_database_in_another_encoding_is_an_error_of_the_settings() {
+    crate::support::run(async {
+        let utf8 = crate::support::postgres::database();
+        let mut session = sqlx::PgConnection::connect(&utf8).await.unwrap();
+        for encoding in ["LATIN1", "SQL_ASCII"] {
+            let name = format!("{}_{}", utf8.rsplit('/').next().unwrap(), encoding.to_lowercase());
+            let create = format!("create database {name} encoding '{encoding}' template template0 locale 'C'");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut session).await.unwrap();
+            let url = format!("{}_{}", utf8, encoding.to_lowercase());
+            let settings = || Settings::for_tests_with(&format!("database_url = '{url}'")).unwrap();
+            let migrated = Registry::migrate(&settings()).await.unwrap_err();
+            let opened = Registry::open(settings(), ManualClock::here()).await.unwrap_err();
+            for error in [migrated, opened] {
+                assert!(error.is_config() && error.to_string().contains(&format!("is {encoding}")), "{error:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_database_that_stops_is_unavailable_and_comes_back_by_itself() {
     crate::support::run(async {
         let cluster = Cluster::start();

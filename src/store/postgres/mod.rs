@@ -213,9 +213,22 @@ impl Postgres {
         self.pool.begin_with(BEGIN).await
     }
 
-    /// A connection of its own, whose error says more than the pool's.
+    /// A connection of its own, whose error says more than the pool's. In another encoding than this program's there are texts that
+    /// can't be stored, and lengths are of something else.
     async fn connect(&self) -> Result<PgConnection, Error> {
-        failure::within(CONNECT_LIMIT, PgConnection::connect_with(&self.options)).await.map_err(failure::unreachable)
+        let connecting = failure::within(CONNECT_LIMIT, PgConnection::connect_with(&self.options));
+        let mut connection = connecting.await.map_err(failure::unreachable)?;
+        let encoding =
+            sqlx::query_scalar!(r#"/* postgres */ select current_setting('server_encoding') as "encoding!""#)
+                .fetch_one(&mut connection)
+                .await
+                .map_err(failure::failed)?;
+        match encoding.as_str() {
+            "UTF8" => Ok(connection),
+            _ => Err(Error::config(format!(
+                "database_url: the database's encoding is {encoding}, but has to be UTF8: create another with `encoding 'UTF8'`"
+            ))),
+        }
     }
 }
 
