@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rocket::figment::Figment;
 
+use crate::support::documented::misfit;
 use crate::support::forge::jti_of;
 use crate::support::{Answer, Server, Value, json, on_both};
 
@@ -147,43 +148,6 @@ async fn each_of_the_operators_routes_can_be_switched_off() {
     let metrics = client.get("/metrics").dispatch().await;
     assert_eq!(metrics.headers().get_one("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     assert!(metrics.into_string().await.unwrap().contains("counterfoil_check_seconds_count 0"));
-}
-
-/// Why a value is not what a schema says: of another type, without a member that must be there, or with one that is not named.
-fn misfit(document: &Value, schema: &Value, value: &Value) -> Option<String> {
-    if let Some(reference) = schema["$ref"].as_str() {
-        return misfit(document, document.pointer(&reference[1..]).unwrap(), value);
-    }
-    if let Some(ways) = schema["oneOf"].as_array() {
-        let fits = ways.iter().any(|way| misfit(document, way, value).is_none());
-        return (!fits).then(|| format!("{value} is nothing of {schema}"));
-    }
-    let kind = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
-    let kinds = schema["type"].as_array().map_or(std::slice::from_ref(&schema["type"]), Vec::as_slice);
-    if !kinds.iter().any(|named| named == kind || (kind == "integer" && named == "number")) {
-        return Some(format!("{value} is not {}", schema["type"]));
-    }
-    let of_items = || value.as_array()?.iter().find_map(|item| misfit(document, &schema["items"], item));
-    let of_members = || {
-        let (members, named) = (value.as_object()?, schema["properties"].as_object()?);
-        let mut required = schema["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap());
-        let missing = required.find(|name| !members.contains_key(*name)).map(|name| format!("{name} is missing"));
-        missing.or_else(|| {
-            members.iter().find_map(|(name, member)| match named.get(name) {
-                None => Some(format!("{name} is not named")),
-                Some(schema) => misfit(document, schema, member).map(|why| format!("{name}: {why}")),
-            })
-        })
-    };
-    of_items().or_else(of_members)
 }
 
 on_both! {

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 
+use super::documented::assert_documented;
+
 /// One request under construction.
 pub(crate) struct Call {
     request: reqwest::RequestBuilder,
@@ -74,7 +76,10 @@ impl Call {
     }
 
     pub(crate) async fn send(self) -> Answer {
-        let response = self.request.send().await.expect("the server answers");
+        let (http, request) = self.request.build_split();
+        let request = request.expect("a request");
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let response = http.execute(request).await.expect("the server answers");
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let body = response.bytes().await.expect("the answer arrives whole").to_vec();
@@ -83,6 +88,7 @@ impl Call {
         if self.is_confidential {
             assert_eq!(answer.header(CACHE_CONTROL.as_str()), Some("no-store"), "{answer:?}");
         }
+        assert_documented(&method, &path, &answer);
         answer
     }
 }

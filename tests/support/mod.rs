@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod console;
+pub(crate) mod documented;
 pub(crate) mod feed;
 pub(crate) mod foreign;
 pub(crate) mod forge;
