@@ -53,6 +53,33 @@ on_both! {
         server.login().await;
     }
 
+    async fn a_session_counts_until_the_last_of_its_good_tokens_has_expired(database: Database) {
+        let server = Server::start(database, |settings| settings.set("sessions", json!({ "max": 1 }))).await;
+        let first = server.login().await;
+        let revoke = server.put(&format!("/auth/tokens/revoke/{}", jti_of(&first.refresh))).bearer(&first.access);
+        revoke.send().await.ok(200);
+        let login = || server.post("/login").json(&json!({ "username": ADMIN, "password": PASSWORD }));
+        login().send().await.error(409, "session_limit");
+        server.advance(20 * 60);
+        let second = server.login().await;
+        login().send().await.error(409, "session_limit");
+        // What ended with all of the subject's has no end of its own.
+        server.post("/auth/tokens/revoke-all").bearer(&second.access).send().await.ok(200);
+        server.login().await;
+    }
+
+    async fn a_session_that_has_no_records_counts_until_it_expires(database: Database) {
+        let server = Server::start(database, |settings| {
+            settings.set("sessions", json!({ "max": 1 })).set("check", "refresh")
+        }).await;
+        let client = server.add_client("shop", &["--scope", "tokens:issue"]);
+        let call = || server.post("/tokens").basic(&client).json(&json!({ "subject": "alice", "refresh": false })).send();
+        call().await.ok(201);
+        call().await.error(409, "session_limit");
+        server.advance(20 * 60);
+        call().await.ok(201);
+    }
+
     async fn applications_are_refused_too_and_may_ask_again(database: Database) {
         let server = Server::start(database, |settings| settings.set("sessions", json!({ "max": 1 }))).await;
         let client = server.add_client("shop", &["--scope", "tokens:issue"]);
@@ -96,6 +123,8 @@ on_both! {
         server.advance(1);
         let second = server.login().await;
         server.advance(1);
+        // The one that began first, however lately it was seen.
+        server.post("/refresh").bearer(&first.refresh).send().await.ok(200);
         other.accepts(&first.access).await;
         let third = server.login().await;
         for server in [&server, &other] {
