@@ -75,6 +75,19 @@ on_both! {
         }
     }
 
+    async fn of_two_administrators_the_first_revoked_it(server: Server) {
+        let admin = server.login().await;
+        let alice = server.issue("alice", "").await;
+        let path = format!("/admin/tokens/revoke/{}", jti_of(&alice.access));
+        for reason in ["lost", "found"] {
+            server.put(&path).bearer(&admin.access).json(&json!({ "reason": reason })).send().await.ok(200);
+        }
+        let listed = server.get("/auth/all-tokens?subject=alice&state=revoked").bearer(&admin.access).send().await;
+        assert_eq!(listed.ok(200)[0]["revoked_reason"], "lost");
+        let audit = server.get("/admin/audit?action=token.revoked").bearer(&admin.access).send().await.ok(200);
+        assert_eq!(audit.as_array().unwrap().len(), 1, "{audit}");
+    }
+
     async fn an_administrator_ends_anybodys_sessions(server: Server) {
         let admin = server.login().await;
         let (one, two) = (server.issue("alice", "").await, server.issue("alice", "").await);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use counterfoil::Actor;
+use counterfoil::{Actor, ActorKind};
 use serde_json::json;
 
 use crate::support::console::Visitor;
@@ -171,6 +171,11 @@ on_both! {
             }
             // Whatever was said of it, or not, it is among the others in a list.
             one.get("/auth/all-tokens?subject=alice").bearer(&admin.access).send().await.ok(200);
+            // Of a word that stands for nobody no user did it.
+            if place == 0 {
+                let revoked = one.registry.get(jti.parse().unwrap()).await.unwrap().revocation.unwrap();
+                assert_eq!((revoked.by.kind, revoked.by.name.as_str()), (ActorKind::System, "sql"));
+            }
         }
     }
 

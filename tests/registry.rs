@@ -184,6 +184,22 @@ on_both! {
         assert_eq!(sessions[0].expires_at.timestamp(), refreshed.refresh_claims().unwrap().exp);
     }
 
+    async fn an_earlier_use_that_is_noted_later_changes_nothing(database: Database) {
+        let first = open_with(database, "last_used = '5s'").await;
+        let second = first.twin().await;
+        let issued = first.pair("alice").await;
+        second.check(issued.access_token(), Expect::access()).await.unwrap();
+        first.clock.advance(Duration::from_secs(60));
+        first.check(issued.access_token(), Expect::access()).await.unwrap();
+        first.close().await;
+        second.close().await;
+        let third = first.twin().await;
+        let (record, sessions) = (third.get(jti(&issued)).await.unwrap(), third.sessions(&name("alice")).await.unwrap());
+        let late = record.issued_at + Duration::from_secs(50);
+        assert!(record.last_used_at.is_some_and(|at| at > late), "{record:?}");
+        assert!(sessions[0].last_seen_at > late, "{sessions:?}");
+    }
+
     async fn lists_are_newest_first_paged_and_narrowed(database: Database) {
         let registry = open(database).await;
         let mut newest_first = Vec::new();

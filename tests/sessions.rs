@@ -62,6 +62,17 @@ on_both! {
         server.refuses(&two.access, "token_revoked").await;
     }
 
+    async fn what_has_ended_with_all_or_expired_is_no_session_of_a_list(server: Server) {
+        let first = server.login().await;
+        server.post("/auth/tokens/revoke-all").bearer(&first.access).send().await.ok(200);
+        let second = server.login().await;
+        assert_eq!(list(&server, &second.access).await.len(), 1);
+        server.advance(31 * 24 * 60 * 60);
+        let third = server.login().await;
+        let listed = list(&server, &third.access).await;
+        assert_eq!((listed.len(), &listed[0]["sid"]), (1, &json!(sid_of(&third.access))));
+    }
+
     async fn others_sessions_are_not_there(server: Server) {
         let mine = server.login().await;
         let theirs = server.issue("mallory", "").await;

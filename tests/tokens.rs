@@ -136,6 +136,18 @@ on_both! {
         assert_eq!(patch(Value::Null).send().await.ok(200)["label"], Value::Null);
     }
 
+    async fn a_label_is_given_by_its_owner_alone(server: Server) {
+        let body = json!({ "username": ADMIN, "password": crate::support::PASSWORD, "label": "Ada's phone" });
+        let pair = Pair::of(&server.post("/login").json(&body).send().await.ok(200));
+        let other = server.issue("mallory", "").await;
+        let path = format!("/auth/tokens/{}", jti_of(&pair.access));
+        let call = server.patch(&path).bearer(&other.access).json(&json!({ "label": "mine" }));
+        assert_eq!(call.send().await.error(404, "not_found"), "Token not found");
+        assert_eq!(server.get(&path).bearer(&pair.access).send().await.ok(200)["label"], "Ada's phone");
+        let sessions = server.get("/auth/sessions").bearer(&pair.access).send().await.ok(200);
+        assert_eq!(sessions[0]["label"], "Ada's phone");
+    }
+
     async fn a_personal_token_is_its_own_session_and_never_fresh(server: Server) {
         let pair = server.login().await;
         let body = json!({ "label": "backup script", "expires_in": 3600 });

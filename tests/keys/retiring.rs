@@ -1,5 +1,7 @@
 //! Keys that are retired, and all that they signed with them.
 
+use counterfoil::{Actor, Expect};
+
 use super::{keys, published};
 use crate::support::feed::{events, place, service};
 use crate::support::forge::{claims_of, jti_of, kid_of};
@@ -62,6 +64,22 @@ on_both! {
         assert_eq!((&verified["error"], &verified["final"]), (&json!("token_revoked"), &json!(true)), "{verified}");
         assert_eq!(verified["revoked_by"]["kind"], "command_line", "{verified}");
         assert_eq!(verified["record"]["revoked_reason"], "leaked", "{verified}");
+    }
+
+    async fn what_a_retired_key_signed_gives_nothing_back_and_is_counted_no_more(database: Database) {
+        let server = Server::start(database, at_once).await;
+        let (pair, other) = (server.issue("alice", "").await, server.issue("alice", "").await);
+        let alice = "alice".parse().unwrap();
+        let presented = server.registry.check(&other.access, Expect::access()).await.unwrap();
+        keys(&server, &["rotate"]);
+        let later = server.issue("alice", "").await;
+        let jti = jti_of(&later.access).parse().unwrap();
+        server.registry.revoke(jti, Actor::subject(&alice)).await.unwrap();
+        keys(&server, &["retire", &kid_of(&pair.access)]);
+        let undone = server.registry.unrevoke(jti, presented.act_as(Actor::subject(&alice))).await;
+        assert!(undone.unwrap_err().is_superseded());
+        // Of all these the later refresh token is what was live.
+        assert_eq!(server.registry.revoke_all(&alice, None, Actor::application("test")).await.unwrap(), 1);
     }
 
     async fn keys_that_do_not_sign_can_be_retired_too(database: Database) {
