@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use counterfoil::ManualClock;
+use counterfoil::{Grant, ManualClock, Registry};
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::asynchronous::{Client, LocalResponse};
@@ -114,6 +114,38 @@ on_both! {
         assert_eq!(limited.headers().get_one("Retry-After"), Some("1"), "rounded up");
         server.clock.advance(Duration::from_millis(500));
         server.tokens("198.51.100.7").await;
+    }
+
+    async fn an_address_is_home_to_whom_it_let_in_for_a_month_and_is_limited_as_any_other(database: Database) {
+        let dir = tempfile::tempdir().unwrap();
+        let figment = figment(&dir, database)
+            .merge(("counterfoil.login.limit", 2))
+            .merge(("counterfoil.login.address_limit", 4))
+            .merge(("counterfoil.login.window", "60s"));
+        let server = Server::start(figment).await;
+        server.tokens("192.0.2.1").await;
+        let guess = async || {
+            for _ in 0..2 {
+                assert_eq!(server.login("wrong", "198.51.100.7").await.status().code, 401);
+            }
+        };
+        guess().await;
+        // It is no home of this one that somebody else is known there.
+        let registry = server.client.rocket().state::<Registry>().unwrap();
+        let there = Grant::to("mallory".parse().unwrap()).device("203.0.113.5".parse().ok(), None);
+        registry.issue(there).await.unwrap();
+        assert_eq!(server.login(PASSWORD, "203.0.113.5").await.status().code, 429);
+        for _ in 0..4 {
+            assert_eq!(server.login("wrong", "192.0.2.1").await.status().code, 401);
+        }
+        assert_eq!(server.login(PASSWORD, "192.0.2.1").await.status().code, 429);
+
+        server.clock.advance(Duration::from_secs(30 * 24 * 60 * 60));
+        guess().await;
+        server.tokens("192.0.2.1").await;
+        server.clock.advance(Duration::from_secs(30 * 24 * 60 * 60 + 1));
+        guess().await;
+        assert_eq!(server.login(PASSWORD, "192.0.2.1").await.status().code, 429);
     }
 
     async fn an_address_is_what_the_connection_says_unless_a_header_was_set_for_it(database: Database) {

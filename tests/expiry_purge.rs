@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::forge::jti_of;
-use crate::support::{Pair, Server, on_both};
+use crate::support::{PASSWORD, Pair, Server, json, on_both};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -53,6 +53,16 @@ on_both! {
         assert_eq!(server.registry.purge().await.unwrap().tokens, 0);
         server.post("/refresh").bearer(&alice.refresh).send().await.error(401, "token_expired");
         server.login().await;
+    }
+
+    async fn a_user_of_whom_nothing_else_is_left_still_has_the_name(server: Server) {
+        server.add_user("alice", PASSWORD, &[]);
+        server.login_as("alice", PASSWORD).await;
+        let client = server.add_client("shop", &["--scope", "tokens:issue"]);
+        server.advance(31 * DAY);
+        assert!(server.registry.purge().await.unwrap().complete);
+        let call = server.post("/tokens").basic(&client).json(&json!({ "subject": "alice" }));
+        call.send().await.error(403, "subject_reserved");
     }
 
     async fn logging_out_with_a_purged_token_ends_its_session(server: Server) {

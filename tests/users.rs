@@ -47,6 +47,27 @@ on_both! {
         server.refuses(&pair.access, "token_revoked").await;
     }
 
+    async fn what_one_took_back_does_not_come_back_with_a_scope_that_one_lost(server: Server) {
+        server.add_user("alice", ALICES, &["notes:read", "notes:write"]);
+        let pair = server.login_as("alice", ALICES).await;
+        let path = |verb: &str| format!("/auth/tokens/{verb}/{}", jti_of(&pair.access));
+        server.put(&path("revoke")).bearer(&pair.access).send().await.ok(200);
+        server.command_ok(&["user", "set", "alice", "--remove-scope", "notes:write"], "");
+        let again = server.login_as("alice", ALICES).await;
+        server.put(&path("unrevoke")).bearer(&again.access).send().await.error(409, "revocation_final");
+        server.refuses(&pair.access, "token_revoked").await;
+    }
+
+    async fn a_scope_is_lost_by_its_whole_name(server: Server) {
+        server.add_user("alice", ALICES, &["notes", "notes:read"]);
+        let narrow = json!({ "username": "alice", "password": ALICES, "scope": "notes:read" });
+        let narrow = server.post("/login").json(&narrow).send().await.ok(200);
+        let wide = server.login_as("alice", ALICES).await;
+        server.command_ok(&["user", "set", "alice", "--remove-scope", "notes"], "");
+        server.refuses(&wide.access, "token_revoked").await;
+        server.accepts(narrow["access_token"].as_str().unwrap()).await;
+    }
+
     async fn a_name_that_is_given_again_inherits_no_token(server: Server) {
         server.add_user("alice", ALICES, &[]);
         let removed = server.login_as("alice", ALICES).await;
