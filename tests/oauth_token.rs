@@ -23,6 +23,10 @@ on_both! {
         let records = server.get("/auth/tokens").bearer(token).send().await.ok(200);
         assert_eq!(records[0]["client"], "shop");
 
+        let spaced = "grant_type=client_credentials&scope=notes:read+tokens:introspect";
+        let call_by_hand = server.post("/oauth/token").basic(&client).body("application/x-www-form-urlencoded", spaced);
+        assert_eq!(call_by_hand.send().await.ok(200)["scope"], "notes:read tokens:introspect");
+
         let narrowed = call(&[("grant_type", "client_credentials"), ("scope", "notes:read")]).await.ok(200);
         assert_eq!(narrowed["scope"], "notes:read");
         let token = narrowed["access_token"].as_str().unwrap();
@@ -48,6 +52,7 @@ on_both! {
         }
         post().json(&json!({ "grant_type": "client_credentials" })).send().await.oauth_error(400, "invalid_request");
         post().send().await.oauth_error(400, "invalid_request");
+        post().body("text/plain", "grant_type=client_credentials").send().await.oauth_error(400, "invalid_request");
         let bytes = "grant_type=%ff";
         post().body("application/x-www-form-urlencoded", bytes).send().await.oauth_error(400, "invalid_request");
         let long = format!("grant_type={}", "x".repeat(100_000));
