@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use counterfoil::Actor;
+use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgTransaction};
-use sqlx::{AssertSqlSafe, Connection};
 
 use crate::support::forge::jti_of;
 use crate::support::process::PATIENCE;
@@ -86,7 +86,7 @@ fn a_table_that_is_locked_does_not_gather_connections() {
         while tried.len() < 4 {
             let waiting =
                 "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-            let waiting: Vec<i32> = sqlx::query_scalar(AssertSqlSafe(waiting)).fetch_all(&mut *held).await.unwrap();
+            let waiting: Vec<i32> = sqlx::query_scalar(waiting).fetch_all(&mut *held).await.unwrap();
             assert!(waiting.len() <= 2, "{} wait", waiting.len());
             tried.extend(waiting);
             assert!(began.elapsed() < PATIENCE, "it does not try again: {tried:?}");

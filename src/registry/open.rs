@@ -74,7 +74,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where a key can't be loaded or opened, or the database refuses the log-in or is missing;
+    /// [`is_config`](Error::is_config) where a key can't be loaded or opened, or the database refuses the log-in, is missing, or has
+    /// another encoding than UTF8;
     /// [`is_schema`](Error::is_schema) where its schema is newer, or older and `migrate` is off.
     pub async fn open(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
         let registry = Self::unopened(settings, clock)?;
@@ -188,7 +189,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where the database refuses the log-in or is missing;
+    /// [`is_config`](Error::is_config) where the database refuses the log-in, is missing or has another encoding than UTF8;
     /// [`is_unavailable`](Error::is_unavailable) where it can't be reached.
     pub async fn migrate(settings: &Settings) -> Result<Vec<String>, Error> {
         let store = connect(settings)?;
