@@ -250,8 +250,8 @@ impl Accounts {
 
     /// The user of that name, if the password is right, nothing limits the attempt and the user may log in.
     ///
-    /// Over the account's limit the password is compared all the same, for whoever may have it that wrong, unknown or right from
-    /// elsewhere: neither the answer nor the time it takes says which, nor whether the address is known.
+    /// Over the account's limit the password is compared all the same: so neither the answer nor the time it takes tells a wrong one from
+    /// an unknown user, nor from a right one that comes from elsewhere.
     async fn authenticate(
         &self,
         subject: &Subject,
