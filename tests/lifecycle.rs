@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::forge::Key;
 use crate::support::postgres::Cluster;
 use crate::support::process::{Home, PATIENCE, Serving, free_port};
+use crate::support::server::MASTER_KEY;
 
 /// A home whose log-ins take about a second of hashing.
 fn slow_home() -> Home {
-    let home = Home::sqlite().set("PASSWORD__MEMORY_KIB", "65536").set("PASSWORD__ITERATIONS", "8");
+    let home = Home::sqlite().set("PASSWORD__MEMORY_KIB", "65536").set("PASSWORD__ITERATIONS", "8").migrated();
     home.add_user("alice");
     home
 }
@@ -25,7 +27,9 @@ async fn login(server: &Serving) -> reqwest::Response {
 }
 
 async fn get(server: &Serving, path: &str, token: &str) -> reqwest::Response {
-    client().get(server.url(path)).bearer_auth(token).send().await.unwrap()
+    let call = client().get(server.url(path));
+    let call = if token.is_empty() { call } else { call.bearer_auth(token) };
+    call.send().await.unwrap()
 }
 
 /// Asks until the answer is the expected one.
@@ -82,7 +86,7 @@ async fn idle_and_half_sent_connections_do_not_hold_up_the_end() {
 #[tokio::test]
 async fn a_database_that_comes_late_goes_and_comes_back_needs_no_restart() {
     let cluster = Cluster::start();
-    let home = Home::on(Some(&cluster.create("registry")));
+    let home = Home::on(Some(&cluster.create("registry"))).migrated();
     home.add_user("alice");
     let issued = home.run(&["token", "issue", "--subject", "alice", "--json"]).ok().json();
     let token = issued["access_token"].as_str().unwrap();
@@ -118,10 +122,83 @@ async fn refuses(server: &Serving, token: &str) {
     assert_eq!(get(server, "/metrics", token).await.status(), 200);
 }
 
+/// A home with a key in a file, which accepts another one that was retired; and the ids of the two.
+fn home_with_a_retired_key(url: Option<&str>) -> (Home, [String; 2]) {
+    let keys = ["new.pem", "old.pem"].map(|name| (name, Key::generate()));
+    let home = Home::on(url).unset("KEYS__SECRET").set("ALGORITHM", "EdDSA");
+    for (name, key) in &keys {
+        std::fs::write(home.path(name), key.private_pem()).unwrap();
+    }
+    let ids = keys.map(|(_, key)| key.kid());
+    let home = home.set("KEYS__FILE", "new.pem").set("KEYS__ACCEPT", r#"["old.pem"]"#).migrated();
+    home.run(&["keys", "retire", &ids[1]]).ok();
+    (home, ids)
+}
+
+/// Neither keys nor what follows from them is told, nor kept by any cache.
+async fn publishes_nothing(server: &Serving) {
+    for path in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"] {
+        let response = get(server, path, "").await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["Cache-Control"]),
+            (503, &"no-store".parse().unwrap())
+        );
+        assert!(response.headers().contains_key("Retry-After"), "{response:?}");
+        assert_eq!(response.json::<Value>().await.unwrap()["error"], "registry_unavailable");
+    }
+}
+
+/// The ids of the published keys, once there are any.
+async fn published(server: &Serving) -> Vec<String> {
+    let response = eventually(server, "/.well-known/jwks.json", "", 200).await;
+    assert_eq!(response.headers()["Cache-Control"], "public, max-age=300");
+    let jwks: Value = response.json().await.unwrap();
+    jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn no_key_is_published_before_it_is_known_which_were_retired() {
+    let cluster = Cluster::start();
+    let (given, [own, retired]) = home_with_a_retired_key(Some(&cluster.create("given")));
+    let sealed = Home::on(Some(&cluster.create("sealed"))).unset("KEYS__SECRET").set("ALGORITHM", "EdDSA");
+    let sealed = sealed.set("MASTER_KEY", MASTER_KEY);
+    drop(sealed.serve());
+
+    cluster.stop();
+    let servers = [given.serve(), sealed.serve()];
+    for server in &servers {
+        publishes_nothing(server).await;
+    }
+    cluster.start_again();
+    let published = async || [published(&servers[0]).await, published(&servers[1]).await];
+    let before = published().await;
+    assert_eq!((&before[0], before[1].len()), (&vec![own], 2), "{retired} is retired");
+    let metadata = "/.well-known/oauth-authorization-server";
+    let metadata = eventually(&servers[1], metadata, "", 200).await.json::<Value>().await.unwrap();
+    assert!(metadata["jwks_uri"].is_string(), "{metadata}");
+
+    // What was read once is told without the database too.
+    cluster.stop();
+    for server in &servers {
+        eventually(server, "/readyz", "", 503).await;
+    }
+    assert_eq!(published().await, before);
+}
+
+#[tokio::test]
+async fn no_key_is_published_while_another_process_keeps_the_file() {
+    let (home, [own, _]) = home_with_a_retired_key(None);
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", home.path("registry.db").display())).await.unwrap();
+    let keeps_it = pool.begin_with("begin immediate").await.unwrap();
+    let server = home.serve();
+    publishes_nothing(&server).await;
+    keeps_it.rollback().await.unwrap();
+    assert_eq!(published(&server).await, [own]);
+}
+
 #[tokio::test]
 async fn a_newer_schema_stops_the_start_with_one_sentence() {
-    let home = Home::sqlite();
-    home.run(&["migrate"]).ok();
+    let home = Home::sqlite().migrated();
     let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", home.path("registry.db").display())).await.unwrap();
     let newer = "insert into cf_migrations (version, description, success, checksum, execution_time) \
                  values (9999, 'from the future', true, x'00', 0)";
@@ -178,7 +255,7 @@ async fn the_operators_routes_can_have_a_port_of_their_own() {
 
 #[tokio::test]
 async fn a_request_leaves_one_line_and_no_secret_in_the_log() {
-    let home = Home::sqlite().env("RUST_LOG", "trace").set("LOCATIONS", r#"["header","query"]"#);
+    let home = Home::sqlite().env("RUST_LOG", "trace").set("LOCATIONS", r#"["header","query"]"#).migrated();
     home.add_user("alice");
     let server = home.serve();
     let tokens: Value = login(&server).await.json().await.unwrap();
@@ -225,7 +302,7 @@ async fn a_request_leaves_one_line_and_no_secret_in_the_log() {
 #[tokio::test]
 async fn a_purge_that_is_killed_half_way_leaves_a_consistent_registry() {
     const EXPIRED: i64 = 3_000;
-    let home = Home::sqlite().set("PURGE__BATCH", "10").set("PURGE__PAUSE", "20ms");
+    let home = Home::sqlite().set("PURGE__BATCH", "10").set("PURGE__PAUSE", "20ms").migrated();
     let live = home.run(&["token", "issue", "--subject", "alice", "--json"]).ok().json();
     home.run(&["token", "issue", "--subject", "bob", "--no-refresh"]).ok();
     home.age("bob");

@@ -73,28 +73,30 @@ impl IfNoneMatch {
         "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
         "alg": "EdDSA", "use": "sig"}]})),
     (status = 304, description = "They are those that the caller has"),
+    (status = 503, description = "`registry_unavailable`: the database has not been reached since the start", body = ErrorBody),
 ))]
 #[get("/.well-known/jwks.json")]
-async fn jwks(registry: &State<Registry>, known: IfNoneMatch) -> Document {
-    let jwks = registry.jwks().await;
-    Document {
+async fn jwks(registry: &State<Registry>, known: IfNoneMatch) -> Result<Document, ApiError> {
+    let jwks = registry.jwks().await?;
+    Ok(Document {
         content_type: ContentType::new("application", "jwk-set+json"),
         is_known: known.has(&jwks.etag),
         text: jwks.json,
         max_age_seconds: registry.settings().jwks_max_age.as_secs(),
         etag: Some(jwks.etag),
-    }
+    })
 }
 
 /// What this server is and can do as an OAuth authorization server (RFC 8414).
 #[utoipa::path(tag = "Discovery", responses(
     (status = 200, description = "The metadata", body = Object, headers(("Cache-Control" = String))),
     (status = 404, description = "`not_found`: the issuer is no address", body = ErrorBody),
+    (status = 503, description = "`registry_unavailable`: the database has not been reached since the start", body = ErrorBody),
 ))]
 #[get("/.well-known/oauth-authorization-server")]
 async fn metadata(registry: &State<Registry>) -> Result<Document, ApiError> {
     match issuer_path(registry.settings().issuer()) {
-        Some(_) => Ok(document(registry)),
+        Some(_) => document(registry),
         None => Err(not_here()),
     }
 }
@@ -103,6 +105,7 @@ async fn metadata(registry: &State<Registry>) -> Result<Document, ApiError> {
 #[utoipa::path(tag = "Discovery", params(("path" = String, Path, description = "The path of the issuer")), responses(
     (status = 200, description = "The metadata", body = Object, headers(("Cache-Control" = String))),
     (status = 404, description = "`not_found`: the issuer has another path", body = ErrorBody),
+    (status = 503, description = "`registry_unavailable`: the database has not been reached since the start", body = ErrorBody),
 ))]
 #[get("/.well-known/oauth-authorization-server/<path..>")]
 async fn metadata_below(
@@ -113,7 +116,7 @@ async fn metadata_below(
     // As it was sent, and not what that means: so it stands in the issuer.
     let below = segments(here.path().as_str()).skip(2);
     match issuer_path(registry.settings().issuer()) {
-        Some(own) if !path.is_empty() && segments(own).eq(below) => Ok(document(registry)),
+        Some(own) if !path.is_empty() && segments(own).eq(below) => document(registry),
         _ => Err(not_here()),
     }
 }
@@ -126,15 +129,15 @@ fn not_here() -> ApiError {
     ApiError::not_found("There is no such authorization server here")
 }
 
-fn document(registry: &Registry) -> Document {
+fn document(registry: &Registry) -> Result<Document, ApiError> {
     let settings = registry.settings();
-    Document {
+    Ok(Document {
         content_type: ContentType::JSON,
-        text: describe(settings, registry.public_algorithm()).to_string(),
+        text: describe(settings, registry.public_algorithm()?).to_string(),
         max_age_seconds: settings.jwks_max_age.as_secs(),
         etag: None,
         is_known: false,
-    }
+    })
 }
 
 /// The path of an issuer that can be asked: an address without query or fragment (RFC 8414 §2).

@@ -154,7 +154,7 @@ async fn introspect(
         Err(_) => None,
     };
     let introspection = Introspection(checked);
-    if wanted.is_some() && registry.public_algorithm().is_some() {
+    if wanted.is_some() && registry.public_algorithm()?.is_some() {
         let jwt = registry.sign_introspection(caller.client().id(), &introspection)?;
         return Ok(Introspected::Signed(jwt, ContentType::new("application", "token-introspection+jwt")));
     }

@@ -93,18 +93,26 @@ impl Registry {
 
     /// The published keys, with every one that was published before this call where the database can be asked, and else as
     /// they are known here. Whoever asks together asks once.
-    pub(crate) async fn jwks(&self) -> Jwks {
-        if self.permit().is_ok()
-            && let Err(error) = self.inner.ring_loads.call(()).await
-        {
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable) until the table has been read once: until then nobody knows which were retired.
+    pub(crate) async fn jwks(&self) -> Result<Jwks, Error> {
+        self.permit()?;
+        if let Err(error) = self.inner.ring_loads.call(()).await {
             tracing::warn!(error = %error.in_full(), "the published keys may be older than they should be");
         }
-        self.ring().jwks().clone()
+        Ok(self.ring().jwks().clone())
     }
 
     /// The algorithm of the key that signs, where others can verify by it.
-    pub(crate) fn public_algorithm(&self) -> Option<&'static str> {
-        self.ring().public_algorithm()
+    ///
+    /// # Errors
+    ///
+    /// [`is_unavailable`](Error::is_unavailable) as for [`jwks`](Self::jwks).
+    pub(crate) fn public_algorithm(&self) -> Result<Option<&'static str>, Error> {
+        self.permit()?;
+        Ok(self.ring().public_algorithm())
     }
 
     pub(super) async fn load_ring(&self) -> Result<(), Error> {

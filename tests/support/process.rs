@@ -98,6 +98,13 @@ impl Home {
         self.env(&format!("COUNTERFOIL_{key}"), value)
     }
 
+    /// With a database that has its tables, as commands want one.
+    #[track_caller]
+    pub(crate) fn migrated(self) -> Self {
+        self.run(&["migrate"]).ok();
+        self
+    }
+
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
     }
