@@ -50,7 +50,7 @@ impl Caddy {
 
 #[test]
 fn an_application_behind_caddy_is_told_who_asks_and_believes_nobody_else() {
-    let home = Home::sqlite();
+    let home = Home::sqlite().migrated();
     let issued = home.run(&["token", "issue", "--subject", "alice", "--json"]).ok().json();
     let authorization = format!("Authorization: Bearer {}\r\n", issued["access_token"].as_str().unwrap());
     let mut server = home.serve();
@@ -88,7 +88,7 @@ fn an_application_behind_caddy_is_told_who_asks_and_believes_nobody_else() {
 
 #[test]
 fn the_server_behind_caddy_learns_the_callers_address_and_slow_connections_end() {
-    let home = Home::sqlite().env("ROCKET_IP_HEADER", "X-Real-IP");
+    let home = Home::sqlite().env("ROCKET_IP_HEADER", "X-Real-IP").migrated();
     home.add_user("alice");
     let server = home.serve();
     let caddy = Caddy::start(server.port(), 1);

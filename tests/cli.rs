@@ -108,27 +108,27 @@ fn a_user_comes_and_goes(home: &Home) {
 
 #[test]
 fn a_token_on_sqlite() {
-    a_token_lives_and_dies(&Home::sqlite());
+    a_token_lives_and_dies(&Home::sqlite().migrated());
 }
 
 #[test]
 fn a_token_on_postgres() {
-    a_token_lives_and_dies(&Home::on(Some(&crate::support::postgres::database())));
+    a_token_lives_and_dies(&Home::on(Some(&crate::support::postgres::database())).migrated());
 }
 
 #[test]
 fn a_user_on_sqlite() {
-    a_user_comes_and_goes(&Home::sqlite());
+    a_user_comes_and_goes(&Home::sqlite().migrated());
 }
 
 #[test]
 fn a_user_on_postgres() {
-    a_user_comes_and_goes(&Home::on(Some(&crate::support::postgres::database())));
+    a_user_comes_and_goes(&Home::on(Some(&crate::support::postgres::database())).migrated());
 }
 
 #[test]
 fn what_people_read_is_laid_out() {
-    let home = Home::sqlite();
+    let home = Home::sqlite().migrated();
     assert_eq!(home.run(&["token", "list"]).ok().out, "No tokens.\n");
     let ran = home.run(&["token", "issue", "--subject", "zoë"]).ok();
     assert!(ran.out.starts_with("access token   ey") && ran.out.contains("\nrefresh token  ey"), "{ran:?}");
@@ -158,7 +158,7 @@ fn what_people_read_is_laid_out() {
 
 #[test]
 fn verify_says_why_not() {
-    let home = Home::sqlite();
+    let home = Home::sqlite().migrated();
     let verdict = |token: &str| {
         let ran = home.run_with(&["token", "verify", "--json"], token).code(1);
         ran.json()["error"].as_str().unwrap().to_owned()
@@ -175,7 +175,7 @@ fn verify_says_why_not() {
     }
     assert_eq!(verdict(&sign_hs256(SECRET.as_bytes(), &header_of(token), &expired)), "token_expired");
     // Issued for another registry with the same key.
-    let elsewhere = issue(&Home::sqlite(), "alice", &["--no-refresh"]);
+    let elsewhere = issue(&Home::sqlite().migrated(), "alice", &["--no-refresh"]);
     assert_eq!(verdict(elsewhere["access_token"].as_str().unwrap()), "token_unknown");
     let human = home.run_with(&["token", "verify"], elsewhere["access_token"].as_str().unwrap()).code(1);
     assert_eq!(human.out, "The token is not live: it is well signed, but not on the registry.\n");
@@ -183,7 +183,7 @@ fn verify_says_why_not() {
 
 #[test]
 fn purge_counts_what_it_removes() {
-    let home = Home::sqlite();
+    let home = Home::sqlite().migrated();
     for _ in 0..3 {
         issue(&home, "bob", &["--no-refresh"]);
     }
@@ -198,8 +198,8 @@ fn purge_counts_what_it_removes() {
 
 #[test]
 fn imports_tell_which_line_was_refused() {
-    let old = Home::sqlite();
-    let home = Home::sqlite();
+    let old = Home::sqlite().migrated();
+    let home = Home::sqlite().migrated();
     let good = issue(&old, "alice", &["--no-refresh"])["access_token"].as_str().unwrap().to_owned();
     let lines = format!("{good}\n\nnot a token\n{good}\n");
     let report = home.run_with(&["token", "import", "--json"], &lines).code(1).json();
@@ -218,6 +218,54 @@ fn migrations_are_applied_once_and_named() {
     let fresh = Home::sqlite().set("MIGRATE", "false");
     let ran = fresh.run(&["user", "list"]).code(1);
     assert!(ran.sentence().contains("counterfoil migrate"), "{ran:?}");
+}
+
+/// What it is given may be the settings of another server, or those of none in another directory.
+#[test]
+fn a_command_makes_nothing_that_is_not_there() {
+    let home = Home::sqlite().unset("DATABASE_URL").unset("ALGORITHM").unset("KEYS__SECRET");
+    for args in [&["subject", "revoke-all", "alice"][..], &["user", "list"], &["token", "list"], &["keys", "list"]] {
+        let ran = home.run(args).code(1);
+        let sentence = ran.sentence();
+        let path = home.path("counterfoil.db").display().to_string();
+        assert!(sentence.contains(&path) && sentence.contains("`counterfoil migrate`"), "{sentence}");
+    }
+    assert_eq!(std::fs::read_dir(home.path("")).unwrap().count(), 0);
+    let home = home.migrated();
+    let ran = home.run(&["user", "list"]).code(1);
+    assert!(ran.sentence().contains("the first start of a server makes it"), "{ran:?}");
+    drop(home.serve());
+    assert_eq!(home.run(&["user", "list"]).ok().out, "No users.\n");
+    // Nor for a database that can't be.
+    let home = Home::sqlite().unset("ALGORITHM").unset("KEYS__SECRET");
+    let home = home.set("DATABASE_URL", "sqlite://registry.db?mode=foo");
+    let ran = home.run(&[]).code(1);
+    assert!(ran.sentence().contains("database_url"), "{ran:?}");
+    assert_eq!(std::fs::read_dir(home.path("")).unwrap().count(), 0);
+}
+
+fn refuses_to_migrate(home: &Home) {
+    let sentence = |args: &[&str]| home.run(args).code(1).sentence().to_owned();
+    let first = sentence(&["user", "list"]);
+    assert!(first.contains("lacks") && first.contains("run `counterfoil migrate`"), "{first}");
+    for args in [&["token", "list"][..], &["keys", "list"], &["purge"], &["token", "issue", "--subject", "alice"]] {
+        assert_eq!(sentence(args), first);
+    }
+    home.run(&["migrate"]).ok();
+    assert_eq!(home.run(&["user", "list"]).ok().out, "No users.\n");
+}
+
+/// A newer version's would shut out the servers of the older one, and there is no way back.
+#[test]
+fn no_command_but_migrate_migrates_on_sqlite() {
+    let home = Home::sqlite();
+    std::fs::write(home.path("registry.db"), "").unwrap();
+    refuses_to_migrate(&home);
+}
+
+#[test]
+fn no_command_but_migrate_migrates_on_postgres() {
+    refuses_to_migrate(&Home::on(Some(&crate::support::postgres::database())));
 }
 
 #[test]
@@ -276,7 +324,7 @@ fn a_key_that_is_made_lies_beside_the_database_or_where_the_command_runs() {
 
 #[test]
 fn access_tokens_off_the_registry_are_spoken_of() {
-    let home = Home::sqlite().set("CHECK", "refresh");
+    let home = Home::sqlite().set("CHECK", "refresh").migrated();
     let ran = home.run(&["token", "issue", "--subject", "alice", "--json"]).ok();
     let note: Value = serde_json::from_str(&ran.err).unwrap();
     assert!(note["note"].as_str().unwrap().starts_with("access tokens are not on the registry"), "{ran:?}");
@@ -289,9 +337,9 @@ fn access_tokens_off_the_registry_are_spoken_of() {
 
 #[test]
 fn secrets_come_from_the_environment_or_standard_input_and_never_from_an_argument() {
-    let home = Home::sqlite().env("COUNTERFOIL_USER_PASSWORD", "from the environment");
+    let home = Home::sqlite().env("COUNTERFOIL_USER_PASSWORD", "from the environment").migrated();
     home.run(&["user", "add", "carol"]).ok();
-    let home = Home::sqlite();
+    let home = Home::sqlite().migrated();
     let empty = home.run(&["user", "add", "carol"]).code(1);
     assert!(empty.sentence().contains("standard input"), "{empty:?}");
     home.run(&["user", "add", "carol", "--password", "x"]).code(2);
@@ -300,7 +348,7 @@ fn secrets_come_from_the_environment_or_standard_input_and_never_from_an_argumen
 
 #[test]
 fn wrong_usage_is_2_and_what_is_not_there_is_1() {
-    let home = Home::sqlite();
+    let home = Home::sqlite().migrated();
     home.run(&["token", "show", "no-uuid"]).code(2);
     home.run(&["frobnicate"]).code(2);
     home.run(&["token", "list", "--limit", "0"]).code(2);
@@ -313,7 +361,7 @@ fn wrong_usage_is_2_and_what_is_not_there_is_1() {
 
 #[test]
 fn the_servers_own_name_is_nobodys() {
-    let home = Home::sqlite().env("COUNTERFOIL_USER_PASSWORD", "correct horse battery");
+    let home = Home::sqlite().env("COUNTERFOIL_USER_PASSWORD", "correct horse battery").migrated();
     for args in [&["user", "add", "counterfoil"][..], &["token", "issue", "--subject", "counterfoil"]] {
         let ran = home.run(args).code(1);
         assert!(ran.sentence().contains("The name counterfoil is the server's own"), "{ran:?}");
@@ -322,7 +370,7 @@ fn the_servers_own_name_is_nobodys() {
 
 #[test]
 fn a_clients_id_is_nobody_elses_subject() {
-    let home = Home::sqlite().env("COUNTERFOIL_USER_PASSWORD", "correct horse battery");
+    let home = Home::sqlite().env("COUNTERFOIL_USER_PASSWORD", "correct horse battery").migrated();
     let client = home.run(&["client", "add", "shop", "--json"]).ok().json();
     let id = client["client_id"].as_str().unwrap();
     let ran = home.run(&["token", "issue", "--subject", id, "--json"]).code(1);

@@ -246,6 +246,19 @@ on_both! {
         }
     }
 
+    async fn a_command_with_other_settings_replaces_no_key(database: Database) {
+        let server = Server::start(database, |settings| at_once(settings).set("algorithm", "ES256")).await;
+        let before = published(&server).await;
+        // It has the default, EdDSA.
+        let variables = [("COUNTERFOIL_MASTER_KEY", MASTER_KEY)];
+        for arguments in [&["user", "list"][..], &["keys", "list"], &["token", "list"]] {
+            let output = server.command_with(&variables, arguments, "");
+            assert!(output.status.success(), "{output:?}");
+        }
+        assert_eq!(published(&server).await, before);
+        assert_eq!(server.count("select count(*) from cf_audit where action = 'key.removed'").await, 0);
+    }
+
     async fn a_secret_is_shared_and_never_published(database: Database) {
         let symmetric = |settings| at_once(settings).set("algorithm", "HS256");
         let one = Server::start(database, symmetric).await;

@@ -148,7 +148,7 @@ fn a_half_sent_head_and_an_idle_connection_are_closed() {
 
 #[test]
 fn the_server_learns_the_callers_address_from_the_proxy_alone() {
-    let home = Home::sqlite().set("IP_HEADER", "X-Real-IP");
+    let home = Home::sqlite().set("IP_HEADER", "X-Real-IP").migrated();
     home.add_user("alice");
     let server = home.serve();
     let proxy = Proxy::start(server.port(), 1);
@@ -173,7 +173,7 @@ fn the_server_learns_the_callers_address_from_the_proxy_alone() {
 
 #[test]
 fn an_application_behind_the_check_is_told_who_asks_and_believes_nobody_else() {
-    let home = Home::sqlite();
+    let home = Home::sqlite().migrated();
     let issued = home.run(&["token", "issue", "--subject", "alice", "--scope", "notes:read", "--json"]).ok().json();
     let authorization = format!("Authorization: Bearer {}\r\n", issued["access_token"].as_str().unwrap());
     let server = home.serve();

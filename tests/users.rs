@@ -120,7 +120,7 @@ on_both! {
 
     async fn no_administrator_is_made_where_there_are_users(database: Database) {
         let url = (database == Database::Postgres).then(postgres::database);
-        let home = Home::on(url.as_deref()).set("FIRST_ADMIN", "print");
+        let home = Home::on(url.as_deref()).set("FIRST_ADMIN", "print").migrated();
         home.add_user("alice");
         drop(home.serve());
         let listed = home.run(&["user", "list", "--json"]).ok().json();

@@ -38,7 +38,7 @@ pub(super) enum KeysCommand {
 pub(super) async fn run(command: KeysCommand, output: &Output) -> Result<(), Failure> {
     if let KeysCommand::List = command {
         // Keys that are files are no matter of the database, which may be down.
-        let registry = Registry::open(settings()?, SystemClock).await?;
+        let (registry, _) = Registry::open_as_is(settings()?, SystemClock).await?;
         let keys = registry.keys().await;
         registry.close().await;
         return list(&keys?, output);
@@ -63,7 +63,7 @@ async fn change(command: KeysCommand, registry: &Registry, output: &Output) -> R
 
 fn list(keys: &[KeyInfo], output: &Output) -> Result<(), Failure> {
     output.answer(&keys.iter().map(as_json).collect::<Vec<_>>(), || {
-        let mut table = Table::new(["KID", "ALGORITHM", "STATE", "PUBLISHED", "SIGNED FROM", "UNTIL"]);
+        let mut table = Table::new(["KID", "ALGORITHM", "STATE", "PUBLISHED", "SIGNED FROM", "SIGNED UNTIL"]);
         for key in keys {
             table.row([
                 key.kid.clone(),

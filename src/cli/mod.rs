@@ -38,8 +38,10 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Settings come from Rocket.toml in the working directory (or the file that ROCKET_CONFIG names) and from COUNTERFOIL_* \
-in the environment; `counterfoil config` shows those in force.
+Settings come from Rocket.toml in the working directory or the nearest above it (or the file that ROCKET_CONFIG names) and from COUNTERFOIL_* \
+in the environment; `counterfoil config` shows those in force. Commands need those of the server, and with a relative \
+database_url its directory. None but `serve` and `migrate` makes or migrates a database, and none but `serve` and \
+`keys` changes the keys.
 
 Exit status: 0 done, 1 refused or not found, 2 wrong usage, 3 done but not yet confirmed everywhere.";
 
@@ -165,13 +167,10 @@ fn settings() -> Result<Settings, Error> {
 
 /// Opens the registry for one command, which needs its database to answer.
 async fn open() -> Result<Registry, Error> {
-    Registry::open_now(settings()?, SystemClock).await.map_err(|error| {
-        if !error.is_unavailable() {
-            return error;
-        }
-        let advice = "check that it runs, database_url, and what its user may do";
-        Error::unavailable(format!("{}; {advice}", error.in_full()))
-    })
+    let (registry, unreached) = Registry::open_as_is(settings()?, SystemClock).await?;
+    let Some(error) = unreached else { return Ok(registry) };
+    let advice = "check that it runs, database_url, and what its user may do";
+    Err(Error::unavailable(format!("{}; {advice}", error.in_full())))
 }
 
 /// An act of whoever runs this command, by the name of the machine's user.

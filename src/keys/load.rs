@@ -21,8 +21,8 @@ const WELL_KNOWN: &[&str] = &[
     "oGDmHqCJ7yzMkWEkrlZVHkvrHIyQwtlDmeq5ForUHeY", // jwt.io, RSA
 ];
 
-/// The key that signs.
-pub(super) fn current(settings: &Settings) -> Result<Material, Error> {
+/// The key that signs; its file `may_be_made` where it is one that is generated.
+pub(super) fn current(settings: &Settings, may_be_made: bool) -> Result<Material, Error> {
     let keys = &settings.keys;
     let algorithm = settings.algorithm;
     if let Some(secret) = &keys.secret {
@@ -53,10 +53,12 @@ pub(super) fn current(settings: &Settings) -> Result<Material, Error> {
         (None, Place::File(path)) => beside(&path, algorithm),
         (None, Place::Server) => beside(Path::new("counterfoil.db"), algorithm),
     };
-    let text = generate::read_or_create(&path, algorithm).map_err(|error| {
-        let reason = format!("it can't be made or read ({})", error.kind());
-        refused("keys.generated_file", &path, reason).with_source(error)
-    })?;
+    if !may_be_made && !path.exists() {
+        let reason = "it is not there: the first start of a server makes it";
+        return Err(refused("keys.generated_file", &path, reason));
+    }
+    let text = generate::read_or_create(&path, algorithm)
+        .map_err(|error| refused("keys.generated_file", &path, "it can't be made or read").with_source(error))?;
     warn_if_readable(&path);
     let material = from_text("keys.generated_file", &path, &text, algorithm)?;
     refuse_other_algorithm("keys.generated_file", &path, &material.verifier, algorithm)?;

@@ -271,7 +271,7 @@ impl KeyRing {
     /// The ring of the settings alone.
     #[cfg(test)]
     fn load(settings: &Settings) -> Result<Self, Error> {
-        Ok(KeySource::load(settings)?.ring(&[], None).0)
+        Ok(KeySource::load(settings, true)?.ring(&[], None).0)
     }
 }
 

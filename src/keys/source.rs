@@ -26,14 +26,14 @@ enum Own {
 }
 
 impl KeySource {
-    /// Loads what the settings name, or generates a key where they allow it.
-    pub(crate) fn load(settings: &Settings) -> Result<Self, Error> {
+    /// Loads what the settings name. Where they allow it a key is generated, if its file `may_be_made`.
+    pub(crate) fn load(settings: &Settings, may_be_made: bool) -> Result<Self, Error> {
         let own = match &settings.master_key {
             Some(master_key) => {
                 load::refuse_known_master_key(settings, master_key)?;
                 Own::Sealed(MasterKeys::new(master_key, settings.master_key_old.as_ref())?)
             }
-            None => Own::Given(Arc::new(load::current(settings)?)),
+            None => Own::Given(Arc::new(load::current(settings, may_be_made)?)),
         };
         let accepted = settings.keys.accept.iter().map(|key| load::accepted(settings, key).map(Arc::new));
         Ok(Self { own, accepted: accepted.collect::<Result<_, _>>()?, algorithm: settings.algorithm })

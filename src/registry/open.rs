@@ -20,6 +20,16 @@ use crate::error::{Error, Kind};
 use crate::keys::KeySource;
 use crate::store::{self, Done, Insert, Revoke, Revoked, Schema, Store};
 
+/// What an opening does where something is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// It makes the database and its keys, and migrates.
+    Made,
+    /// It refuses.
+    #[cfg(feature = "server")]
+    Refused,
+}
+
 /// The longest pause between two attempts to reach the database.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -78,8 +88,8 @@ impl Registry {
     /// another encoding than UTF8;
     /// [`is_schema`](Error::is_schema) where its schema is newer, or older and `migrate` is off.
     pub async fn open(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
-        let registry = Self::unopened(settings, clock)?;
-        match registry.try_open().await {
+        let registry = Self::unopened(settings, clock, Missing::Made)?;
+        match registry.try_open(Missing::Made).await {
             Err(error) if error.is_unavailable() => {
                 tracing::warn!(error = %error.in_full(), "the database can't be reached; answering 503 until it can");
                 Ok(registry)
@@ -89,17 +99,37 @@ impl Registry {
         }
     }
 
-    /// [`open`](Self::open) for a program that has nothing to do without its database.
+    /// Opens the registry as it is, for one command: neither its database nor keys are made, migrated or replaced, since what the
+    /// command goes by may be another's settings, or another directory. Where the database can't be reached the registry
+    /// is there all the same, and why is told too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open), and where the database or its key is not there.
     #[cfg(feature = "server")]
-    pub(crate) async fn open_now(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
-        let registry = Self::unopened(settings, clock)?;
-        registry.try_open().await?;
-        Ok(registry)
+    pub(crate) async fn open_as_is(settings: Settings, clock: impl Clock) -> Result<(Self, Option<Error>), Error> {
+        if let Place::File(path) = Place::of(&settings.database_url)
+            && !path.exists()
+        {
+            let path = std::path::absolute(&path).unwrap_or(path);
+            return Err(Error::config(format!(
+                "database_url: there is no {}: run the command with the settings of the server and in its directory, or \
+                 `counterfoil migrate` to begin a registry there",
+                path.display()
+            )));
+        }
+        let registry = Self::unopened(settings, clock, Missing::Refused)?;
+        match registry.try_open(Missing::Refused).await {
+            Err(error) if error.is_unavailable() => Ok((registry, Some(error))),
+            Err(error) => Err(error),
+            Ok(()) => Ok((registry, None)),
+        }
     }
 
-    fn unopened(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
-        let ring = Arc::new(Ring::new(KeySource::load(&settings)?));
+    fn unopened(settings: Settings, clock: impl Clock, missing: Missing) -> Result<Self, Error> {
+        // First of all: a database that can't be is no reason to make a key.
         let store = connect(&settings)?;
+        let ring = Arc::new(Ring::new(KeySource::load(&settings, missing == Missing::Made)?));
         // Each batch owns what it works with, so that no caller has to stay.
         let of = || store.clone();
         let (asked, naming, inserting, revoking, looking) = (of(), of(), of(), of(), of());
@@ -211,7 +241,7 @@ impl Registry {
         // An outage may last: what is wrong is said when it changes, and not at every attempt.
         let mut said = None;
         while self.inner.opening.0.load(Ordering::Acquire) != OPEN {
-            match self.try_open().await {
+            match self.try_open(Missing::Made).await {
                 Ok(()) => tracing::info!("the database has been reached"),
                 Err(error) if said.as_ref() != Some(&error.to_string()) => {
                     tracing::warn!(error = %error.in_full(), "the database is not ready yet");
@@ -224,23 +254,25 @@ impl Registry {
         }
     }
 
-    async fn try_open(&self) -> Result<(), Error> {
+    async fn try_open(&self, missing: Missing) -> Result<(), Error> {
         let store = &self.inner.store;
         let schema = store.schema().await?;
         let outcome = match schema {
             Schema::Current => Ok(()),
-            Schema::Older(_) if self.inner.settings.migrate => store.migrate().await.map(|applied| {
-                // Another process may have been first.
-                if !applied.is_empty() {
-                    tracing::info!(?applied, "migrated the database");
-                }
-            }),
-            Schema::Older(missing) => Err(Error::new(
+            Schema::Older(_) if missing == Missing::Made && self.inner.settings.migrate => {
+                store.migrate().await.map(|applied| {
+                    // Another process may have been first.
+                    if !applied.is_empty() {
+                        tracing::info!(?applied, "migrated the database");
+                    }
+                })
+            }
+            Schema::Older(lacking) => Err(Error::new(
                 Kind::Schema,
                 format!(
                     "the database lacks {} migration(s) ({}): run `counterfoil migrate`",
-                    missing.len(),
-                    missing.join(", ")
+                    lacking.len(),
+                    lacking.join(", ")
                 ),
             )),
             Schema::Newer => Err(Error::new(
@@ -249,7 +281,8 @@ impl Registry {
             )),
         };
         let outcome = match outcome {
-            Ok(()) => self.open_keys().await,
+            Ok(()) if missing == Missing::Made => self.open_keys().await,
+            Ok(()) => self.load_ring().await,
             outcome => outcome,
         };
         let state = match &outcome {

@@ -44,8 +44,8 @@ pub(super) fn home(url: Option<&str>) -> Home {
         .set("LOGIN__ADDRESS_LIMIT", "0")
         .set("ACCESS_EXPIRES", "12h")
         .set("PURGE__EVERY", "1s")
-        .set("MASTER_KEY", MASTER_KEY);
-    home.run(&["migrate"]).ok();
+        .set("MASTER_KEY", MASTER_KEY)
+        .migrated();
     for user in USERS {
         home.run_with(&["user", "add", user, "--scope", SCOPE], &format!("{user} password\n")).ok();
     }
