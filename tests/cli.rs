@@ -269,6 +269,23 @@ fn no_command_but_migrate_migrates_on_postgres() {
 }
 
 #[test]
+fn a_file_of_settings_that_is_named_has_to_be_there() {
+    for args in [&["config"][..], &["user", "list"], &[]] {
+        let home = Home::sqlite().env("ROCKET_CONFIG", "/nope.toml");
+        let ran = home.run(args).code(1);
+        assert!(ran.sentence().contains("ROCKET_CONFIG names \"/nope.toml\""), "{ran:?}");
+        assert_eq!(std::fs::read_dir(home.path("")).unwrap().count(), 0);
+    }
+    // It is looked for in the directories above too.
+    let home = Home::sqlite().env("ROCKET_CONFIG", "given.toml");
+    std::fs::write(home.path("given.toml"), "[debug.counterfoil]\naccess_expires = \"7m\"\n").unwrap();
+    std::fs::create_dir(home.path("below")).unwrap();
+    let shown = home.command(&["config"]).current_dir(home.path("below")).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.lines().any(|line| line.starts_with("access_expires ") && line.contains(" 7m ")), "{shown}");
+}
+
+#[test]
 fn why_the_database_cant_be_asked_is_said() {
     let home = Home::on(Some("postgres://nobody@127.0.0.1:1/none"));
     let refused = home.run(&["token", "list"]).code(1);

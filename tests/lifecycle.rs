@@ -222,6 +222,14 @@ fn a_port_in_use_stops_the_start_with_one_sentence() {
     assert!(ran.sentence().to_lowercase().contains("port"), "{ran:?}");
 }
 
+#[test]
+fn tls_that_is_not_built_in_is_not_passed_over() {
+    let home = Home::sqlite().env("ROCKET_TLS", r#"{certs="cert.pem",key="key.pem"}"#);
+    let Err(why) = home.try_serve_with(&[]) else { panic!("it serves plain HTTP") };
+    assert!(why.contains("\nerror: tls: ") && why.contains("proxy"), "{why}");
+    assert_eq!(std::fs::read_dir(home.path("")).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn the_operators_routes_can_have_a_port_of_their_own() {
     let home = Home::sqlite().set("OPERATIONS__PORT", &free_port().to_string()).set("CORS__ORIGINS", r#"["*"]"#);

@@ -355,7 +355,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config), in one sentence that names the setting as it was written.
+    /// [`is_config`](Error::is_config), in one sentence that names the setting as it was written. Where `ROCKET_CONFIG` names a
+    /// file that is not there, which Rocket passes over, too.
     ///
     /// ```
     /// # fn main() -> Result<(), counterfoil::Error> {

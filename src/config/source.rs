@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use figment::Figment;
-use figment::providers::{Format, Toml};
+use figment::providers::{Env, Format, Toml};
 use figment::value::Dict;
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ const PREFIX: &str = "COUNTERFOIL_";
 
 /// A setting that Rocket has too.
 const IP_HEADER: &str = "ip_header";
+
+/// What names the file in the place of `Rocket.toml`.
+const ROCKET_CONFIG: &str = "ROCKET_CONFIG";
 
 /// Variables with that prefix which are no settings: for the command line, and for the project's own scripts and tests.
 const OTHER_VARIABLES: [&str; 2] = ["COUNTERFOIL_PREPARE_URL", "COUNTERFOIL_USER_PASSWORD"];
@@ -80,6 +83,7 @@ impl Reader {
 
     /// The settings of this figment and of the environment of this process.
     pub(super) fn from_figment(figment: &Figment) -> Result<Self, Error> {
+        refuse_missing_file(Env::var(ROCKET_CONFIG).as_deref())?;
         Self::from_sources(figment, std::env::vars_os().map(|(name, value)| (lossless(name), lossless(value))))
     }
 
@@ -233,6 +237,17 @@ impl Reader {
     pub(super) fn explain(&mut self, key: &'static str, value: impl Into<Value>, origin: Option<&Origin>) {
         let source = origin.map_or_else(|| "default".to_owned(), Origin::describe);
         self.explained.push(Explained { key: key.to_owned(), value: value.into(), source });
+    }
+}
+
+/// Rocket goes on without the file where it is not there: whoever named it would get the settings of nobody. It is looked for
+/// as Rocket does, in the directories above too.
+fn refuse_missing_file(named: Option<&str>) -> Result<(), Error> {
+    let Some(named) = named else { return Ok(()) };
+    let is_there = std::env::current_dir().is_ok_and(|here| here.ancestors().any(|above| above.join(named).is_file()));
+    match is_there {
+        true => Ok(()),
+        false => Err(Error::config(format!("{ROCKET_CONFIG} names {named:?}, which is not a file that is there"))),
     }
 }
 

@@ -15,6 +15,9 @@ use crate::registry::Registry;
 /// How long what still runs may take after the server has stopped.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// A setting of Rocket's that is not built in, and that it would pass over in silence.
+const TLS: &str = "tls";
+
 /// Where settings come from: `Rocket.toml` (or the file that `ROCKET_CONFIG` names) and the environment.
 pub(crate) fn figment() -> Figment {
     Config::figment()
@@ -26,6 +29,11 @@ pub(crate) fn figment() -> Figment {
 ///
 /// One sentence that says why it could not start, or why it stopped by itself.
 pub(crate) fn serve(figment: Figment, settings: Settings) -> Result<(), Error> {
+    if figment.contains(TLS) {
+        return Err(Error::config(
+            "tls: this server speaks plain HTTP alone: take it out, and let a proxy in front speak TLS (docs/operations.md)",
+        ));
+    }
     let config = Config::try_from(&figment).map_err(|error| Error::config(error.to_string()))?;
     let runtime = rocket::tokio::runtime::Builder::new_multi_thread()
         // By this name Rocket recognises a runtime of its own kind.
