@@ -1,10 +1,10 @@
 """A gateway that keeps its own set of what was revoked, from the feed of a Counterfoil server.
 
-    COUNTERFOIL=https://id.example FEED_TOKEN=… python3 gateway.py
+    COUNTERFOIL=https://id.example CLIENT_ID=… CLIENT_SECRET=… python3 gateway.py
 
 It needs nothing but Python's own library. It reads one access token a line from standard input, and answers "accept" or
-"refuse". FEED_TOKEN is an access token of a client that has the scope `tokens:introspect`; a real one gets a new one in
-time. A real gateway first verifies the token's signature, issuer, audience and times, for example with PyJWT and the
+"refuse". The client is one that has the scope `tokens:introspect`; its secret, unlike a token, doesn't expire while this
+runs. A real gateway first verifies the token's signature, issuer, audience and times, for example with PyJWT and the
 server's JWKS: this page is about what a signature can't tell, and reads claims without verifying them.
 """
 
@@ -18,7 +18,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-SERVER, TOKEN = os.environ["COUNTERFOIL"].rstrip("/"), os.environ["FEED_TOKEN"]
+SERVER = os.environ["COUNTERFOIL"].rstrip("/")
+CLIENT = f"{os.environ['CLIENT_ID']}:{os.environ['CLIENT_SECRET']}"
+OWN = "Basic " + base64.b64encode(CLIENT.encode()).decode()
 SILENCE = 45  # seconds after which a silent stream vouches for nothing: three heartbeats
 SLACK = 60  # seconds that clocks may differ
 
@@ -115,15 +117,16 @@ class Revocations:
                 data = ""
 
 
-def request(path, headers=None, token=TOKEN):
-    headers = {"Authorization": f"Bearer {token}"} | (headers or {})
+def request(path, headers=None, authorization=OWN):
+    headers = {"Authorization": authorization} | (headers or {})
     return urllib.request.urlopen(urllib.request.Request(SERVER + path, headers=headers), timeout=SILENCE)
 
 
 def ask(token, claims):
     audience = claims["aud"] if isinstance(claims["aud"], str) else claims["aud"][0]
+    path = "/auth/check?audience=" + urllib.parse.quote(audience, safe="")
     try:
-        with request("/auth/check?audience=" + urllib.parse.quote(audience, safe=""), token=token) as answer:
+        with request(path, authorization=f"Bearer {token}") as answer:
             return answer.status == 204
     except OSError:  # refused, or nobody can tell
         return False

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use counterfoil::Actor;
 
 use crate::feed::retire;
-use crate::support::feed::service;
 use crate::support::forge::{header_of, jti_of, sid_of};
 use crate::support::{Server, on_both};
 
@@ -20,11 +19,13 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn start(server: &Server, service: &str) -> Self {
+    fn start(server: &Server) -> Self {
+        let client = server.add_client("gateway", &["--scope", "tokens:introspect"]);
         let mut child = Command::new("python3")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/gateway.py"))
             .env("COUNTERFOIL", server.url())
-            .env("FEED_TOKEN", service)
+            .env("CLIENT_ID", client.id)
+            .env("CLIENT_SECRET", client.secret)
             .env("no_proxy", "127.0.0.1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -82,8 +83,7 @@ on_both! {
         server.registry.revoke(jti_of(&gone.access).parse().unwrap(), by()).await.unwrap();
         // What is issued from now on is younger than the gateway.
         server.advance(3_600);
-        let caller = service(&server).await;
-        let mut gateway = Gateway::start(&server, &caller);
+        let mut gateway = Gateway::start(&server);
 
         // From before it began: it asks.
         gateway.comes_to(&old.access, true);
@@ -126,8 +126,7 @@ on_both! {
     }
 
     async fn what_it_missed_it_asks_for(server: Server) {
-        let caller = service(&server).await;
-        let mut gateway = Gateway::start(&server, &caller);
+        let mut gateway = Gateway::start(&server);
         let (lost, good) = (server.issue("alice", "").await, server.issue("alice", "").await);
         gateway.comes_to(&lost.access, true);
         gateway.comes_to(&good.access, true);
@@ -142,8 +141,7 @@ on_both! {
     async fn it_answers_without_the_server(database: Database) {
         let server = Server::start(database, |settings| settings).await;
         server.advance(3_600);
-        let caller = service(&server).await;
-        let mut gateway = Gateway::start(&server, &caller);
+        let mut gateway = Gateway::start(&server);
         let (good, bad) = (server.issue("alice", "").await, server.issue("alice", "").await);
         gateway.comes_to(&good.access, true);
         server.registry.revoke(jti_of(&bad.access).parse().unwrap(), Actor::application("test")).await.unwrap();

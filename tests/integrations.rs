@@ -50,7 +50,7 @@ impl App {
     fn run(mut self, mut command: Command) -> Self {
         let Self { place, client, port, .. } = &self;
         command.env("COUNTERFOIL", &place.issuer).env("CLIENT_ID", &client.id).env("CLIENT_SECRET", &client.secret);
-        command.env("AUDIENCE", AUDIENCE).env("PORT", port.to_string()).env("FEED_TOKEN", place.client_token(client));
+        command.env("AUDIENCE", AUDIENCE).env("PORT", port.to_string());
         self.held = Some(Box::new(Running::listening(command, *port)));
         self
     }

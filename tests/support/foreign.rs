@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::process::{Home, PATIENCE, Serving, free_port, send};
+use super::process::{Home, PATIENCE, Serving, free_port};
 use super::{ClientSecret, Database};
 
 /// A server that can be discovered.
@@ -48,19 +48,6 @@ impl Place {
     #[track_caller]
     pub(crate) fn add_client(&self, options: &[&str]) -> ClientSecret {
         ClientSecret::of(&self.home.run(&[&["client", "add", "shop", "--json"], options].concat()).ok().json())
-    }
-
-    /// A token that the client gets for itself.
-    #[track_caller]
-    pub(crate) fn client_token(&self, client: &ClientSecret) -> String {
-        let headers = format!(
-            "Authorization: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 29\r\n",
-            client.basic()
-        );
-        let answer =
-            send(self.server.port(), "POST", "localhost", "/oauth/token", &headers, "grant_type=client_credentials");
-        let body: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-        body["access_token"].as_str().unwrap().to_owned()
     }
 
     /// The access token and the refresh token of a subject.
