@@ -286,6 +286,16 @@ fn a_file_of_settings_that_is_named_has_to_be_there() {
 }
 
 #[test]
+fn a_rotation_of_a_secret_says_until_when_the_old_one_is_good() {
+    let home = Home::sqlite().migrated();
+    home.run(&["client", "add", "shop"]).ok();
+    let ran = home.run(&["client", "rotate-secret", "shop"]).ok();
+    assert!(ran.out.contains("\nold secret     good until 20"), "{ran:?}");
+    let ran = home.run(&["client", "rotate-secret", "shop", "--overlap", "0s"]).ok();
+    assert!(ran.out.contains("\nold secret     refused from now on\n"), "{ran:?}");
+}
+
+#[test]
 fn why_the_database_cant_be_asked_is_said() {
     let home = Home::on(Some("postgres://nobody@127.0.0.1:1/none"));
     let refused = home.run(&["token", "list"]).code(1);

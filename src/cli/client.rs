@@ -10,7 +10,7 @@ use super::user::{Why, union};
 use super::{act, open};
 use crate::clients::{Client, ClientChange, Clients, NewClient};
 use crate::error::Error;
-use crate::token::Scopes;
+use crate::token::{Scopes, rfc3339};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientCommand {
@@ -30,7 +30,8 @@ pub(super) enum ClientCommand {
     },
     /// Change a client. Taking a scope away ends the client's own tokens.
     Set(Set),
-    /// Give a client another secret, and print it, this once.
+    /// Give a client another secret, and print it, this once. The one before stays good for an hour; after a leak use
+    /// --overlap 0s.
     RotateSecret {
         /// The client's id or name.
         client: String,
@@ -170,7 +171,10 @@ async fn act_on(command: ClientCommand, clients: &Clients, output: &Output) -> R
             let client = clients.find(client.id()).await?;
             output.answer(&with_secret(&client, &secret)?, || {
                 let id = ("client_id", Some(client.id().to_owned()));
-                describe(&[id, ("client_secret", Some(secret.clone()))])
+                let old_until = client
+                    .old_secret_until()
+                    .map_or_else(|| "refused from now on".to_owned(), |until| format!("good until {}", rfc3339(until)));
+                describe(&[id, ("client_secret", Some(secret.clone())), ("old secret", Some(old_until))])
             })
         }
         ClientCommand::Disable { client, why } => {
