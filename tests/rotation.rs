@@ -186,6 +186,30 @@ on_both! {
         assert_eq!(server.count(spendable).await, 1);
     }
 
+    async fn what_a_token_that_comes_again_is_worth_is_counted(server: Server) {
+        let count = async |metric: &str| -> u32 {
+            let text = String::from_utf8(server.get("/metrics").send().await.body).unwrap();
+            let value = text.lines().find_map(|line| line.strip_prefix("counterfoil_")?.strip_prefix(metric)?.strip_prefix(' '));
+            value.map_or(0, |value| value.parse().unwrap())
+        };
+        let accepted = async || count(r#"checks_total{outcome="accepted"}"#).await;
+        let first = server.login().await;
+        let second = refresh(&server, &first.refresh).await;
+        // Its answer was lost: the same successor again, with another access token.
+        refresh(&server, &first.refresh).await;
+        assert_eq!(count(r#"issued_total{type="refresh"}"#).await, 2);
+        assert_eq!(count(r#"issued_total{type="access"}"#).await, 3);
+        assert_eq!(accepted().await, 2);
+
+        refresh(&server, &second.refresh).await;
+        assert_eq!(accepted().await, 3);
+        server.post("/refresh").bearer(&first.refresh).send().await.error(401, "token_revoked");
+        assert_eq!(accepted().await, 3);
+        assert_eq!(count(r#"checks_total{outcome="token_revoked"}"#).await, 1);
+        assert_eq!(count(r#"revocations_total{of="session"}"#).await, 1);
+        assert_eq!(count("refresh_reuses_total").await, 1);
+    }
+
     async fn a_chain_has_an_end(database: Database) {
         let settings = |all: crate::support::server::Settings| {
             all.set("refresh_expires", "60s").set("access_expires", "60s").set("refresh.max_age", "100s")

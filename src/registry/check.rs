@@ -39,7 +39,10 @@ impl Registry {
         expect: Expect<'_>,
     ) -> Result<Checked, Denial> {
         let outcome = self.check_uncounted(token, digest, expect).await;
-        self.inner.metrics.checked(outcome.as_ref().err());
+        // What a spent one comes to is for the refresh to say.
+        if !outcome.as_ref().is_ok_and(Checked::is_spent) {
+            self.inner.metrics.checked(outcome.as_ref().err());
+        }
         if let Ok(checked) = &outcome {
             self.note_use(&checked.known);
         }

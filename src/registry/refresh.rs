@@ -9,7 +9,7 @@ use super::issue::{new_token, sign_again, sign_draft, superseded};
 use super::{Checked, Issued, Refresh, Registry, whole_seconds};
 use crate::error::{Error, Kind};
 use crate::store::{Origin, Refreshable, Rotated, Rotation, Within};
-use crate::token::{Claims, Scopes, Target, TokenType};
+use crate::token::{Claims, Denial, Scopes, Target, TokenType};
 
 impl Registry {
     /// Issues another access token in the session of a refresh token that was checked; with rotation (the setting
@@ -25,6 +25,19 @@ impl Registry {
     /// [`is_invalid`](Error::is_invalid) with the field `scope` for scopes that were not granted;
     /// [`is_unavailable`](Error::is_unavailable).
     pub async fn refresh(&self, presented: &Checked, refresh: Refresh) -> Result<Issued, Error> {
+        let outcome = self.refresh_uncounted(presented, refresh).await;
+        if presented.is_spent() {
+            let denial = match &outcome {
+                Err(error) if error.is_superseded() => Some(Denial::Revoked),
+                Err(error) if error.is_unavailable() => Some(Denial::Unavailable),
+                _ => None,
+            };
+            self.inner.metrics.checked(denial.as_ref());
+        }
+        outcome
+    }
+
+    async fn refresh_uncounted(&self, presented: &Checked, refresh: Refresh) -> Result<Issued, Error> {
         let claims = presented.claims();
         if claims.token_type != TokenType::Refresh {
             return Err(Error::invalid("token", "only a refresh token can be refreshed"));
@@ -85,6 +98,7 @@ impl Registry {
         };
         let done = self.store()?.rotate(&asked).await?;
         let access = IssuedToken { token: signed_access.token, claims: access.claims };
+        let is_news = matches!(done.outcome, Rotated::Stored { .. });
         let refresh = match &done.outcome {
             Rotated::Superseded => return Err(superseded()),
             Rotated::Reused => {
@@ -95,6 +109,7 @@ impl Registry {
                 );
                 self.inner.metrics.reused();
                 self.in_force(done, &[Target::Session(presented.sid)]).await?;
+                self.inner.metrics.revoked("session");
                 return Err(superseded());
             }
             Rotated::Stored { replaced } => {
@@ -114,7 +129,7 @@ impl Registry {
             }
         };
         self.still_signs(&ring).await?;
-        self.inner.metrics.issued(&access.claims, true);
+        self.inner.metrics.issued(&access.claims, is_news);
         Ok(Issued { access, refresh: Some(refresh), cookies: granted.cookies })
     }
 
