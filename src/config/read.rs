@@ -9,8 +9,8 @@ use super::source::Reader;
 use super::{
     AcceptedKey, Algorithm, Check, Consistency, ConsoleSettings, CookieSettings, CorsSettings, CsrfSettings,
     FeedSettings, FirstAdmin, HeaderSettings, JsonSettings, KeySettings, Location, LogFormat, LoginSettings,
-    OperationsSettings, PasswordSettings, PurgeSettings, RefreshSettings, SameSite, Secret, SessionSettings, Settings,
-    WhenFull, validate,
+    OperationsSettings, PasswordSettings, PurgeSettings, RefreshSettings, SECRET_BYTES_MIN, SameSite, Secret,
+    SessionSettings, Settings, WhenFull, validate,
 };
 use crate::error::Error;
 
@@ -68,18 +68,18 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
         migrate: r.flag("migrate", true)?,
         issuer,
         audience: r.texts("audience")?,
-        leeway: r.duration("leeway", Duration::ZERO, Duration::ZERO..=5 * MINUTE)?,
+        leeway: r.seconds("leeway", Duration::ZERO, Duration::ZERO..=5 * MINUTE)?,
         algorithm: r.choice("algorithm", Algorithm::EdDsa, ALGORITHMS)?,
         keys: keys(r)?,
         master_key: r.secret(Some("master_key"), "master_key_file", None, mask)?,
         master_key_old: r.secret(Some("master_key_old"), "master_key_old_file", None, mask)?,
-        jwks_max_age: r.duration("jwks_max_age", 5 * MINUTE, Duration::ZERO..=DAY)?,
-        access_expires: r.duration("access_expires", 15 * MINUTE, SECOND..=LONGEST)?,
-        refresh_expires: r.duration("refresh_expires", 30 * DAY, SECOND..=LONGEST)?,
+        jwks_max_age: r.seconds("jwks_max_age", 5 * MINUTE, Duration::ZERO..=DAY)?,
+        access_expires: r.seconds("access_expires", 15 * MINUTE, SECOND..=LONGEST)?,
+        refresh_expires: r.seconds("refresh_expires", 30 * DAY, SECOND..=LONGEST)?,
         refresh: RefreshSettings {
             rotation: r.flag("refresh.rotation", true)?,
-            grace: r.duration("refresh.grace", 10 * SECOND, Duration::ZERO..=10 * MINUTE)?,
-            max_age: r.duration("refresh.max_age", 365 * DAY, SECOND..=LONGEST)?,
+            grace: r.seconds("refresh.grace", 10 * SECOND, Duration::ZERO..=10 * MINUTE)?,
+            max_age: r.seconds("refresh.max_age", 365 * DAY, SECOND..=LONGEST)?,
         },
         sessions: SessionSettings {
             max: r.number_or_off("sessions.max", None, 1..=10_000)?,
@@ -89,9 +89,9 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
                 &[("refuse", WhenFull::Refuse), ("end_oldest", WhenFull::EndOldest)],
             )?,
         },
-        issue_max_access_expires: r.duration("issue.max_access_expires", DAY, SECOND..=LONGEST)?,
-        issue_max_refresh_expires: r.duration("issue.max_refresh_expires", 90 * DAY, SECOND..=LONGEST)?,
-        personal_max_expires: r.duration("personal.max_expires", 365 * DAY, SECOND..=LONGEST)?,
+        issue_max_access_expires: r.seconds("issue.max_access_expires", DAY, SECOND..=LONGEST)?,
+        issue_max_refresh_expires: r.seconds("issue.max_refresh_expires", 90 * DAY, SECOND..=LONGEST)?,
+        personal_max_expires: r.seconds("personal.max_expires", 365 * DAY, SECOND..=LONGEST)?,
         check: r.choice("check", Check::All, &[("all", Check::All), ("refresh", Check::Refresh)])?,
         locations: r.choices("locations", &[Location::Header], LOCATIONS)?,
         header: HeaderSettings {
@@ -114,20 +114,20 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
         cache_bytes: r.number("cache_bytes", 64 * MEBIBYTE, MEBIBYTE..=u32::MAX)?.into(),
         purge: PurgeSettings {
             every: r.duration_or_off("purge.every", Some(10 * MINUTE), SECOND..=30 * DAY)?,
-            retain: r.duration("purge.retain", Duration::ZERO, Duration::ZERO..=LONGEST)?,
+            retain: r.seconds("purge.retain", Duration::ZERO, Duration::ZERO..=LONGEST)?,
             batch_rows: r.number("purge.batch", 500, 1..=100_000)?,
             pause: r.duration("purge.pause", Duration::from_millis(800), Duration::ZERO..=MINUTE)?,
             budget: r.duration("purge.budget", 9 * MINUTE, SECOND..=DAY)?,
         },
-        audit_retain: r.duration("audit.retain", 365 * DAY, DAY..=LONGEST)?,
+        audit_retain: r.seconds("audit.retain", 365 * DAY, DAY..=LONGEST)?,
         feed: FeedSettings {
-            retain: r.duration("feed.retain", DAY, MINUTE..=LONGEST)?,
+            retain: r.seconds("feed.retain", DAY, MINUTE..=LONGEST)?,
             streams: r.number("feed.streams", 100, 1..=100_000)?,
             heartbeat: r.duration("feed.heartbeat", 15 * SECOND, SECOND..=MINUTE)?,
         },
         cors: CorsSettings {
             origins: r.texts("cors.origins")?,
-            max_age: r.duration("cors.max_age", 10 * MINUTE, Duration::ZERO..=DAY)?,
+            max_age: r.seconds("cors.max_age", 10 * MINUTE, Duration::ZERO..=DAY)?,
         },
         password: password(r)?,
         login: LoginSettings {
@@ -144,7 +144,7 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
         first_admin_password: r.secret(None, "first_admin_password_file", None, mask)?,
         console: ConsoleSettings {
             enabled: r.flag("console.enabled", true)?,
-            expires: r.duration("console.expires", 12 * HOUR, MINUTE..=30 * DAY)?,
+            expires: r.seconds("console.expires", 12 * HOUR, MINUTE..=30 * DAY)?,
         },
         operations: OperationsSettings {
             metrics: r.flag("operations.metrics", true)?,
@@ -192,7 +192,12 @@ fn accepted(r: &mut Reader) -> Result<Vec<AcceptedKey>, Error> {
     let keys = accepted.into_iter().map(|accept| match accept {
         Accept::File(path, algorithm) => Ok(AcceptedKey::File { path, algorithm }),
         Accept::Secret(secret) => Ok(AcceptedKey::Secret(Secret(secret))),
-        Accept::SecretFile(path) => r.secret_file(KEY, &path).map(|secret| AcceptedKey::Secret(Secret(secret))),
+        Accept::SecretFile(path) => match r.secret_file(KEY, &path)? {
+            secret if secret.len() < SECRET_BYTES_MIN => {
+                Err(r.refuse(KEY, format!("names {}, which must have at least 32 bytes", path.display())))
+            }
+            secret => Ok(AcceptedKey::Secret(Secret(secret))),
+        },
     });
     keys.collect()
 }

@@ -220,7 +220,7 @@ impl Reader {
         };
         Err(Error::config(match near {
             Some(near) => format!("{name} is not a setting; did you mean {near}?"),
-            None => format!("{name} is not a setting; `counterfoil config` lists those that are"),
+            None => format!("{name} is not a setting; docs/settings.md lists those that are"),
         }))
     }
 

@@ -205,7 +205,7 @@ fn an_unknown_setting_is_refused_by_the_name_it_was_written_with() {
         "COUNTERFOIL_COOKIE__SECUR is not a setting; did you mean COUNTERFOIL_COOKIE__SECURE?"
     );
     let sentence = refusal("", &[("COUNTERFOIL_ZZZZZZZZZ", "1")]);
-    assert!(sentence.starts_with("COUNTERFOIL_ZZZZZZZZZ is not a setting;"), "{sentence}");
+    assert_eq!(sentence, "COUNTERFOIL_ZZZZZZZZZ is not a setting; docs/settings.md lists those that are");
     for later in ["csrf.methods = [\"GET\"]", "sessions.limit = 3"] {
         assert!(refusal(later, &[]).contains("is not a setting"), "{later}");
     }
@@ -232,6 +232,7 @@ fn a_value_that_makes_no_sense_is_refused_by_its_key() {
         ("access_expires", "access_expires = \"0s\""),
         ("access_expires", "access_expires = \"31d\""),
         ("access_expires", "access_expires = \"soon\""),
+        ("access_expires", "access_expires = \"1500ms\""),
         ("refresh_expires", "refresh_expires = \"1m\""),
         ("leeway", "leeway = \"6m\""),
         ("migrate", "migrate = \"perhaps\""),
@@ -287,6 +288,10 @@ fn a_value_that_makes_no_sense_is_refused_by_its_key() {
         let sentence = refusal(toml, &[]);
         assert!(sentence.starts_with(&format!("{key} ")), "{toml}: {sentence}");
     }
+    for none in ["true", "X Real IP"] {
+        let sentence = refusal("", &[("COUNTERFOIL_IP_HEADER", none)]);
+        assert!(sentence.starts_with("COUNTERFOIL_IP_HEADER must be the name of a header"), "{sentence}");
+    }
     let sentence = refusal("", &[("COUNTERFOIL_LEEWAY", "1h")]);
     assert!(sentence.starts_with("COUNTERFOIL_LEEWAY must be"), "{sentence}");
     assert!(read(&format!("algorithm = \"HS256\"\n{SECRET}"), &[]).is_ok());
@@ -334,6 +339,10 @@ fn secrets_come_from_files_and_are_never_shown() {
     let all = explained(&format!("[default.counterfoil]\n{toml}"), &[]);
     assert_eq!(find(&all, "keys.secret").value, json!("********"));
     assert!(find(&all, "keys.secret").source.starts_with("file "));
+    std::fs::write(directory.path().join("short"), "too short").unwrap();
+    let short = directory.path().join("short").display().to_string();
+    let sentence = refusal(&format!("keys.accept = [{{ secret_file = {short:?} }}]"), &[]);
+    assert_eq!(sentence, format!("keys.accept names {short}, which must have at least 32 bytes"));
     let both = format!("{toml}\nkeys.secret = \"0123456789abcdef0123456789abcdef\"");
     assert!(refusal(&both, &[]).starts_with("keys.secret and keys.secret_file can't both be set"));
     // The environment wins over either.

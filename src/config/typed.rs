@@ -51,6 +51,8 @@ impl Reader {
         let parse = |value: &Value| match value {
             Value::Bool(false) => Some(Some(String::new())),
             Value::String(text) if text.is_empty() || text == "false" => Some(Some(String::new())),
+            // What an environment variable has for a flag.
+            Value::String(text) if text == "true" => None,
             Value::String(name) => Some(Some(name.clone())),
             _ => None,
         };
@@ -115,6 +117,19 @@ impl Reader {
     ) -> Result<Duration, Error> {
         let must = duration_must(&range, "");
         let parse = |value: &Value| duration(value).filter(|duration| range.contains(duration));
+        self.read(key, default, &must, parse, |duration| duration_text(*duration).into())
+    }
+
+    /// The same in whole seconds, as the times of tokens are.
+    pub(super) fn seconds(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Duration, Error> {
+        let must = format!("{}, in whole seconds", duration_must(&range, ""));
+        let parse =
+            |value: &Value| duration(value).filter(|duration| range.contains(duration) && duration.subsec_nanos() == 0);
         self.read(key, default, &must, parse, |duration| duration_text(*duration).into())
     }
 
@@ -232,8 +247,7 @@ impl Reader {
 
     pub(super) fn secret_file(&self, key: &str, path: &Path) -> Result<String, Error> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            self.refuse(key, format!("names {}, which can't be read ({})", path.display(), error.kind()))
-                .with_source(error)
+            self.refuse(key, format!("names {}, which can't be read", path.display())).with_source(error)
         })?;
         let text = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
         if text.is_empty() {

@@ -103,10 +103,7 @@ fn from_text(setting: &str, path: &Path, text: &[u8], algorithm: Algorithm) -> R
 }
 
 fn read(setting: &str, path: &Path) -> Result<Vec<u8>, Error> {
-    let text = std::fs::read(path).map_err(|error| {
-        let reason = format!("it can't be read ({})", error.kind());
-        refused(setting, path, reason).with_source(error)
-    })?;
+    let text = std::fs::read(path).map_err(|error| refused(setting, path, "it can't be read").with_source(error))?;
     // A public key may be read by everybody.
     if text.windows(11).any(|window| window == b"PRIVATE KEY") {
         warn_if_readable(path);
