@@ -2,7 +2,7 @@
 
 use counterfoil::{Denial, Expect};
 
-use crate::support::forge::sign_hs256;
+use crate::support::forge::{claims_of, sign_hs256};
 use crate::support::server::Settings;
 use crate::support::{Server, Value, json, on_both};
 
@@ -85,6 +85,27 @@ on_both! {
         server.refuses(&token, "token_expired").await;
         server.post("/logout").bearer(&token).send().await.says("Successfully logged out");
         server.refuses(&token, "token_revoked").await;
+        // One that has expired within the leeway is good until then.
+        let token = old_token(&server, "sub", "7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a08", "access");
+        server.advance(600 + 5);
+        server.registry.import(&token).await.unwrap();
+        server.accepts(&token).await;
+    }
+
+    async fn what_they_say_otherwise_is_taken_as_it_was_meant(database: Database) {
+        let server = Server::start(database, accepting).await;
+        let (now, header) = (server.now(), json!({ "alg": "HS256", "typ": "JWT" }));
+        // A time may have a fraction, and a refresh token is never fresh. One with a value for cookies was for cookies.
+        let claims = json!({
+            "sub": "alice", "jti": "7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a09", "type": "refresh", "fresh": true, "csrf": "x",
+            "exp": f64::from(u32::try_from(now).unwrap()) + 60.5,
+        });
+        let token = sign_hs256(OLD_SECRET.as_bytes(), &header, &claims);
+        server.registry.import(&token).await.unwrap();
+        let checked = server.registry.check(&token, Expect::refresh()).await.unwrap();
+        assert_eq!((checked.claims().fresh, checked.claims().exp), (false, now + 60));
+        let refreshed = server.post("/refresh").bearer(&token).send().await.ok(200);
+        assert!(claims_of(refreshed["access_token"].as_str().unwrap())["csrf"].is_string());
     }
 
     async fn an_accepted_key_vouches_for_imported_tokens_alone(database: Database) {
@@ -125,6 +146,8 @@ on_both! {
             json!({ "sub": "alice", "exp": now + 60 }),
             json!({ "jti": jti, "exp": now + 60 }),
             json!({ "sub": "alice", "jti": jti, "exp": now + 60, "type": "id" }),
+            json!({ "sub": "alice", "jti": jti, "exp": 1e300 }),
+            json!({ "sub": "alice", "jti": jti, "exp": now + 60, "scope": "notes:read registry:admin" }),
         ] {
             let error = server.registry.import(&sign(&claims)).await.unwrap_err();
             assert!(error.is_invalid(), "{claims}: {error}");
