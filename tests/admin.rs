@@ -38,6 +38,9 @@ on_both! {
             }
         };
         assert_eq!(subjects("/auth/all-tokens").await.len(), 6);
+        let page = server.get("/auth/all-tokens?subject=Zo%C3%AB%20/%20100%25&limit=1").bearer(&admin.access).send().await;
+        let next = page.header("Link").unwrap();
+        assert!(next.starts_with("</auth/all-tokens?subject=Zo%C3%AB%20%2F%20100%25&limit=1&cursor="), "{next}");
         assert_eq!(subjects("/auth/all-tokens?subject=alice").await, ["alice", "alice"]);
         assert_eq!(subjects("/auth/all-tokens?subject=Zo%C3%AB%20/%20100%25&type=access").await, ["Zoë / 100%"]);
         assert_eq!(subjects("/auth/all-tokens?subject=nobody").await, [""; 0]);
@@ -197,6 +200,35 @@ on_both! {
                 .await
                 .error(422, "invalid_request");
         }
+    }
+
+    async fn the_metrics_count_what_was_done(server: Server) {
+        let counted = async |name: &str| {
+            let text = server.registry.metrics_text().await.unwrap();
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            value.unwrap_or("0").parse::<u64>().unwrap()
+        };
+        let admin = server.login().await;
+        let alice = server.issue("alice", "").await;
+        for verb in ["revoke", "unrevoke"] {
+            let path = format!("/admin/tokens/{verb}/{}", jti_of(&alice.access));
+            server.put(&path).bearer(&admin.access).send().await.ok(200);
+        }
+        assert_eq!(counted("counterfoil_revocations_total{of=\"token\"}").await, 1);
+        assert_eq!(counted("counterfoil_unrevocations_total").await, 1);
+
+        let wrong = json!({ "username": ADMIN, "password": "wrong" });
+        server.post("/login").json(&wrong).send().await.error(401, "bad_credentials");
+        assert_eq!(counted("counterfoil_login_failures_total").await, 1);
+
+        let next = server.post("/refresh").bearer(&alice.refresh).send().await.ok(200);
+        server.post("/refresh").bearer(next["refresh_token"].as_str().unwrap()).send().await.ok(200);
+        server.post("/refresh").bearer(&alice.refresh).send().await.error(401, "token_revoked");
+        assert_eq!(counted("counterfoil_refresh_reuses_total").await, 1);
+
+        server.advance(31 * 24 * 60 * 60);
+        let purged = server.registry.purge().await.unwrap().tokens;
+        assert_eq!((counted("counterfoil_purged_records_total").await, purged > 0), (purged, true));
     }
 
     async fn an_overview_says_what_the_metrics_say(server: Server) {
