@@ -124,6 +124,11 @@ on_both! {
         server.refuses(&by_expired.access, "token_expired").await;
         server.post("/logout").bearer(&by_expired.access).send().await.says("Successfully logged out");
         server.post("/refresh").bearer(&by_expired.refresh).send().await.error(401, "token_revoked");
+
+        // Whomever it was for.
+        let elsewhere = server.issue_with("alice", "", |grant| grant.audience(["x"]).unwrap()).await;
+        server.post("/logout").bearer(&elsewhere.access).send().await.says("Successfully logged out");
+        server.post("/refresh").bearer(&elsewhere.refresh).send().await.error(401, "token_revoked");
     }
 
     async fn a_log_in_narrows_its_scopes_and_never_widens_them(server: Server) {

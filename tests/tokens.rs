@@ -1,7 +1,7 @@
 //! Lists of records, labels, personal tokens, and what can be taken back by whom.
 
 use crate::support::forge::{claims_of, jti_of, sid_of};
-use crate::support::{ADMIN, Answer, Pair, Server, Value, json, on_both};
+use crate::support::{ADMIN, Answer, ISSUER, Pair, Server, Value, json, on_both};
 
 fn jtis(listed: &Value) -> Vec<String> {
     listed.as_array().unwrap().iter().map(|record| record["token"]["jti"].as_str().unwrap().to_owned()).collect()
@@ -123,6 +123,10 @@ on_both! {
         let record = server.get(&path).bearer(&pair.access).send().await.ok(200);
         assert_eq!(record["label"], "Ada's phone");
         assert_eq!(record["user_agent"], "Phone/1");
+        // So do those got by refreshing.
+        let refreshed = server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
+        let later = format!("/auth/tokens/{}", jti_of(refreshed["access_token"].as_str().unwrap()));
+        assert_eq!(server.get(&later).bearer(&pair.access).send().await.ok(200)["label"], "Ada's phone");
 
         let patch = |label: Value| server.patch(&path).bearer(&pair.access).json(&json!({ "label": label }));
         assert_eq!(patch(json!("Téléphone 📱")).send().await.ok(200)["label"], "Téléphone 📱");
@@ -169,6 +173,12 @@ on_both! {
         assert_eq!(record["label"], "backup script");
         server.advance(3600);
         server.refuses(token, "token_expired").await;
+    }
+
+    async fn a_personal_token_is_for_whom_the_presenting_one_is(server: Server) {
+        let wide = server.issue_with("alice", "", |grant| grant.fresh(true).audience([ISSUER, "x"]).unwrap()).await;
+        let made = server.post("/auth/tokens").bearer(&wide.access).json(&json!({ "label": "script" })).send().await;
+        assert_eq!(claims_of(made.ok(201)["access_token"].as_str().unwrap())["aud"], json!([ISSUER, "x"]));
     }
 
     async fn a_personal_token_keeps_within_bounds(server: Server) {

@@ -89,7 +89,10 @@ on_both! {
         server.command_ok(&["user", "passwd", "alice"], "another long password");
         server.refuses(&pair.access, "token_revoked").await;
         login(&server, "alice", ALICES).send().await.error(401, "bad_credentials");
-        server.login_as("alice", "another long password").await;
+        let kept = server.login_as("alice", "another long password").await;
+        server.command_ok(&["user", "passwd", "alice", "--keep-sessions"], "a third long password");
+        server.accepts(&kept.access).await;
+        login(&server, "alice", "another long password").send().await.error(401, "bad_credentials");
     }
 
     async fn a_log_in_that_is_under_way_when_all_is_ended_gets_nothing(database: Database) {
