@@ -254,7 +254,9 @@ on_both! {
         let token = text(&tokens, "access_token");
         let said =
             async |path: &str| server.get(path, token).await.headers().get_one("Counterfoil-Check").map(str::to_owned);
-        assert_eq!(said("/auth/tokens").await.as_deref(), Some("refresh"));
+        for path in ["/auth/tokens", "/auth/all-tokens", "/auth/sessions", "/auth/password", "/admin/audit", "/logout"] {
+            assert_eq!(said(path).await.as_deref(), Some("refresh"), "{path}");
+        }
         assert_eq!(said("/protected").await, None);
     }
 }

@@ -12,6 +12,9 @@ on_both! {
         let answer = server.get("/.well-known/jwks.json").send().await;
         assert_eq!(answer.header("Content-Type"), Some("application/jwk-set+json"));
         assert_eq!(answer.header("Cache-Control"), Some("public, max-age=300"));
+        // With a credential no answer is kept, whatever it is.
+        let confidential = server.get("/.well-known/jwks.json").bearer("x").send().await;
+        assert_eq!(confidential.header("Cache-Control"), Some("no-store"));
         let etag = answer.header("ETag").unwrap().to_owned();
         let keys = answer.ok(200);
         let mut own = server.key.jwk();
