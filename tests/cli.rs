@@ -334,14 +334,14 @@ fn keys_are_listed_without_a_database() {
 }
 
 #[test]
-fn a_key_that_is_made_lies_beside_the_database_or_where_the_command_runs() {
+fn a_key_that_is_made_lies_beside_the_database_or_where_the_server_runs() {
     for (url, file) in [
         (None, Some("registry-key.secret")),
         (Some("postgres://nobody@127.0.0.1:1/none"), Some("counterfoil-key.secret")),
         (Some("sqlite::memory:"), None),
     ] {
         let home = Home::on(url).unset("KEYS__SECRET");
-        home.run(&["keys", "list"]).ok();
+        drop(home.serve());
         let files = std::fs::read_dir(home.path("")).unwrap();
         let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
         let made: Vec<String> = names.filter(|name| name.contains("-key.")).collect();

@@ -171,7 +171,7 @@ on_both! {
         }
         assert_eq!(server.count("select count(*) from cf_purge_runs").await, 1);
         let audit = admin.page(&server, "/console/admin/audit?action=purge.asked").await;
-        assert!(audit.contains("admin (administrator)") && audit.contains("127.0.0.1"), "{audit}");
+        assert!(audit.contains("the administrator admin") && audit.contains("127.0.0.1"), "{audit}");
     }
 
     async fn whoever_purges_already_is_named(server: Server) {
