@@ -215,7 +215,8 @@ async fn apply(connection: &mut SqliteConnection) -> Result<Vec<String>, sqlx::m
     })
 }
 
-/// Whether the file is there; a directory that is not is an error of the settings.
+/// Whether the file is there. A directory that is not is an error of the settings, and so is a log without its database: SQLite
+/// would throw it away, and what it has of the database with it.
 fn exists(file: &SqliteConnectOptions) -> Result<bool, Error> {
     let path = file.get_filename();
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
@@ -225,15 +226,7 @@ fn exists(file: &SqliteConnectOptions) -> Result<bool, Error> {
             path.display()
         )));
     }
-    Ok(path.exists())
-}
-
-/// Creates the file, if it is not there, and puts it in WAL mode, in which it stays.
-async fn create(file: &SqliteConnectOptions) -> Result<(), Error> {
-    let path = file.get_filename();
-    exists(file)?;
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    // SQLite would throw the log away, and what it has of the database with it.
     if length(path) == 0 && length(&log_of(path)) > 0 {
         return Err(Error::config(format!(
             "database_url: {} is not there, but its log is: put the database back, or remove {}",
@@ -241,7 +234,14 @@ async fn create(file: &SqliteConnectOptions) -> Result<(), Error> {
             log_of(path).display()
         )));
     }
-    create_private(path);
+    Ok(path.exists())
+}
+
+/// Creates the file, if it is not there, and puts it in WAL mode, in which it stays.
+async fn create(file: &SqliteConnectOptions) -> Result<(), Error> {
+    if !exists(file)? {
+        create_private(file.get_filename());
+    }
     let options = file.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     let mut tries_left = WAL_TRIES;
     loop {
@@ -271,8 +271,8 @@ fn log_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Notices when the file, or the log beside it, is replaced by another one, or removed: a connection goes on with the file that it opened, wherever
-/// that is now.
+/// Notices when the file, or the log beside it, is replaced by another one, or removed: a connection goes on with the file that it
+/// opened, wherever that is now.
 struct Watched {
     path: PathBuf,
     found: Mutex<Found>,
@@ -425,10 +425,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("registry.db");
         std::fs::write(log_of(&path), "what was not yet in the database").unwrap();
-        let refused = store_at(&path).await.err().unwrap().to_string();
-        assert!(refused.contains("registry.db-wal"), "{refused}");
-        assert!(!path.exists());
-        assert_eq!(std::fs::read(log_of(&path)).unwrap(), b"what was not yet in the database");
+        for is_empty in [false, true] {
+            if is_empty {
+                std::fs::write(&path, "").unwrap();
+            }
+            let url = format!("sqlite://{}", path.display());
+            let store = Sqlite::new(&Options { url, in_memory: false, connections_max: 1, listen: false }).unwrap();
+            for refused in [store.schema().await.err(), store.migrate().await.err()] {
+                assert!(refused.unwrap().to_string().contains("registry.db-wal"));
+            }
+            assert_eq!(path.exists(), is_empty);
+            assert_eq!(std::fs::read(log_of(&path)).unwrap(), b"what was not yet in the database");
+        }
     }
 
     #[tokio::test]
