@@ -89,7 +89,6 @@ impl FeedRow {
     }
 }
 
-/// The page that these rows are; `None` where something is missing after the number that was asked for.
 /// How many events are looked at for a reader who is limited to audiences, at a time: for each, tokens have to be read.
 const LOOKED_MAX: u16 = 100;
 
@@ -101,6 +100,7 @@ pub(super) fn looked_max(limit: u16, serves: Option<&[String]>) -> u16 {
     if serves.is_some() { LOOKED_MAX } else { limit }
 }
 
+/// The page that these rows are; `None` where something is missing after the number that was asked for.
 pub(super) fn page(found: Vec<FeedRow>, limit: u16) -> Result<Option<FeedPage>, sqlx::Error> {
     let first = found.first().ok_or(sqlx::Error::RowNotFound)?;
     if !first.is_kept {
