@@ -87,14 +87,18 @@ async fn error(response: LocalResponse<'_>) -> (u16, String) {
     (status, body["error"].as_str().unwrap().to_owned())
 }
 
+/// Where two of an account and four from an address may fail within a minute.
+fn limited(dir: &tempfile::TempDir, database: Database) -> Figment {
+    figment(dir, database)
+        .merge(("counterfoil.login.limit", 2))
+        .merge(("counterfoil.login.address_limit", 4))
+        .merge(("counterfoil.login.window", "60s"))
+}
+
 on_both! {
     async fn guessing_is_answered_429_with_the_seconds_to_wait_and_never_locks_the_owner_out_at_home(database: Database) {
         let dir = tempfile::tempdir().unwrap();
-        let figment = figment(&dir, database)
-            .merge(("counterfoil.login.limit", 2))
-            .merge(("counterfoil.login.address_limit", 4))
-            .merge(("counterfoil.login.window", "60s"));
-        let server = Server::start(figment).await;
+        let server = Server::start(limited(&dir, database)).await;
         server.tokens("192.0.2.1").await;
         for _ in 0..2 {
             assert_eq!(error(server.login("wrong", "198.51.100.7").await).await, (401, "bad_credentials".to_owned()));
@@ -118,11 +122,7 @@ on_both! {
 
     async fn an_address_is_home_to_whom_it_let_in_for_a_month_and_is_limited_as_any_other(database: Database) {
         let dir = tempfile::tempdir().unwrap();
-        let figment = figment(&dir, database)
-            .merge(("counterfoil.login.limit", 2))
-            .merge(("counterfoil.login.address_limit", 4))
-            .merge(("counterfoil.login.window", "60s"));
-        let server = Server::start(figment).await;
+        let server = Server::start(limited(&dir, database)).await;
         server.tokens("192.0.2.1").await;
         let guess = async || {
             for _ in 0..2 {
