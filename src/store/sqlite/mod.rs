@@ -271,19 +271,19 @@ fn log_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Notices when the file, or the log beside it, is replaced by another one, or removed: a connection goes on with the file that it
-/// opened, wherever that is now.
+/// Notices when the file is replaced by another one, or removed: a connection goes on with the file that it opened, wherever
+/// that is now. It looks at no log beside it: where that alone was removed, whoever closes a connection to the old one writes it
+/// over what has come to the database since, so that to open others would destroy more than it saves.
 struct Watched {
     path: PathBuf,
     found: Mutex<Found>,
 }
 
-/// What was found at the path, and what of the log beside it.
+/// What was found at the path.
 #[derive(Default)]
 struct Found {
-    file: Option<FileId>,
-    log: Option<FileId>,
-    /// When either was last found to be another file, or gone.
+    id: Option<FileId>,
+    /// When it was last found to be another file, or gone.
     changed_at: Option<Instant>,
 }
 
@@ -303,15 +303,14 @@ impl Watched {
 
     /// Whether a connection of this age is one to the file that has the path now.
     fn is_current(&self, age: Duration) -> bool {
-        let (file, log) = (file_id(&self.path), file_id(&log_of(&self.path)));
+        let id = file_id(&self.path);
         let now = Instant::now();
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was opened before this look is of the old file, as far as anybody knows. One that was not there yet is none.
-        let is_another = |before: Option<FileId>, id| before.is_some() && before != id;
-        if is_another(found.file, file) || is_another(found.log, log) {
-            found.changed_at = Some(now);
+        if found.id != id {
+            // What was opened before this look is of the old file, as far as anybody knows.
+            found.changed_at = found.id.map(|_| now).or(found.changed_at);
+            found.id = id;
         }
-        (found.file, found.log) = (file, log);
         let is_since = |changed_at| now.checked_sub(age).is_none_or(|opened| opened >= changed_at);
         found.changed_at.is_none_or(is_since)
     }
@@ -399,22 +398,15 @@ mod tests {
     async fn what_was_opened_before_a_file_was_replaced_or_could_be_written_is_not_trusted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("registry.db");
-        let (log, old) = (log_of(&path), Duration::from_secs(3_600));
+        let old = Duration::from_secs(3_600);
         std::fs::write(&path, "").unwrap();
-        let watched = Watched::new(&path);
-        assert!(watched.is_current(old));
-        // The log comes with the first who writes.
-        std::fs::write(&log, "").unwrap();
-        assert!(watched.is_current(old));
         for change in [
-            (|path, _| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400)).unwrap())
-                as fn(&Path, &Path),
-            |_, log| std::fs::remove_file(log).unwrap(),
-            |path, _| std::fs::remove_file(path).unwrap(),
+            (|path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400)).unwrap()) as fn(&Path),
+            |path| std::fs::remove_file(path).unwrap(),
         ] {
             let watched = Watched::new(&path);
             assert!(watched.is_current(old));
-            change(&path, &log);
+            change(&path);
             assert!(!watched.is_current(old));
             assert!(watched.is_current(Duration::ZERO));
         }
