@@ -96,26 +96,22 @@ impl Registry {
 
     /// What was issued for this draft before, if anything was.
     async fn issued_before(&self, drafted: &Drafted) -> Result<Option<Repeated>, Error> {
+        // The session first: its records came with it, so whoever finds it doesn't miss one that nobody accepts.
+        match self.store()?.session(drafted.access.claims.sid).await? {
+            None => return Ok(None),
+            Some(session) if session.ended.is_some() => return Ok(Some(Repeated::Revoked)),
+            Some(_) => {}
+        }
         let mut tokens = Vec::with_capacity(2);
-        let mut is_there = false;
         let ring = self.ring();
         for claims in drafted.claims() {
             let record = match self.store()?.record(claims.jti).await? {
                 Some(record) if record.revocation.is_some() => return Ok(Some(Repeated::Revoked)),
                 record => record,
             };
-            is_there |= record.is_some();
-            // One without a record of its own says the same again: it was asked for at the same time.
+            // One without a record of its own, or with none any more, says the same again: it was asked for at the same time.
             let members = record.map_or_else(|| claims.to_members(), |record| record.token);
             tokens.push(sign_again(&ring, members)?);
-        }
-        if !is_there {
-            // Of tokens that have no record, or none any more, the session tells.
-            match self.store()?.session(drafted.access.claims.sid).await? {
-                None => return Ok(None),
-                Some(session) if session.ended.is_some() => return Ok(Some(Repeated::Revoked)),
-                Some(_) => {}
-            }
         }
         self.still_signs(&ring).await?;
         let mut tokens = tokens.into_iter();
@@ -221,5 +217,34 @@ mod tests {
         assert!(ask().await.unwrap_err().is_unavailable());
         let Repeated::Issued(again) = ask().await.unwrap() else { panic!("it was issued before") };
         assert!(registry.check(again.access_token(), Expect::access()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_given_is_live_where_somebody_asks_at_once_who_signs_with_a_retired_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = format!("{SETTINGS}\ndatabase_url = \"sqlite://{}/registry.db\"", directory.path().display());
+        let clock = ManualClock::here();
+        let open = || Registry::open(Settings::for_tests_with(&file).unwrap(), clock.clone());
+        let (stale, registry) = (open().await.unwrap(), open().await.unwrap());
+        let act = Act::by(Actor::application("test"));
+        add_shop(&registry).await;
+        let mut given = 0;
+        // Now one is the first, now the other, and now what one wrote is there when the other has looked half-way.
+        for number in 0..200 {
+            let key = number.to_string();
+            let ask = async |registry: &Registry| {
+                let once = Once { client_id: "shop", key: &key, body_digest: [0; 32] };
+                registry.issue_once(Grant::to("alice".parse().unwrap()), once).await
+            };
+            // The other process asks the database each time, and has not heard of it yet.
+            registry.retire_key(registry.ring().current_kid(), &act).await.unwrap();
+            let (refused, answer) = tokio::join!(ask(&stale), ask(&registry));
+            assert!(refused.unwrap_err().is_unavailable());
+            if let Repeated::Issued(issued) = answer.unwrap() {
+                given += 1;
+                assert!(registry.check(issued.access_token(), Expect::access()).await.is_ok());
+            }
+        }
+        assert!(given > 0);
     }
 }
