@@ -179,6 +179,27 @@ on_both! {
         }
     }
 
+    async fn what_plain_sql_lets_expire_sooner_is_refused_with_its_record_and_without(database: Database) {
+        let (one, other, token) = two_who_remember(database).await;
+        let strict = one.another(|settings| settings.set("consistency", "strict")).await;
+        strict.accepts(&token).await;
+        one.sql("update cf_tokens set expires_at = issued_at - 3600").await;
+        strict.refuses(&token, "token_expired").await;
+        for server in [&one, &other] {
+            let began = Instant::now();
+            while server.protected(&token).await.status != 401 {
+                assert!(began.elapsed() < PATIENCE, "not noticed");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            server.refuses(&token, "token_expired").await;
+        }
+        one.command_ok(&["purge"], "");
+        assert_eq!(one.count("select count(*) from cf_tokens where subject = 'alice'").await, 0);
+        for server in [&one, &other, &strict] {
+            server.refuses(&token, "token_unknown").await;
+        }
+    }
+
     async fn clients_that_are_removed_by_plain_sql_are_noticed(database: Database) {
         let server = Server::start(database, |settings| settings).await;
         let client = server.add_client("shop", &["--scope", "tokens:introspect"]);

@@ -143,8 +143,9 @@ impl Registry {
         if status.revoked {
             return Err(Denial::Revoked);
         }
-        let is_same =
-            self.inner.memory.record_digest(&status.claims) == known.record_digest && status.sid == known.claims.sid;
+        let is_same = self.inner.memory.record_digest(&status.claims) == known.record_digest
+            && status.sid == known.claims.sid
+            && status.ends(&known.claims) == known.exp;
         if is_same && known.imported {
             self.judge(known, expect)?;
         }
@@ -192,9 +193,10 @@ impl Registry {
             Some(record) => record.kid != kid,
             None => !self.is_recorded(&claims),
         };
+        let exp = record.map_or(claims.exp, |record| record.ends(&claims));
         let record = record.map(|record| record.claims.as_str());
         let mut known = self.inner.memory.known(claims, kid, record, imported, is_own);
-        known.asks_key = asks_key;
+        (known.asks_key, known.exp) = (asks_key, exp);
         Arc::new(known)
     }
 
@@ -230,6 +232,9 @@ impl Registry {
         // One of another registry's, imported, has another session here than it names.
         let claims = Claims { sid: record.sid, ..claims.clone() };
         let known = self.known(claims, &verified.kid, Some(&record), false);
+        if known.exp < known.claims.exp {
+            self.judge(&known, expect)?;
+        }
         if known.asks_key {
             self.check_key(&known.kid, reading).await?;
         }

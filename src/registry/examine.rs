@@ -51,7 +51,7 @@ impl Registry {
                 if claims.check_origin(&rules).is_err() {
                     facts.origin.push(Reason::Foreign);
                 }
-                facts.times = self.times(claims.exp, claims.nbf);
+                facts.times = self.times(status.ends(&claims), claims.nbf);
             }
             Err(_) => facts.origin.push(Reason::Foreign),
         }

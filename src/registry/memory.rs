@@ -54,6 +54,7 @@ pub(super) struct Known {
     /// Whether it has a record that decides; otherwise its signature and its times alone do.
     pub(super) recorded: bool,
     pub(super) token_type: TokenType,
+    /// When it expires, by its claims or by its record, whichever is sooner.
     pub(super) exp: i64,
     pub(super) nbf: i64,
     /// When its last use was noted, in the steps of that setting.

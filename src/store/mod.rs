@@ -33,8 +33,8 @@ pub(crate) use self::rotation::{Rotated, Rotation};
 pub(crate) use self::users::{ADDRESS_KNOWN_SECONDS, Replaced, StoredUser, UserChange, UserChanged};
 use crate::error::Error;
 use crate::token::{
-    Act, AuditEvent, FeedPage, Filter, Jti, Mark, NewKey, News, Position, PurgeRun, Record, RecordPage, Revocation,
-    Roll, Session, SessionRecord, Sid, StoredKey, Subject, TokenType,
+    Act, AuditEvent, Claims, FeedPage, Filter, Jti, Mark, NewKey, News, Position, PurgeRun, Record, RecordPage,
+    Revocation, Roll, Session, SessionRecord, Sid, StoredKey, Subject, TokenType,
 };
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
@@ -101,6 +101,14 @@ pub(crate) struct Status {
     pub(crate) imported: bool,
     /// The claims as issued, as JSON.
     pub(crate) claims: String,
+}
+
+impl Status {
+    /// When a token with these claims expires: what its record says counts where that is sooner, since from then on it may be
+    /// purged.
+    pub(crate) fn ends(&self, claims: &Claims) -> i64 {
+        self.expires_at.min(claims.exp)
+    }
 }
 
 /// What a refresh needs to know of the presented token.
