@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use counterfoil::{
     Act, Actor, Clock, Cursor, Denial, Expect, Filter, Grant, Issued, Jti, ManualClock, Personal, Record, Refresh,
-    Registry, Settings, Sid, State, Subject, TokenType,
+    Registry, Scope, Scopes, Settings, Sid, State, Subject, TokenType,
 };
 use tempfile::TempDir;
 
@@ -154,6 +154,24 @@ on_both! {
         assert_eq!(renamed.label.as_deref(), Some("old phone"));
         assert!(registry.set_label(jti(&issued), &name("bob"), None).await.unwrap_err().is_not_found());
         assert!(registry.twin().await.check(issued.access_token(), Expect::access()).await.is_ok());
+    }
+
+    async fn what_a_check_would_refuse_is_not_issued(database: Database) {
+        let registry = open(database).await;
+        let scopes = |count| (0..count).map(|n| format!("s{n}").parse::<Scope>().unwrap()).collect::<Scopes>();
+        let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+
+        let grant = Grant::to(name("alice")).scope(scopes(Scopes::COUNT_MAX)).claim("x", nested(32)).unwrap();
+        let issued = registry.issue(grant).await.unwrap();
+        assert!(registry.accepts(issued.access_token()).await);
+        let presented = registry.check(refresh_token(&issued), Expect::refresh()).await.unwrap();
+        let refreshed = registry.refresh(&presented, Refresh::new()).await.unwrap();
+        assert!(registry.accepts(refreshed.access_token()).await);
+
+        let refused = registry.issue(Grant::to(name("alice")).scope(scopes(Scopes::COUNT_MAX + 1))).await.unwrap_err();
+        assert_eq!((refused.is_invalid(), refused.field()), (true, Some("scope")));
+        let refused = Grant::to(name("alice")).claim("x", nested(33)).unwrap_err();
+        assert_eq!((refused.is_invalid(), refused.field()), (true, Some("claims")));
     }
 
     async fn a_refresh_issues_another_access_token_in_its_session(database: Database) {

@@ -105,6 +105,7 @@ impl Registry {
                 "audience must not be that of the console, which has its own log-in",
             ));
         }
+        grant.scope.check_count()?;
         Claims::check_extra(&grant.claims, settings.identity_claim.as_deref())?;
         let sid = Sid::new(self.now());
         let cookies = grant.cookies.unwrap_or_else(|| settings.locations.contains(&Location::Cookie));

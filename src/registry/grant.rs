@@ -111,7 +111,7 @@ impl Grant {
         }
     }
 
-    /// With these scopes.
+    /// With these scopes, at most [`Scopes::COUNT_MAX`].
     pub fn scope(mut self, scope: Scopes) -> Self {
         self.scope = scope;
         self
@@ -168,8 +168,8 @@ impl Grant {
     ///
     /// # Errors
     ///
-    /// [`is_invalid`](Error::is_invalid) for a name that the registry uses itself, and when all additional claims
-    /// together have more than 2048 bytes.
+    /// [`is_invalid`](Error::is_invalid) for a name that the registry uses itself, for a value with more than 32 arrays and
+    /// objects in each other, and when all additional claims together have more than 2048 bytes.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Result<Self, Error> {
         self.claims.insert(name.into(), value.into());
         Claims::check_extra(&self.claims, None)?;

@@ -37,6 +37,10 @@ pub(crate) const RESERVED: &[&str] = &[
 /// The most bytes that additional claims may have together, as JSON.
 const EXTRA_BYTES_MAX: usize = 2_048;
 
+/// How many arrays and objects may lie in each other in one additional claim. Readers of JSON stop somewhere, the one that reads
+/// tokens here at 128, and those of other services at 64.
+const EXTRA_DEPTH_MAX: usize = 32;
+
 /// The longest audience, in characters, and how many one token may have.
 const AUDIENCE_CHARS_MAX: usize = 255;
 const AUDIENCE_COUNT_MAX: usize = 16;
@@ -239,7 +243,7 @@ impl Claims {
         rules.check_times(self.exp, self.nbf)
     }
 
-    /// Refuses additional claims that use a reserved name or are too large. `identity` is a further name that repeats
+    /// Refuses additional claims that use a reserved name, are nested too deep or are too large. `identity` is a further name that repeats
     /// `sub`, where one is configured.
     pub(crate) fn check_extra(extra: &Map<String, Value>, identity: Option<&str>) -> Result<(), Error> {
         if extra.is_empty() {
@@ -250,12 +254,26 @@ impl Claims {
         {
             return Err(Error::invalid("claims", format!("claims must not contain the reserved name {name:?}")));
         }
+        // Before they are written, which goes as deep as they are.
+        if extra.values().any(|value| is_deeper(value, EXTRA_DEPTH_MAX)) {
+            return Err(Error::invalid("claims", "claims must not be nested more than 32 deep"));
+        }
         let bytes = serde_json::to_vec(extra).map_or(usize::MAX, |json| json.len());
         if bytes > EXTRA_BYTES_MAX {
             return Err(Error::invalid("claims", "claims must have at most 2048 bytes as JSON"));
         }
         Ok(())
     }
+}
+
+/// Whether more than so many arrays and objects lie in each other.
+fn is_deeper(value: &Value, than: usize) -> bool {
+    let mut parts: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(items) => Box::new(items.iter()),
+        Value::Object(members) => Box::new(members.values()),
+        _ => return false,
+    };
+    than == 0 || parts.any(|part| is_deeper(part, than - 1))
 }
 
 fn text(members: &mut Map<String, Value>, name: &str) -> Result<String, Denial> {
@@ -384,5 +402,18 @@ mod tests {
         assert!(Claims::check_extra(&extra, Some("identity")).is_err());
         let large = Map::from_iter([("x".to_owned(), json!("y".repeat(EXTRA_BYTES_MAX)))]);
         assert!(Claims::check_extra(&large, None).is_err());
+    }
+
+    #[test]
+    fn additional_claims_are_no_deeper_than_a_reader_goes() {
+        let nested = |depth: usize, outermost: fn(Value) -> Value| {
+            let inner = (1..depth).fold(json!(1), |inner, _| json!([inner]));
+            Map::from_iter([("flat".to_owned(), json!([])), ("x".to_owned(), outermost(inner))])
+        };
+        for outermost in [|inner| json!([1, inner]), |inner| json!({ "a": 1, "b": inner })] {
+            assert!(Claims::check_extra(&nested(EXTRA_DEPTH_MAX, outermost), None).is_ok());
+            let refused = Claims::check_extra(&nested(EXTRA_DEPTH_MAX + 1, outermost), None).unwrap_err();
+            assert_eq!(refused.field(), Some("claims"));
+        }
     }
 }

@@ -57,8 +57,16 @@ impl fmt::Display for Scope {
 pub struct Scopes(Box<[Scope]>);
 
 impl Scopes {
-    /// How many scopes one set holds at most.
+    /// The most scopes that a token may have. A set that was collected may hold more, but nothing is issued for it.
     pub const COUNT_MAX: usize = 64;
+
+    /// Refuses a set that no token may have.
+    pub(crate) fn check_count(&self) -> Result<(), Error> {
+        if self.0.len() > Self::COUNT_MAX {
+            return Err(Error::invalid("scope", "scope must name at most 64 scopes"));
+        }
+        Ok(())
+    }
 
     /// Whether there is no scope in the set.
     pub fn is_empty(&self) -> bool {
@@ -110,9 +118,7 @@ impl FromStr for Scopes {
     fn from_str(text: &str) -> Result<Self, Error> {
         let scopes: Self =
             text.split(' ').filter(|part| !part.is_empty()).map(str::parse::<Scope>).collect::<Result<_, _>>()?;
-        if scopes.0.len() > Self::COUNT_MAX {
-            return Err(Error::invalid("scope", "scope must name at most 64 scopes"));
-        }
+        scopes.check_count()?;
         Ok(scopes)
     }
 }
