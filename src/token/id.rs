@@ -20,7 +20,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $field:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(Uuid);
 
         impl $name {
@@ -50,13 +50,27 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = Error;
 
-            /// Reads the hyphenated form alone, so that an id has one spelling.
+            /// Reads the hyphenated form alone, in lower or upper case (RFC 9562 §4); an id is written in lower case.
             fn from_str(text: &str) -> Result<Self, Error> {
                 let invalid = || Error::invalid($field, concat!($field, " must be a UUID"));
                 if text.len() != uuid::fmt::Hyphenated::LENGTH {
                     return Err(invalid());
                 }
                 Uuid::try_parse(text).map(Self).map_err(|_| invalid())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+
+            fn try_from(text: String) -> Result<Self, Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
             }
         }
     };
@@ -75,5 +89,30 @@ impl Jti {
     /// The session of a token that is its own session, as a personal token is.
     pub fn own_session(self) -> Sid {
         Sid(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_alike_from_text_and_from_json() {
+        let id = "01900000-abcd-7000-8000-000000000001";
+        for (spelling, is_read) in [
+            (id.to_owned(), true),
+            (id.to_uppercase(), true),
+            (id.replace('-', ""), false),
+            (format!("{{{id}}}"), false),
+            (format!("urn:uuid:{id}"), false),
+            (id.replace('a', "g"), false),
+        ] {
+            let read = spelling.parse::<Jti>().ok();
+            assert_eq!(read.map(|read| read.to_string()), is_read.then(|| id.to_owned()), "{spelling}");
+            assert_eq!(serde_json::from_value::<Jti>(spelling.as_str().into()).ok(), read, "{spelling}");
+            let session = serde_json::from_value::<Sid>(spelling.as_str().into()).ok();
+            assert_eq!(session, read.map(Jti::own_session), "{spelling}");
+        }
+        assert_eq!(serde_json::to_value(id.parse::<Jti>().unwrap()).unwrap(), id);
     }
 }
