@@ -1,4 +1,4 @@
-//! Time, passed in: the only place that reads a clock.
+//! Time, passed in. The machine's time of day is read here alone; how long something takes is measured where it happens.
 
 use std::fmt;
 use std::sync::Arc;

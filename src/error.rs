@@ -146,8 +146,8 @@ impl Error {
         self.0.kind == Kind::Full
     }
 
-    /// The database can't be asked just now, or a change can't be [confirmed](Self::is_unconfirmed). Retrying is safe: no
-    /// call does half of its work.
+    /// The database can't be asked just now, or a change can't be [confirmed](Self::is_unconfirmed). What was asked for is then
+    /// done wholly or not at all, so asking again is safe: where the answer alone was lost, tokens were issued that nobody has.
     pub fn is_unavailable(&self) -> bool {
         matches!(self.0.kind, Kind::Unavailable | Kind::Unconfirmed)
     }

@@ -1,4 +1,5 @@
-//! How an error of the registry is answered: the one table.
+//! How an error of the registry is answered, by routes of an application and of the server alike; the console has pages for the
+//! same reasons.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What every request passes through, in one fairing: each would cost every request an allocation and more.
+//! What every request passes through, in one fairing: each further one would cost every request an allocation.
 
 use rocket::fairing::{self, Fairing, Info, Kind};
 use rocket::form::Form;

@@ -112,8 +112,8 @@ impl Registry {
             _ => (self.ask_first(token, expect, reading).await?, true),
         };
         let known = &checked.known;
-        // A refresh token always asks: whether it was spent is decided in the database. One that should have a record and
-        // has none any more, good for logging out alone, is not remembered.
+        // A refresh token always asks: whether it was spent is decided in the database. Nor is a token remembered whose record
+        // was purged: that is good for logging out alone.
         let has_its_record = known.recorded || known.asks_key;
         if is_news && known.token_type == TokenType::Access && has_its_record {
             // One that another key signed anew than its record names ends with either, and is found in memory by one of

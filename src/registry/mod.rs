@@ -1,4 +1,4 @@
-//! The registry: issues, checks, revokes, lists and purges. The only orchestrator: it alone knows both keys and store.
+//! The registry: issues, checks, revokes, lists and purges. It alone signs and verifies tokens, and asks the store about them.
 
 mod batch;
 mod check;

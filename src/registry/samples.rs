@@ -1,5 +1,5 @@
 //! What the counters were in the last hour, one sample each ten seconds, and what happened a second between two of them.
-//! Pure: the task that samples is in `tasks`, and nothing here is on the way of a check.
+//! Pure: `overview` takes the samples, in a task of its own, so nothing here is on the way of a check.
 
 use std::collections::VecDeque;
 use std::time::Duration;

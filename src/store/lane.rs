@@ -12,7 +12,7 @@ const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// What tells whether a kept connection is still good.
 pub(super) trait Trust<DB: Database>: Send + Sync {
-    /// Whether one is that is so old, and has had nothing to do for so long.
+    /// Whether a connection still is that was opened so long ago, and has had nothing to do for so long.
     fn trusts(
         &self,
         connection: &mut DB::Connection,

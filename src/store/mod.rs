@@ -92,7 +92,7 @@ pub(crate) struct Status {
     pub(crate) token_type: TokenType,
     pub(crate) not_before: i64,
     pub(crate) expires_at: i64,
-    /// Revoked itself, or its session or its subject's generation ended.
+    /// It was revoked itself, its session ended, its subject's generation moved on, or its key was retired.
     pub(crate) revoked: bool,
     /// Revoked for no other reason than that it was used, or that another took its place.
     pub(crate) spent: bool,
@@ -308,8 +308,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn mark_out(&self, ids: &[Uuid], untold: Position) -> Result<(), Error>;
     /// Removes up to `rows_max` entries of the log from before `cutoff`, the first of it: what is kept has no gaps.
     async fn purge_changes(&self, cutoff: i64, rows_max: u32) -> Result<u64, Error>;
-    /// Waits until the database says that something may have changed; `false` where it can't say so. A lost word is not
-    /// made up for: whoever relies on it asks from time to time all the same.
+    /// Waits until the database says that something may have changed; `false` where it can't say so. It says so once, and that
+    /// may be lost: so whoever waits also asks from time to time.
     async fn woken(&self) -> bool;
 
     // The feed of revocations, which is the log as other services see it.

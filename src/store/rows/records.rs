@@ -30,7 +30,7 @@ pub(in crate::store) struct RecordRow {
     pub(in crate::store) revoked_by: Option<String>,
     pub(in crate::store) revoked_reason: Option<String>,
     pub(in crate::store) revoked_final: bool,
-    /// Its session ended, or its subject's generation moved on; the next four say how.
+    /// Its session ended, its subject's generation moved on, or its key was retired; the next four say how.
     pub(in crate::store) over: bool,
     pub(in crate::store) ended_at: Option<i64>,
     pub(in crate::store) ended_by_kind: Option<String>,
