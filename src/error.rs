@@ -152,8 +152,9 @@ impl Error {
         matches!(self.0.kind, Kind::Unavailable | Kind::Unconfirmed)
     }
 
-    /// A revocation, or what undoes one, is made, but whether it is in force in every process can't be told: the database
-    /// went away in between. The same call again finds nothing to change, and waits as the first did.
+    /// A revocation is made, or what undoes one, or sessions were ended to make room for another, but whether that is in force
+    /// in every process can't be told: the database went away in between. Revoking or undoing it again finds nothing to change,
+    /// and waits as the first call did.
     pub fn is_unconfirmed(&self) -> bool {
         self.0.kind == Kind::Unconfirmed
     }

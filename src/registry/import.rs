@@ -46,7 +46,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`is_invalid`](Error::is_invalid) with what is wrong with it; [`is_conflict`](Error::is_conflict) where it is on
-    /// the registry already.
+    /// the registry already; [`is_unavailable`](Error::is_unavailable), after which trying again is safe.
     pub async fn import(&self, token: &str) -> Result<Record, Error> {
         let verified = self.verify(token).await.map_err(|denial| match denial {
             Denial::Unavailable => Error::unavailable("the keys can't be read just now"),

@@ -47,7 +47,10 @@ impl Registry {
     ///
     /// [`is_superseded`](Error::is_superseded) where all of the subject's tokens were ended since the grant's moment;
     /// [`is_session_limit`](Error::is_session_limit) where the subject has as many sessions as `sessions.max`;
-    /// [`is_invalid`](Error::is_invalid) for a lifetime that makes no sense; [`is_unavailable`](Error::is_unavailable).
+    /// [`is_invalid`](Error::is_invalid) with the [`field`](Error::field) for what no token may have: a lifetime that makes no
+    /// sense, more than 64 scopes, a claim that repeats the subject (`identity_claim`), the audience of the console, more than
+    /// 8 KiB in all; [`is_unavailable`](Error::is_unavailable). Where that is [`is_unconfirmed`](Error::is_unconfirmed), the
+    /// session is there and others were ended to make room for it (`sessions.when_full`), but nobody has its tokens.
     pub async fn issue(&self, grant: Grant) -> Result<Issued, Error> {
         let drafted = self.draft(grant)?;
         self.register(drafted).await
@@ -77,8 +80,8 @@ impl Registry {
     ///
     /// [`is_invalid`](Error::is_invalid) with the field `scope` for a scope that the presenting token lacks, with
     /// `expires_in` for a lifetime over `personal.max_expires`, with `claims` for one that repeats the subject
-    /// (`identity_claim`); [`is_superseded`](Error::is_superseded) where the
-    /// presenting token was revoked meanwhile.
+    /// (`identity_claim`); [`is_superseded`](Error::is_superseded) where the presenting token or its key was revoked or retired
+    /// meanwhile; [`is_unavailable`](Error::is_unavailable), after which a personal token may be on the registry that nobody has.
     pub async fn issue_personal(&self, presented: &Checked, personal: Personal) -> Result<Issued, Error> {
         let by = presented.claims();
         let scope = personal.scope.unwrap_or_else(|| by.scope.clone());

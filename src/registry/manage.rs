@@ -181,7 +181,8 @@ impl Registry {
     /// [`is_superseded`](Error::is_superseded) where the token that it is asked for with is not live any more;
     /// [`is_final`](Error::is_final) where it can't be undone: a revocation by somebody above the actor, an ended
     /// session, an expired token; [`is_not_found`](Error::is_not_found) where the actor can reach no such record;
-    /// [`is_unavailable`](Error::is_unavailable).
+    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe. Where that is
+    /// [`is_unconfirmed`](Error::is_unconfirmed), it is undone, but another process may not know yet.
     pub async fn unrevoke(&self, jti: Jti, act: impl Into<Act>) -> Result<(), Error> {
         let done = self.store()?.unrevoke(jti, &act.into(), self.seconds(), self.live_at()).await?;
         match done.outcome {
@@ -202,7 +203,8 @@ impl Registry {
     /// # Errors
     ///
     /// [`is_not_found`](Error::is_not_found) where the actor can reach no such session;
-    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe.
+    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe. Where that is
+    /// [`is_unconfirmed`](Error::is_unconfirmed), it has ended, but another process may not know yet.
     pub async fn end_session(&self, sid: Sid, act: impl Into<Act>) -> Result<u64, Error> {
         let done = self.store()?.end_session(sid, &act.into(), self.seconds(), self.live_at()).await?;
         let Some(revoked) = done.outcome else { return Err(Error::new(Kind::NotFound, "Session not found")) };
@@ -235,7 +237,8 @@ impl Registry {
     /// # Errors
     ///
     /// [`is_not_found`](Error::is_not_found) for an actor that is another subject;
-    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe.
+    /// [`is_unavailable`](Error::is_unavailable), after which trying again is safe. Where that is
+    /// [`is_unconfirmed`](Error::is_unconfirmed), they have ended, but another process may not know yet.
     pub async fn revoke_all(&self, subject: &Subject, keep: Option<Sid>, act: impl Into<Act>) -> Result<u64, Error> {
         let act = act.into();
         if act.actor.confined_to().is_some_and(|own| own != subject.as_str()) {
