@@ -221,8 +221,6 @@ on_both! {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         assert_ne!(kid_of(&other.issue("alice", "").await.access), first);
-        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-        // Once, though there are two.
         assert_eq!(one.count("select count(*) from cf_keys").await, 3);
     }
 

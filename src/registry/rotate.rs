@@ -225,4 +225,23 @@ mod tests {
         assert_eq!(registry.rotate_keys(&act).await.unwrap().kid, next);
         assert!(registry.rotate_keys(&act).await.unwrap_err().is_conflict());
     }
+
+    #[tokio::test]
+    async fn two_that_both_find_a_rotation_due_rotate_once() {
+        let home = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", home.path().join("registry.db").display());
+        let settings = format!("{SETTINGS}\nkeys.rotate_every = \"1h\"\ndatabase_url = '{url}'");
+        let clock = ManualClock::here();
+        let open = async || Registry::open(Settings::for_tests_with(&settings).unwrap(), clock.clone()).await.unwrap();
+        let (one, other) = (open().await, open().await);
+        let before = one.ring().current_kid().to_owned();
+        clock.advance(Duration::from_secs(60 * 60));
+        one.rotate_if_due().await.unwrap();
+        // It follows nobody here, so it still has the keys from before.
+        assert_eq!(other.ring().current_kid(), before);
+        other.rotate_if_due().await.unwrap();
+        assert_eq!(one.store().unwrap().keys(false).await.unwrap().len(), 3);
+        assert_ne!(one.ring().current_kid(), before);
+        assert_eq!(other.ring().current_kid(), one.ring().current_kid());
+    }
 }
