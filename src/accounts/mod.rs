@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind};
 use crate::registry::{AsOf, Checked, Registry, require_free};
-use crate::store::{Done, Replaced, StoredUser, UserChange, UserChanged};
+use crate::store::{Done, EndSessions, Replaced, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Actor, Scopes, Subject, Target, as_rfc3339};
 use limits::network;
 use password::{Passwords, Turn, Verdict};
@@ -190,10 +190,10 @@ impl Accounts {
     ) -> Result<(), Error> {
         self.passwords.check_new(new, "password")?;
         let (_, hash) = self.passwords.hash(self.turn_or_unavailable().await?, new).await?;
-        let end_others = if keep_sessions { None } else { Some(None) };
+        let ends = (!keep_sessions).then_some(EndSessions { keep: None });
         let now = self.registry.clock().now_seconds();
         let store = self.registry.store()?;
-        let done = store.set_password(username, &hash, None, end_others, act, now).await?;
+        let done = store.set_password(username, &hash, None, ends, act, now).await?;
         if !done.outcome {
             return Err(user_not_found());
         }
@@ -217,7 +217,7 @@ impl Accounts {
         let claims = token.claims();
         let (turn, user, _) = self.authenticate(&claims.sub, current, ip).await?;
         let (_, hash) = self.passwords.hash(turn, new).await?;
-        let end_others = (!keep_sessions).then_some(Some(claims.sid));
+        let ends = (!keep_sessions).then_some(EndSessions { keep: Some(claims.sid) });
         let act = Act::by(Actor::subject(&claims.sub)).ip(ip);
         let now = self.registry.clock().now_seconds();
         let store = self.registry.store()?;
@@ -225,7 +225,7 @@ impl Accounts {
         // must not see it set back.
         let address = ip.map(network);
         let replaced = Replaced { hash: &user.password_hash, at_address: address.as_deref() };
-        let done = store.set_password(&user.username, &hash, Some(replaced), end_others, &act, now).await?;
+        let done = store.set_password(&user.username, &hash, Some(replaced), ends, &act, now).await?;
         if !done.outcome {
             return Err(LoginFailure::BadCredentials);
         }

@@ -373,10 +373,10 @@ async fn a_change_under_way_does_not_undo_a_password_that_was_set_meanwhile() {
     let compared = store.user(&alice).await.unwrap().unwrap().password_hash;
     bench.accounts.set_password(&alice, "set by the operator", true, &operator()).await.unwrap();
 
-    let end_others = Some(Some(mine.claims().sid));
+    let ends = Some(EndSessions { keep: Some(mine.claims().sid) });
     let now = bench.clock.now_seconds();
     let replaced = Some(Replaced { hash: &compared, at_address: None });
-    let changed = store.set_password(&alice, "$hash", replaced, end_others, &operator(), now).await.unwrap();
+    let changed = store.set_password(&alice, "$hash", replaced, ends, &operator(), now).await.unwrap();
     assert!(!changed.outcome);
     assert!(bench.login("set by the operator", HOME).await.is_ok());
 }

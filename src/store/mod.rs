@@ -30,7 +30,7 @@ pub(crate) use self::clients::{ClientChange, ClientChanged, REPEATED_SECONDS, Re
 pub(crate) use self::insert::{Cap, Capped, Generation, Insert, Inserted, NewToken, Origin, Premise, Within};
 pub(crate) use self::keys::{KeyRotation, Resealed, Retire, Retired};
 pub(crate) use self::rotation::{Rotated, Rotation};
-pub(crate) use self::users::{ADDRESS_KNOWN_SECONDS, Replaced, StoredUser, UserChange, UserChanged};
+pub(crate) use self::users::{ADDRESS_KNOWN_SECONDS, EndSessions, Replaced, StoredUser, UserChange, UserChanged};
 use crate::error::Error;
 use crate::token::{
     Act, AuditEvent, Claims, FeedPage, Filter, Jti, Mark, NewKey, News, Position, PurgeRun, Record, RecordPage,
@@ -402,15 +402,14 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         act: &Act,
         now: i64,
     ) -> Result<Done<UserChanged>, Error>;
-    /// Sets the password's hash; `end_others` ends all sessions but the one to keep. Where it is to replace
-    /// one hash, it does so only while that is still the user's. Forgets where the user logged in, but for the address where
+    /// Sets the password's hash, and ends sessions where that is asked for. Where it is to replace one hash, it does so only while that is still the user's. Forgets where the user logged in, but for the address where
     /// the replaced password was proved. Whether it was set.
     async fn set_password(
         &self,
         username: &Subject,
         password_hash: &str,
         replacing: Option<Replaced<'_>>,
-        end_others: Option<Option<Sid>>,
+        ends: Option<EndSessions>,
         act: &Act,
         now: i64,
     ) -> Result<Done<bool>, Error>;

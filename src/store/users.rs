@@ -1,6 +1,6 @@
 //! The server's users, as they are kept.
 
-use crate::token::{Scopes, Subject};
+use crate::token::{Scopes, Sid, Subject};
 
 /// A user of the server. It has no `Debug` form: the hash would be in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,6 +26,12 @@ pub(crate) struct Replaced<'a> {
     pub(crate) hash: &'a str,
     /// Where that was.
     pub(crate) at_address: Option<&'a str>,
+}
+
+/// All sessions of a user end, but for one to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndSessions {
+    pub(crate) keep: Option<Sid>,
 }
 
 /// What is to change of a user.

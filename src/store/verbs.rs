@@ -46,7 +46,7 @@ macro_rules! implement_store {
                 fn needs_first_admin() -> bool;
                 fn set_user(username: &Subject, change: UserChange<'_>, act: &Act, now: i64) -> Done<UserChanged>;
                 fn set_password(
-                    username: &Subject, password_hash: &str, replacing: Option<Replaced<'_>>, end_others: Option<Option<Sid>>,
+                    username: &Subject, password_hash: &str, replacing: Option<Replaced<'_>>, ends: Option<EndSessions>,
                     act: &Act, now: i64
                 ) -> Done<bool>;
                 fn rehash_password(username: &Subject, old: &str, new: &str) -> ();

@@ -8,8 +8,8 @@ use super::coherence::note_changes;
 use crate::store::notice::{Change, LEEWAY_SECONDS_MAX};
 use crate::store::rows::{self, UserRow, reason_or};
 use crate::store::users::ADDRESSES_MAX;
-use crate::store::{Done, Replaced, StoredUser, UserChange, UserChanged};
-use crate::token::{Act, Action, Sid, Subject};
+use crate::store::{Done, EndSessions, Replaced, StoredUser, UserChange, UserChanged};
+use crate::token::{Act, Action, Subject};
 
 impl Postgres {
     pub(super) async fn user(&self, username: &Subject) -> Result<Option<StoredUser>, sqlx::Error> {
@@ -172,14 +172,16 @@ impl Postgres {
         username: &Subject,
         password_hash: &str,
         replacing: Option<Replaced<'_>>,
-        end_others: Option<Option<Sid>>,
+        ends: Option<EndSessions>,
         act: &Act,
         now: i64,
     ) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let name = username.as_str();
-        let changes = match end_others {
-            Some(keep) => end_generation(&mut tx, name, keep, act, reason_or(act, "password changed"), now).await?.1,
+        let changes = match ends {
+            Some(EndSessions { keep }) => {
+                end_generation(&mut tx, name, keep, act, reason_or(act, "password changed"), now).await?.1
+            }
             None => Vec::new(),
         };
         let changed = sqlx::query!(

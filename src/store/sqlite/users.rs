@@ -8,8 +8,8 @@ use super::coherence::mark;
 use crate::store::notice::LEEWAY_SECONDS_MAX;
 use crate::store::rows::{self, UserRow, reason_or};
 use crate::store::users::ADDRESSES_MAX;
-use crate::store::{Done, Replaced, StoredUser, UserChange, UserChanged};
-use crate::token::{Act, Sid, Subject};
+use crate::store::{Done, EndSessions, Replaced, StoredUser, UserChange, UserChanged};
+use crate::token::{Act, Subject};
 
 impl Sqlite {
     pub(super) async fn user(&self, username: &Subject) -> Result<Option<StoredUser>, sqlx::Error> {
@@ -162,13 +162,13 @@ impl Sqlite {
         username: &Subject,
         password_hash: &str,
         replacing: Option<Replaced<'_>>,
-        end_others: Option<Option<Sid>>,
+        ends: Option<EndSessions>,
         act: &Act,
         now: i64,
     ) -> Result<Done<bool>, sqlx::Error> {
         let mut tx = self.begin().await?;
         let name = username.as_str();
-        if let Some(keep) = end_others {
+        if let Some(EndSessions { keep }) = ends {
             end_generation(&mut tx, name, keep, act, reason_or(act, "password changed"), now).await?;
         }
         let replaced = replacing.map(|replaced| replaced.hash);
@@ -188,7 +188,7 @@ impl Sqlite {
         }
         forget_addresses(&mut tx, name, replacing.and_then(|replaced| replaced.at_address)).await?;
         note(&mut tx, "user.password", name, Some(name), act, act.reason.as_deref(), now).await?;
-        let mark = if end_others.is_some() { Some(mark(&mut tx).await?) } else { None };
+        let mark = if ends.is_some() { Some(mark(&mut tx).await?) } else { None };
         tx.commit().await?;
         Ok(Done { outcome: true, mark })
     }
