@@ -34,6 +34,7 @@ macro_rules! scope {
     ($($(#[$meta:meta])* $vis:vis $name:ident = $scope:literal;)+) => {$(
         $(#[$meta])*
         #[doc = concat!("The scope `", $scope, "`.")]
+        #[derive(Debug)]
         $vis struct $name;
 
         const _: () = assert!($crate::is_scope($scope), concat!($scope, " is not a scope"));
@@ -66,9 +67,11 @@ pub const fn is_scope(text: &str) -> bool {
 }
 
 /// All of these rules: a tuple of one to six.
+#[derive(Debug)]
 pub struct AllOf<T>(PhantomData<fn() -> T>);
 
 /// Any of these rules: a tuple of one to six. A refusal names what the first of them asks for.
+#[derive(Debug)]
 pub struct AnyOf<T>(PhantomData<fn() -> T>);
 
 macro_rules! rules {
