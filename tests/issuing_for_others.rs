@@ -164,6 +164,7 @@ on_both! {
             ("audience must be text or a list of texts", r#""audience":[1]"#),
             ("claims must be an object", r#""claims":[]"#),
             ("a stands twice", r#""claims":{"a":1,"a":2}"#),
+            ("b stands twice", r#""claims":{"a":[{"b":1,"b":2}]}"#),
             ("claims stands twice", r#""claims":{},"claims":{}"#),
         ] {
             let body = format!(r#"{{"subject":"alice",{member}}}"#);

@@ -1,11 +1,9 @@
 //! How a body is read: all of it, within its size and its time; and whether it says that it is JSON.
 
-use std::fmt;
 use std::time::Duration;
 
 use rocket::Request;
 use rocket::data::{Data, ToByteUnit};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::verdict;
 use crate::token::Denial;
@@ -35,33 +33,6 @@ pub(crate) fn is_json(request: &Request<'_>) -> bool {
     request.content_type().is_some_and(|kind| {
         kind.is_json() || (kind.top() == "application" && kind.sub().as_str().to_ascii_lowercase().ends_with("+json"))
     })
-}
-
-/// How many members an object has as it was written, where one that stands twice counts twice.
-pub(super) struct Written(pub(super) usize);
-
-impl<'de> Deserialize<'de> for Written {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Written;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Written, A::Error> {
-                let mut count = 0;
-                while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-                    count += 1;
-                }
-                Ok(Written(count))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
-    }
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use rocket::Request;
 use rocket::data::{self, Data, FromData};
 use serde_json::Value;
 
-use super::arrival::{Written, is_json, read};
+use super::arrival::{is_json, read};
 use super::extract::{self, Found};
 use super::locations::{Configured, Locations};
 use super::{sentinel, verdict};
 use crate::config::{Location, Settings};
 use crate::registry::{Checked, Expect};
-use crate::token::{AudienceRule, Denial, Sid, Subject, TokenType};
+use crate::token::{AudienceRule, Denial, Sid, Subject, TokenType, Unique};
 
 /// The JSON body of a request.
 enum Body {
@@ -32,14 +32,8 @@ impl Body {
         if !is_json(request) {
             return Ok(Self::Other);
         }
-        let value: Value = serde_json::from_slice(&body).map_err(|_| Denial::BodyUnreadable)?;
         // Which of two members of one name was meant, perhaps with two tokens, is nobody's to guess.
-        if let Value::Object(members) = &value
-            && !serde_json::from_slice(&body).is_ok_and(|Written(count)| count == members.len())
-        {
-            return Err(Denial::BodyUnreadable);
-        }
-        Ok(Self::Json(value))
+        serde_json::from_slice(&body).map(|Unique(value)| Self::Json(value)).map_err(|_| Denial::BodyUnreadable)
     }
 
     /// The token in a member of the body.

@@ -1,12 +1,11 @@
 //! Tokens for the users of an application that authenticates them itself.
 
-use std::fmt;
 use std::time::Duration;
 
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Request, Route, State, post, routes};
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -18,7 +17,7 @@ use super::schema::Tokens;
 use crate::clients::{Clients, IssueFailure, Repeatable, Wanted};
 use crate::guard::Device;
 use crate::registry::Issued;
-use crate::token::{Scopes, Subject};
+use crate::token::{Scopes, Subject, Unique};
 
 /// What a client needs for it.
 const SCOPE: &str = "tokens:issue";
@@ -73,30 +72,12 @@ struct TokenRequest {
     claims: Map<String, Value>,
 }
 
-/// Members of an object, none of which stands twice: which was meant is nobody's to guess.
+/// An object in which no member stands twice: which was meant is nobody's to guess.
 fn each_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
-    struct Members;
-
-    impl<'de> Visitor<'de> for Members {
-        type Value = Map<String, Value>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut written: A) -> Result<Self::Value, A::Error> {
-            let mut members = Map::new();
-            while let Some((name, value)) = written.next_entry::<String, Value>()? {
-                if members.contains_key(&name) {
-                    return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
-                }
-                members.insert(name, value);
-            }
-            Ok(members)
-        }
+    match Unique::deserialize(deserializer)? {
+        Unique(Value::Object(members)) => Ok(members),
+        _ => Err(D::Error::custom("invalid type, expected an object")),
     }
-
-    deserializer.deserialize_map(Members)
 }
 
 fn yes() -> bool {

@@ -11,6 +11,7 @@ mod past;
 mod record;
 mod scope;
 mod subject;
+mod unique;
 mod verdict;
 
 pub(crate) use act::Presented;
@@ -34,6 +35,7 @@ pub use record::{Cursor, Filter, Record, RecordPage, Revocation, Session, State}
 pub(crate) use record::{as_rfc3339, rfc3339};
 pub use scope::{Scope, Scopes};
 pub use subject::Subject;
+pub(crate) use unique::Unique;
 pub(crate) use verdict::Facts;
 pub use verdict::{Reason, Verdict};
 
