@@ -21,14 +21,10 @@ fn any(status: Status, request: &Request<'_>) -> Caught<ApiError> {
 
 fn of_status(status: Status, request: &Request<'_>) -> ApiError {
     match status.code {
-        404 => {
-            let allowed = allowed(request);
-            if allowed.is_empty() || allowed.contains(request.method().as_str()) {
-                ApiError::new(status, "not_found", "There is nothing at this path")
-            } else {
-                ApiError::method_not_allowed(allowed.into_iter().collect::<Vec<_>>().join(", "))
-            }
-        }
+        404 => match allowed_instead(request) {
+            Some(allow) => ApiError::method_not_allowed(allow),
+            None => ApiError::new(status, "not_found", "There is nothing at this path"),
+        },
         400 => ApiError::invalid(status, "The request can't be read"),
         413 => ApiError::invalid(status, "The request is too large"),
         415 => ApiError::invalid(status, "The content type must be application/json"),
@@ -40,7 +36,14 @@ fn of_status(status: Status, request: &Request<'_>) -> ApiError {
     }
 }
 
-/// The methods that have a route at the path of the request. Rocket itself answers 404 where only the method is wrong.
+/// The methods for the header `Allow` where only the method of a request is wrong, to which Rocket itself answers 404.
+pub(super) fn allowed_instead(request: &Request<'_>) -> Option<String> {
+    let allowed = allowed(request);
+    let is_wrong = !allowed.is_empty() && !allowed.contains(request.method().as_str());
+    is_wrong.then(|| allowed.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// The methods that have a route at the path of the request.
 pub(super) fn allowed(request: &Request<'_>) -> BTreeSet<&'static str> {
     let segments: Vec<&str> = request.uri().path().segments().collect();
     let mut allowed = BTreeSet::new();

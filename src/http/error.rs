@@ -86,9 +86,8 @@ impl ApiError {
     }
 
     fn rate_limited(retry_after: Duration) -> Self {
-        let seconds = retry_after.as_millis().div_ceil(1_000).max(1);
         Self::new(Status::TooManyRequests, "rate_limited", "Too many attempts have failed: try again later")
-            .with_header("Retry-After", seconds.to_string())
+            .with_header("Retry-After", whole_seconds(retry_after).to_string())
     }
 
     /// What comes after a place in the feed is not kept any more.
@@ -133,6 +132,11 @@ impl ApiError {
     pub(super) fn take(request: &Request<'_>) -> Option<Self> {
         kept(request).get().cloned()
     }
+}
+
+/// How long to wait, in whole seconds: rounded up, so that nobody comes too early.
+pub(super) fn whole_seconds(retry_after: Duration) -> u64 {
+    u64::try_from(retry_after.as_millis().div_ceil(1_000).max(1)).unwrap_or(u64::MAX)
 }
 
 fn kept<'r>(request: &'r Request<'_>) -> &'r OnceLock<ApiError> {

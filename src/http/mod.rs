@@ -14,6 +14,7 @@ mod feed;
 mod first_admin;
 mod headers;
 mod health;
+mod if_none_match;
 mod introspect;
 mod issue;
 mod issuing;

@@ -4,12 +4,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use rocket::http::{ContentType, Header, Status};
-use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Responder, Response};
 use rocket::{Request, Route, get, routes};
 
 use super::BASE;
 use super::error::ConsoleError;
+use crate::http::if_none_match::IfNoneMatch;
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
@@ -66,20 +66,6 @@ fn digest(body: &str) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// What a browser says it has already.
-struct Has<'r>(Vec<&'r str>);
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Has<'r> {
-    type Error = std::convert::Infallible;
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
-        let tags = request.headers().get("If-None-Match").flat_map(|tags| tags.split(','));
-        // For GET the weak comparison (RFC 9110 §13.1.2).
-        Outcome::Success(Self(tags.map(|tag| tag.trim().trim_start_matches("W/")).collect()))
-    }
-}
-
 struct File {
     asset: &'static Asset,
     is_named: bool,
@@ -87,12 +73,12 @@ struct File {
 }
 
 #[get("/static/<name>?<v>")]
-fn file(name: &str, v: Option<&str>, has: Has<'_>) -> Result<File, ConsoleError> {
+fn file(name: &str, v: Option<&str>, known: IfNoneMatch) -> Result<File, ConsoleError> {
     let asset = [&CSS, &JS, &ICON].into_iter().find(|asset| asset.name == name);
     let asset =
         asset.ok_or_else(|| ConsoleError::not_found("There is nothing here", "The console has no such file."))?;
     let tag = format!("\"{}\"", asset.digest.as_str());
-    let is_held = has.0.iter().any(|held| *held == tag || *held == "*");
+    let is_held = known.has(&tag);
     Ok(File { asset, is_named: v == Some(asset.digest.as_str()), is_held })
 }
 

@@ -16,7 +16,8 @@ use super::signed_in::SignedIn;
 use super::time::in_words;
 use crate::accounts::LoginFailure;
 use crate::error::{Error, Kind};
-use crate::http::catchers::allowed;
+use crate::http::catchers::allowed_instead;
+use crate::http::error::whole_seconds;
 use crate::token::Denial;
 
 /// Why a page can't be shown, or what was asked for can't be done.
@@ -71,7 +72,7 @@ impl ConsoleError {
 
     /// Too many attempts have failed.
     pub(super) fn limited(retry_after: Duration) -> Self {
-        let seconds = u64::try_from(retry_after.as_millis().div_ceil(1_000).max(1)).unwrap_or(u64::MAX);
+        let seconds = whole_seconds(retry_after);
         let text = format!("Too many attempts have failed. Wait {}, then try again.", in_words(seconds));
         Self { retry_after: Some(seconds), ..Self::new(Status::TooManyRequests, "Wait a moment", text) }
     }
@@ -106,12 +107,10 @@ impl ConsoleError {
     pub(super) fn of_status(status: Status, request: &Request<'_>) -> Self {
         match status.code {
             404 => {
-                let allowed = allowed(request);
-                if allowed.is_empty() || allowed.contains(request.method().as_str()) {
+                let Some(allow) = allowed_instead(request) else {
                     return Self::not_found("There is nothing here", "The address leads to no page of this console.");
-                }
+                };
                 let text = "This address is for a form that you sent before. Go to the page that you came from.";
-                let allow = allowed.into_iter().collect::<Vec<_>>().join(", ");
                 Self {
                     allow: Some(allow),
                     ..Self::new(Status::MethodNotAllowed, "There is nothing to show here", text)
