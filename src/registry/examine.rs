@@ -2,7 +2,8 @@
 
 use super::Registry;
 use super::import::complete;
-use crate::error::{Error, Kind};
+use super::manage::session_not_found;
+use crate::error::Error;
 use crate::store::{Particulars, Status};
 use crate::token::{
     Actor, AudienceRule, AuditEvent, Claims, Denial, Facts, Happening, Jti, Reason, Record, Session, SessionRecord,
@@ -124,7 +125,7 @@ impl Registry {
     /// [`is_unavailable`](Error::is_unavailable).
     pub async fn session(&self, sid: Sid) -> Result<SessionRecord, Error> {
         let found = self.store()?.session(sid).await?;
-        found.ok_or_else(|| Error::new(Kind::NotFound, "Session not found"))
+        found.ok_or_else(session_not_found)
     }
 
     /// Sessions of a subject, ended and expired ones too while they are kept, newest first, 1 to 1000 of them; the next page

@@ -207,7 +207,7 @@ impl Registry {
     /// [`is_unconfirmed`](Error::is_unconfirmed), it has ended, but another process may not know yet.
     pub async fn end_session(&self, sid: Sid, act: impl Into<Act>) -> Result<u64, Error> {
         let done = self.store()?.end_session(sid, &act.into(), self.seconds(), self.live_at()).await?;
-        let Some(revoked) = done.outcome else { return Err(Error::new(Kind::NotFound, "Session not found")) };
+        let Some(revoked) = done.outcome else { return Err(session_not_found()) };
         self.in_force(done, &[Target::Session(sid)]).await?;
         self.inner.metrics.revoked("session");
         Ok(revoked)
@@ -258,4 +258,8 @@ impl Registry {
 
 fn token_not_found() -> Error {
     Error::new(Kind::NotFound, "Token not found")
+}
+
+pub(super) fn session_not_found() -> Error {
+    Error::new(Kind::NotFound, "Session not found")
 }
