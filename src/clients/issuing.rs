@@ -97,7 +97,7 @@ impl Clients {
         // As it is now: the caller may have had it since the request began.
         let client = self.get(client.id()).await?.filter(|client| client.is_live()).ok_or(IssueFailure::NoClient)?;
         require(&wanted.scope, client.grant_scope())?;
-        let is_granted = |aud: &String| *aud == settings.issuer || client.stored.audience.contains(aud);
+        let is_granted = |aud: &String| *aud == settings.issuer || client.audience().contains(aud);
         if let Some(other) = wanted.audience.iter().find(|aud| !is_granted(aud)) {
             return Err(IssueFailure::Audience(other.clone()));
         }

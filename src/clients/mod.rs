@@ -1,6 +1,7 @@
 //! The programs that call the endpoints for other services: their secrets, what each may do, and what is remembered of
 //! them.
 
+mod client;
 mod issuing;
 
 use std::collections::HashMap;
@@ -8,19 +9,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
-
+pub(crate) use client::Client;
 pub(crate) use issuing::{IssueFailure, Repeatable, Wanted};
 
 use crate::accounts::limits::Counter;
 use crate::error::{Error, Kind};
-use crate::keys::{is_same, random_secret, sha256};
+use crate::keys::{random_secret, sha256};
 use crate::registry::{Checked, IMPORTED_CLIENT, OWN_CLIENT, Reading, Registry};
 pub(crate) use crate::store::ClientChange;
 use crate::store::{ClientChanged, Done, StoredClient};
-use crate::token::{Act, Scopes, Subject, Target, checked_audiences, rfc3339};
+use crate::token::{Act, Scopes, Target, checked_audiences};
 
 /// The most clients that are remembered; where there are more, all are asked for anew from time to time.
 const REMEMBERED_MAX: usize = 1_024;
@@ -42,13 +40,6 @@ pub(crate) struct Clients {
 struct Remembered {
     client: Arc<Client>,
     reading: Reading,
-}
-
-/// A program that calls the endpoints for other services. Its `Debug` form has no digests in it.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Client {
-    stored: StoredClient,
-    subject: Subject,
 }
 
 /// A client to add.
@@ -79,82 +70,6 @@ impl From<Error> for ClientFailure {
     }
 }
 
-impl Client {
-    fn of(stored: StoredClient) -> Result<Self, Error> {
-        Ok(Self { subject: stored.client_id.parse()?, stored })
-    }
-
-    pub(crate) fn id(&self) -> &str {
-        &self.stored.client_id
-    }
-
-    /// Its id, as whom its own tokens speak for.
-    pub(crate) fn subject(&self) -> &Subject {
-        &self.subject
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.stored.name
-    }
-
-    /// What it may do here.
-    pub(crate) fn scope(&self) -> &Scopes {
-        &self.stored.scope
-    }
-
-    /// The scopes it may put into tokens of others.
-    pub(crate) fn grant_scope(&self) -> &Scopes {
-        &self.stored.grant_scope
-    }
-
-    /// The audiences, beside the issuer, that it may put into tokens of others.
-    pub(crate) fn audience(&self) -> &[String] {
-        &self.stored.audience
-    }
-
-    /// The audiences that it is limited to where it asks about tokens.
-    pub(crate) fn serves(&self) -> Option<&[String]> {
-        self.stored.serves.as_deref()
-    }
-
-    pub(crate) fn is_first_party(&self) -> bool {
-        self.stored.first_party
-    }
-
-    /// Whether it may call at all.
-    pub(crate) fn is_live(&self) -> bool {
-        !self.stored.disabled
-    }
-
-    pub(crate) fn created_at(&self) -> DateTime<Utc> {
-        at(self.stored.created_at)
-    }
-
-    pub(crate) fn secret_changed_at(&self) -> DateTime<Utc> {
-        at(self.stored.secret_changed_at)
-    }
-
-    /// Until when the secret before is good, which may be over.
-    pub(crate) fn old_secret_until(&self) -> Option<DateTime<Utc>> {
-        self.stored.old_secret.map(|(_, until)| at(until))
-    }
-
-    fn knows(&self, secret: &str, now: i64) -> bool {
-        let digest = sha256(secret.as_bytes());
-        let old = self.stored.old_secret.filter(|(_, until)| now < *until);
-        // Both are compared, whichever it is.
-        let is_current = is_same(&digest, &self.stored.secret_digest);
-        let is_old = old.is_some_and(|(old, _)| is_same(&digest, &old));
-        is_current | is_old
-    }
-}
-
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
-    }
-}
-
 /// Who answers for what the holder of a token is given for it.
 pub(crate) enum Behind {
     /// Nobody but the registry: no client asked for the token.
@@ -163,26 +78,6 @@ pub(crate) enum Behind {
     Client(Arc<Client>),
     /// A client that is disabled or no longer there.
     Gone,
-}
-
-/// As operators see it, without its secrets.
-impl Serialize for Client {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let stored = &self.stored;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("client_id", &stored.client_id)?;
-        map.serialize_entry("name", &stored.name)?;
-        map.serialize_entry("scope", &stored.scope)?;
-        map.serialize_entry("grant_scope", &stored.grant_scope)?;
-        map.serialize_entry("audience", &stored.audience)?;
-        map.serialize_entry("serves", &stored.serves)?;
-        map.serialize_entry("first_party", &stored.first_party)?;
-        map.serialize_entry("disabled", &stored.disabled)?;
-        map.serialize_entry("created_at", &rfc3339(self.created_at()))?;
-        map.serialize_entry("secret_changed_at", &rfc3339(self.secret_changed_at()))?;
-        map.serialize_entry("old_secret_until", &self.old_secret_until().map(rfc3339))?;
-        map.end()
-    }
 }
 
 impl Clients {
@@ -265,7 +160,7 @@ impl Clients {
     fn recall(&self, id: &str) -> Option<Arc<Client>> {
         let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
         let Remembered { client, reading } = remembered.get(id)?;
-        self.registry.vouches_for(&client.subject, *reading).then(|| client.clone())
+        self.registry.vouches_for(client.subject(), *reading).then(|| client.clone())
     }
 
     async fn check_limit(&self, counter: &Counter) -> Result<(), ClientFailure> {
@@ -371,12 +266,8 @@ impl Clients {
     }
 
     async fn in_force<T>(&self, done: Done<T>, client: &Client) -> Result<T, Error> {
-        self.registry.in_force(done, &[Target::Subject(client.subject.clone())]).await
+        self.registry.in_force(done, &[Target::Subject(client.subject().clone())]).await
     }
-}
-
-fn at(seconds: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }
 
 /// What a client may be called, and hold.
