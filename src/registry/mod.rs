@@ -15,6 +15,7 @@ mod import;
 #[cfg(feature = "server")]
 mod inspect;
 mod issue;
+mod issued;
 mod last_used;
 mod lease;
 mod manage;
@@ -44,13 +45,14 @@ pub use checked::{Checked, Expect};
 pub(crate) use feed::{Followed, Following};
 #[cfg(feature = "server")]
 pub(crate) use grant::require_free;
-pub use grant::{AsOf, Grant, Issued, Personal, Refresh};
+pub use grant::{AsOf, Grant, Personal, Refresh};
 #[cfg(feature = "server")]
 pub(crate) use import::IMPORTED_CLIENT;
 #[cfg(feature = "server")]
 pub(crate) use inspect::Inspected;
 #[cfg(feature = "server")]
 pub(crate) use issue::OWN_CLIENT;
+pub use issued::Issued;
 pub(crate) use memory::Digest;
 #[cfg(feature = "server")]
 pub(crate) use memory::Reading;
@@ -75,7 +77,7 @@ use crate::token::{Jti, Roll, Rules, Subject};
 use batch::Batcher;
 use feed::Hub;
 use follow::Follower;
-use grant::IssuedToken;
+use issued::IssuedToken;
 use last_used::LastUsed;
 use memory::Memory;
 use metrics::{Metrics, Snapshot};

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::draft::{Draft, Drafted, Granted};
-use super::grant::IssuedToken;
 use super::issue::{new_token, sign_again, sign_draft, superseded};
+use super::issued::IssuedToken;
 use super::{Checked, Issued, Refresh, Registry, whole_seconds};
 use crate::error::{Error, Kind};
 use crate::store::{Origin, Refreshable, Rotated, Rotation, Within};
