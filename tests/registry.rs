@@ -342,4 +342,19 @@ on_both! {
         assert_eq!(registry.revoke_all(&name("7"), None, admin()).await.unwrap(), 1);
         assert!(!registry.accepts(&token).await);
     }
+    async fn a_token_of_another_registry_is_imported_where_it_is_accepted_then(database: Database) {
+        let secret = "another secret of more than thirty-two bytes";
+        let registry = open_with(database, &format!("keys.accept = [{{ secret = '{secret}' }}]")).await;
+        for (issuer, is_accepted) in [("http://localhost", true), ("https://elsewhere.example", false)] {
+            let settings = format!("algorithm = 'HS256'\nkeys.secret = '{secret}'\nissuer = '{issuer}'");
+            let other = Registry::open(Settings::for_tests_with(&settings).unwrap(), registry.clock.clone()).await.unwrap();
+            let issued = other.issue(Grant::to(name("alice"))).await.unwrap();
+            for token in [issued.access_token(), refresh_token(&issued)] {
+                let imported = registry.import(token).await;
+                assert_eq!(imported.is_ok(), is_accepted, "{issuer}");
+                assert_eq!(imported.err().and_then(|refused| refused.field()), (!is_accepted).then_some("token"));
+                assert_eq!(registry.check(token, Expect::either()).await.is_ok(), is_accepted, "{issuer}");
+            }
+        }
+    }
 }

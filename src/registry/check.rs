@@ -154,7 +154,7 @@ impl Registry {
 
     async fn ask_first(&self, token: &str, expect: Expect<'_>, reading: Option<Reading>) -> Result<Checked, Denial> {
         let verified = self.verify(token).await?;
-        if verified.named && verified.typ.is_some() {
+        if is_of_own_form(&verified) {
             self.check_own(verified, expect, reading).await
         } else {
             self.check_imported(verified, expect, reading).await
@@ -294,6 +294,11 @@ impl Registry {
             Denial::Unavailable
         })
     }
+}
+
+/// Whether a token has the form of this registry's own, and is checked as one, whoever issued it.
+pub(super) fn is_of_own_form(verified: &Verified) -> bool {
+    verified.named && verified.typ.is_some()
 }
 
 /// Whether its record refuses a token.

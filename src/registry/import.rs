@@ -2,12 +2,14 @@
 
 use serde_json::{Map, Value};
 
+use super::check::is_of_own_form;
 use super::draft::Granted;
 use super::{Registry, whole_seconds};
 use crate::config::Settings;
 use crate::error::Error;
+use crate::keys::Verified;
 use crate::store::{NewToken, Status};
-use crate::token::{Claims, Denial, Jti, Record, Scopes, Subject, TokenType};
+use crate::token::{AudienceRule, Claims, Denial, Jti, Record, Scopes, Subject, TokenType};
 
 /// What the `client_id` is taken to be of an imported token, and of those got with it.
 pub(crate) const IMPORTED_CLIENT: &str = "imported";
@@ -53,6 +55,10 @@ impl Registry {
             Denial::Malformed => Error::invalid("token", "token is not a signed JWT"),
             _ => Error::invalid("token", "token is not signed by the current or an accepted key"),
         })?;
+        // Nothing is filled in where the form is our own: what lacks something, or is of another issuer, would never be accepted.
+        if is_of_own_form(&verified) && !self.is_own(&verified) {
+            return Err(Error::invalid("token", "token is of another registry, whose tokens are not taken over"));
+        }
         let members = verified.claims;
         let jti = jti_of(&members).ok_or_else(|| Error::invalid("token", "token has no jti that is a UUID"))?;
         let subject =
@@ -99,6 +105,13 @@ impl Registry {
         };
         self.register_imported(subject, record, jti.own_session()).await?;
         self.get(jti).await
+    }
+
+    /// Whether the claims of a token of our own form are those of one that was issued here.
+    fn is_own(&self, verified: &Verified) -> bool {
+        Claims::from_members(verified.claims.clone()).is_ok_and(|claims| {
+            verified.typ == Some(claims.token_type) && claims.check_origin(&self.rules(AudienceRule::Any)).is_ok()
+        })
     }
 }
 
