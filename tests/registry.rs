@@ -357,4 +357,16 @@ on_both! {
             }
         }
     }
+
+    async fn the_claim_that_repeats_the_subject_is_never_a_granted_one(database: Database) {
+        let registry = open(database).await;
+        let grant = Grant::to(name("alice")).claim("login", "bob").unwrap().claim("tenant", "acme").unwrap();
+        let issued = registry.issue(grant).await.unwrap();
+        let settings = format!("{}\nidentity_claim = 'login'", registry.settings);
+        let later = Registry::open(Settings::for_tests_with(&settings).unwrap(), registry.clock.clone()).await.unwrap();
+        let presented = later.check(refresh_token(&issued), Expect::refresh()).await.unwrap();
+        let refreshed = later.refresh(&presented, Refresh::new()).await.unwrap();
+        let extra = &refreshed.access_claims().extra;
+        assert_eq!((&extra["login"], &extra["tenant"]), (&json!("alice"), &json!("acme")));
+    }
 }
