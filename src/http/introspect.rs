@@ -155,7 +155,7 @@ async fn introspect(
     };
     let introspection = Introspection(checked);
     if wanted.is_some() && registry.public_algorithm()?.is_some() {
-        let jwt = registry.sign_introspection(caller.client().id(), &introspection)?;
+        let jwt = registry.sign_introspection(caller.client().id(), &introspection).await?;
         return Ok(Introspected::Signed(jwt, ContentType::new("application", "token-introspection+jwt")));
     }
     Ok(Introspected::Plain(Json(introspection)))

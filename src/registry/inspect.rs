@@ -38,7 +38,7 @@ impl Registry {
     }
 
     /// What is said of a token to a client, as a JWT that says who said it, to whom and when (RFC 9701 §5).
-    pub(crate) fn sign_introspection(&self, client_id: &str, said: &impl Serialize) -> Result<String, Error> {
+    pub(crate) async fn sign_introspection(&self, client_id: &str, said: &impl Serialize) -> Result<String, Error> {
         let said = serde_json::to_value(said)
             .map_err(|error| Error::internal("an introspection can't be written as JSON").with_source(error))?;
         let members = [
@@ -47,7 +47,11 @@ impl Registry {
             ("iat".to_owned(), self.seconds().into()),
             ("token_introspection".to_owned(), said),
         ];
-        Ok(self.ring().sign_as("token-introspection+jwt", &Map::from_iter(members))?.token)
+        let ring = self.ring();
+        let signed = ring.sign_as("token-introspection+jwt", &Map::from_iter(members))?;
+        // A process without a lease may not have heard that the key was retired, and nobody could verify it.
+        self.still_signs(&ring).await?;
+        Ok(signed.token)
     }
 
     /// What a token of this registry's own making says, whether it is live or not; `None` for any other.
@@ -68,5 +72,31 @@ impl Registry {
         let record = self.store()?.record(claims.jti).await?;
         let is_as_issued = |issued: Map<String, Value>| Claims::from_members(issued).as_ref() == Ok(&claims);
         Ok(record.is_some_and(|record| is_as_issued(record.token)).then_some(claims))
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Settings;
+    use crate::token::{Act, Actor};
+
+    #[tokio::test]
+    async fn nothing_is_said_that_a_retired_key_signed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = format!(
+            "consistency = \"strict\"\ndatabase_url = \"sqlite://{}/registry.db\"\n\
+             master_key = \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"",
+            directory.path().display()
+        );
+        let open = || Registry::open(Settings::for_tests_with(&file).unwrap(), ManualClock::here());
+        let (stale, registry) = (open().await.unwrap(), open().await.unwrap());
+        let retired = registry.ring().current_kid().to_owned();
+        registry.retire_key(&retired, &Act::by(Actor::application("test"))).await.unwrap();
+        assert_eq!(stale.ring().current_kid(), retired);
+        assert!(stale.sign_introspection("api", &"").await.unwrap_err().is_unavailable());
+        let said = stale.sign_introspection("api", &"").await.unwrap();
+        assert!(registry.verify(&said).await.is_ok());
     }
 }
