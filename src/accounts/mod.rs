@@ -215,20 +215,22 @@ impl Accounts {
     ) -> Result<(), LoginFailure> {
         self.passwords.check_new(new, "new")?;
         let claims = token.claims();
-        let (turn, user, _) = self.authenticate(&claims.sub, current, ip).await?;
-        let (_, hash) = self.passwords.hash(turn, new).await?;
         let ends = (!keep_sessions).then_some(EndSessions { keep: Some(claims.sid) });
         let act = Act::by(Actor::subject(&claims.sub)).ip(ip);
-        let now = self.registry.clock().now_seconds();
-        let store = self.registry.store()?;
-        // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is known,
-        // must not see it set back.
         let address = ip.map(network);
-        let replaced = Replaced { hash: &user.password_hash, at_address: address.as_deref() };
-        let done = store.set_password(&user.username, &hash, Some(replaced), ends, &act, now).await?;
-        if !done.outcome {
-            return Err(LoginFailure::BadCredentials);
-        }
+        let (user, done) = loop {
+            let (turn, user, _) = self.authenticate(&claims.sub, current, ip).await?;
+            let (_, hash) = self.passwords.hash(turn, new).await?;
+            let now = self.registry.clock().now_seconds();
+            let store = self.registry.store()?;
+            // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is known,
+            // must not see it set back. A log-in may have hashed the same one anew: the next comparison tells.
+            let replaced = Replaced { hash: &user.password_hash, at_address: address.as_deref() };
+            let done = store.set_password(&user.username, &hash, Some(replaced), ends, &act, now).await?;
+            if done.outcome {
+                break (user, done);
+            }
+        };
         if done.mark.is_some() {
             self.in_force(done, &user.username).await?;
         }

@@ -393,3 +393,26 @@ async fn a_log_in_under_way_makes_no_address_known_with_a_password_that_is_not_g
     store.note_address(&alice, "192.0.2.1", &compared, now).await.unwrap();
     assert!(!store.knows_address(&alice, "192.0.2.1", 0).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_password_is_changed_though_a_log_in_hashes_it_anew_meanwhile() {
+    let bench = Bench::with_alice(without_limits).await;
+    let token = bench.begin_session(HOME).await;
+    // Two processes with other parameters than the hash was made with. Who changes takes so long that the log-in is over.
+    let process = |iterations| {
+        let settings = config::PasswordSettings { iterations, ..bench.registry.settings().password };
+        Accounts { registry: bench.registry.clone(), passwords: Arc::new(Passwords::new(&settings).unwrap()) }
+    };
+    let (slow, quick) = (process(2_000), process(2));
+    let before = bench.registry.store().unwrap().user(&name("alice")).await.unwrap().unwrap().password_hash;
+    let (changed, logged_in) =
+        tokio::join!(slow.change_password(&token, PASSWORD, "another password", false, Some(HOME)), async {
+            let logged_in = quick.login("alice", PASSWORD, Some(HOME)).await;
+            let hash = bench.registry.store().unwrap().user(&name("alice")).await.unwrap().unwrap().password_hash;
+            (logged_in, hash)
+        });
+    assert!(logged_in.0.is_ok() && logged_in.1 != before, "it was hashed anew");
+    changed.unwrap();
+    assert!(is_bad_credentials(&bench.login(PASSWORD, HOME).await));
+    assert!(bench.login("another password", HOME).await.is_ok());
+}
