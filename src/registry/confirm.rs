@@ -47,6 +47,15 @@ impl Registry {
         Ok(done.outcome)
     }
 
+    /// Waits until whatever has been changed by now is in force everywhere.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`in_force`](Self::in_force).
+    pub(super) async fn all_in_force(&self) -> Result<(), Error> {
+        self.wait(Wait::for_all(self.clock().steady())).await
+    }
+
     /// The replicas, as the database knows them.
     pub(crate) async fn replicas(&self) -> Result<Roll, Error> {
         self.store()?.roll().await

@@ -84,8 +84,23 @@ pub(crate) struct Following {
 }
 
 impl Registry {
-    /// A page of the feed; `None` where `after` is older than what is kept, or a number that there is not yet.
+    /// A page of the feed; `None` where `after` is older than what is kept, or a number that there is not yet. Where it says from
+    /// where on to follow, all that came before is in force everywhere: whoever is then told by any process that a token is live
+    /// is not told of its end afterwards.
     pub(crate) async fn feed(
+        &self,
+        after: Option<i64>,
+        limit: u16,
+        serves: Option<&[String]>,
+    ) -> Result<Option<FeedPage>, Error> {
+        let page = self.read_feed(after, limit, serves).await?;
+        if after.is_none() {
+            self.all_in_force().await?;
+        }
+        Ok(page)
+    }
+
+    async fn read_feed(
         &self,
         after: Option<i64>,
         limit: u16,
@@ -153,7 +168,7 @@ impl Registry {
         loop {
             // Taken before the question: what the answer doesn't know happened after this.
             let asked_at = self.clock().steady();
-            let page = self.feed(*cursor, PAGE, None).await?;
+            let page = self.read_feed(*cursor, PAGE, None).await?;
             hub.read_ms.store(u64::try_from(asked_at.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
             let Some(page) = page else {
                 *cursor = None;
@@ -189,7 +204,7 @@ impl Following {
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<FeedEvent>>, Error> {
         loop {
             if self.is_behind {
-                let page = self.registry.feed(Some(self.cursor), PAGE, self.serves.as_deref()).await?;
+                let page = self.registry.read_feed(Some(self.cursor), PAGE, self.serves.as_deref()).await?;
                 let Some(page) = page else { return Ok(None) };
                 self.cursor = page.next;
                 self.is_behind = !page.is_last;
@@ -232,6 +247,8 @@ impl Following {
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::Settings;
@@ -326,5 +343,30 @@ mod tests {
         registry.revoke(jti, Actor::application("test")).await.unwrap();
         registry.tell(&mut None).await.unwrap();
         assert_eq!(following.next().await.unwrap().map(|events| events.len()), Some(1));
+    }
+
+    #[tokio::test]
+    async fn it_begins_where_all_that_came_before_is_in_force() {
+        let (registry, jti) = registry().await;
+        // A replica that says nothing until the end.
+        let store = registry.store().unwrap();
+        let replica = uuid::Uuid::new_v4();
+        let joined = store.join(replica, "another", 60_000, None).await.unwrap();
+        let mut revoked = pin!(registry.revoke(jti, Actor::application("test")));
+        let moment = Duration::from_millis(50);
+        while store.position().await.unwrap() == joined {
+            assert!(tokio::time::timeout(moment, &mut revoked).await.is_err());
+        }
+        let (mut page, mut followed) = (pin!(registry.feed(None, 1, None)), pin!(registry.follow_feed(None, None)));
+        assert!(tokio::time::timeout(moment, &mut page).await.is_err(), "the page begins after what is not in force");
+        assert!(tokio::time::timeout(moment, &mut followed).await.is_err(), "so does the stream");
+        // What is told is not held up.
+        assert_eq!(registry.feed(Some(joined.seq), 1, None).await.unwrap().unwrap().events.len(), 1);
+        let news = store.renew(replica, joined).await.unwrap().unwrap();
+        store.renew(replica, news.position).await.unwrap().unwrap();
+        revoked.await.unwrap();
+        assert_eq!(page.await.unwrap().unwrap().next, news.position.seq);
+        let Followed::Following(following) = followed.await.unwrap() else { panic!("it can't be followed") };
+        assert_eq!(following.cursor(), news.position.seq);
     }
 }
