@@ -49,12 +49,10 @@ impl Registry {
             expires_at: asked_at + REPEATED_SECONDS,
         };
         let mut drafted = self.draft(grant)?;
-        let Some(kept) = self.store()?.repeat(once.client_id, once.key, &asked).await? else {
-            return Ok(Repeated::NoClient);
+        let kept = match self.noted(once, &asked).await? {
+            Ok(kept) => kept,
+            Err(refused) => return Ok(refused),
         };
-        if kept.body_digest != once.body_digest {
-            return Ok(Repeated::OtherBody);
-        }
         drafted.become_that_of(&kept);
         // Who comes first may die before the tokens are there, or be slow: whoever asks again then does it instead.
         if kept.access != asked.access {
@@ -65,8 +63,10 @@ impl Registry {
             let is_unexpired = drafted.claims().any(|claims| claims.exp > asked_at);
             if is_unexpired && asked_at - kept.asked_at > ATTEMPT_SECONDS {
                 self.store()?.forget_repeat(once.client_id, once.key, kept.access).await?;
-                let Some(kept) = self.store()?.repeat(once.client_id, once.key, &asked).await? else {
-                    return Ok(Repeated::NoClient);
+                // Somebody else may have been quicker, and ask for something else.
+                let kept = match self.noted(once, &asked).await? {
+                    Ok(kept) => kept,
+                    Err(refused) => return Ok(refused),
                 };
                 drafted.become_that_of(&kept);
             }
@@ -92,6 +92,15 @@ impl Registry {
         self.still_signs(&ring).await?;
         self.inner.metrics.issued(issued.access_claims(), issued.refresh_token().is_some());
         Ok(Repeated::Issued(Box::new(issued)))
+    }
+
+    /// What was asked for first under this key: this, where nothing was.
+    async fn noted(&self, once: Once<'_>, asked: &Repeat) -> Result<Result<Repeat, Repeated>, Error> {
+        Ok(match self.store()?.repeat(once.client_id, once.key, asked).await? {
+            None => Err(Repeated::NoClient),
+            Some(kept) if kept.body_digest != once.body_digest => Err(Repeated::OtherBody),
+            Some(kept) => Ok(kept),
+        })
     }
 
     /// What was issued for this draft before, if anything was.
@@ -246,5 +255,54 @@ mod tests {
             }
         }
         assert!(given > 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_begun_anew_is_not_what_somebody_else_asks_for_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = format!("{SETTINGS}\ndatabase_url = \"sqlite://{}/registry.db\"", directory.path().display());
+        let clock = ManualClock::here();
+        let open = || Registry::open(Settings::for_tests_with(&file).unwrap(), clock.clone());
+        let (one, other) = (open().await.unwrap(), open().await.unwrap());
+        add_shop(&one).await;
+        let mut met = 0;
+        for number in 0..500 {
+            if met == 2 {
+                break;
+            }
+            let key = number.to_string();
+            let died = Repeat {
+                body_digest: [1; 32],
+                sid: Sid::new(one.now()),
+                access: Jti::new(one.now()),
+                refresh: Jti::new(one.now()),
+                asked_at: one.seconds() - ATTEMPT_SECONDS - 1,
+                expires_at: one.seconds() + REPEATED_SECONDS,
+            };
+            one.store().unwrap().repeat("shop", &key, &died).await.unwrap().unwrap();
+            let ask = async |registry: &Registry, subject: &str, body: u8| {
+                let once = Once { client_id: "shop", key: &key, body_digest: [body; 32] };
+                registry.issue_once(Grant::to(subject.parse().unwrap()), once).await.unwrap()
+            };
+            let (mut asked_first, mut asked_else) = (None, None);
+            tokio::join!(async { asked_first = Some(ask(&one, "alice", 1).await) }, async {
+                // Until there is no note of what was asked for first, or never again.
+                for _ in 0..20 {
+                    let answer = ask(&other, "bob", 2).await;
+                    let is_met = !matches!(answer, Repeated::OtherBody);
+                    asked_else = Some(answer);
+                    if is_met {
+                        met += 1;
+                        break;
+                    }
+                }
+            });
+            for (answer, subject) in [(asked_first, "alice"), (asked_else, "bob")] {
+                if let Some(Repeated::Issued(issued)) = answer {
+                    assert_eq!(issued.access_claims().sub.as_str(), subject, "{number}");
+                }
+            }
+        }
+        assert!(met > 0);
     }
 }
