@@ -6,7 +6,7 @@ use super::issue::sign_again;
 use super::{Grant, Issued, Registry};
 use crate::error::Error;
 use crate::store::{Inserted, REPEATED_SECONDS, Repeat, Sha256};
-use crate::token::{Jti, Sid};
+use crate::token::{Actor, Jti, Sid};
 
 /// After how many seconds an attempt is over, however it ended. What it noted is of no use then: tokens of its times
 /// would expire sooner, and their session would be one from before what has been ended since.
@@ -49,22 +49,22 @@ impl Registry {
             expires_at: asked_at + REPEATED_SECONDS,
         };
         let mut drafted = self.draft(grant)?;
-        let kept = match self.noted(once, &asked).await? {
+        let mut kept = match self.noted(once, &asked).await? {
             Ok(kept) => kept,
             Err(refused) => return Ok(refused),
         };
         drafted.become_that_of(&kept);
         // Who comes first may die before the tokens are there, or be slow: whoever asks again then does it instead.
         if kept.access != asked.access {
-            if let Some(repeated) = self.issued_before(&drafted).await? {
-                return Ok(repeated);
+            if let Some(issued) = self.issued_before(&drafted).await? {
+                return self.given(once, &kept, issued).await;
             }
             // Where they would have expired they may have been issued, and purged: then the answer is what it was.
             let is_unexpired = drafted.claims().any(|claims| claims.exp > asked_at);
             if is_unexpired && asked_at - kept.asked_at > ATTEMPT_SECONDS {
                 self.store()?.forget_repeat(once.client_id, once.key, kept.access).await?;
                 // Somebody else may have been quicker, and ask for something else.
-                let kept = match self.noted(once, &asked).await? {
+                kept = match self.noted(once, &asked).await? {
                     Ok(kept) => kept,
                     Err(refused) => return Ok(refused),
                 };
@@ -80,9 +80,9 @@ impl Registry {
         };
         // Somebody else asked the same at once: its ids are there already, and its session is counted.
         if matches!(inserted, Some(Inserted::Duplicate | Inserted::Full))
-            && let Some(repeated) = self.issued_before(&drafted).await?
+            && let Some(issued) = self.issued_before(&drafted).await?
         {
-            return Ok(repeated);
+            return self.given(once, &kept, issued).await;
         }
         if let Err(refused) = super::issue::stored(inserted.unwrap_or(Inserted::Superseded)) {
             // Nothing was issued, so the key is as good as new.
@@ -91,7 +91,7 @@ impl Registry {
         }
         self.still_signs(&ring).await?;
         self.inner.metrics.issued(issued.access_claims(), issued.refresh_token().is_some());
-        Ok(Repeated::Issued(Box::new(issued)))
+        self.given(once, &kept, Some(issued)).await
     }
 
     /// What was asked for first under this key: this, where nothing was.
@@ -103,19 +103,33 @@ impl Registry {
         })
     }
 
-    /// What was issued for this draft before, if anything was.
-    async fn issued_before(&self, drafted: &Drafted) -> Result<Option<Repeated>, Error> {
+    /// Gives what was issued by this note; `None` where it has been revoked. The note is looked for again, and made again
+    /// where it is gone: somebody who went by it too and was refused took it back, if that was before the tokens were there.
+    async fn given(&self, once: Once<'_>, kept: &Repeat, issued: Option<Issued>) -> Result<Repeated, Error> {
+        let Some(issued) = issued else { return Ok(Repeated::Revoked) };
+        match self.noted(once, kept).await? {
+            Ok(now) if now.access == kept.access => Ok(Repeated::Issued(Box::new(issued))),
+            // By now the key stands for what somebody else has asked for since, who may have been answered.
+            _ => {
+                self.end_session(kept.sid, Actor::system("Idempotency-Key")).await?;
+                Err(Error::unavailable("somebody else used the Idempotency-Key at once: try again"))
+            }
+        }
+    }
+
+    /// What was issued for this draft before, if anything was: `Some(None)` where that has been revoked.
+    async fn issued_before(&self, drafted: &Drafted) -> Result<Option<Option<Issued>>, Error> {
         // The session first: its records came with it, so whoever finds it doesn't miss one that nobody accepts.
         match self.store()?.session(drafted.access.claims.sid).await? {
             None => return Ok(None),
-            Some(session) if session.ended.is_some() => return Ok(Some(Repeated::Revoked)),
+            Some(session) if session.ended.is_some() => return Ok(Some(None)),
             Some(_) => {}
         }
         let mut tokens = Vec::with_capacity(2);
         let ring = self.ring();
         for claims in drafted.claims() {
             let record = match self.store()?.record(claims.jti).await? {
-                Some(record) if record.revocation.is_some() => return Ok(Some(Repeated::Revoked)),
+                Some(record) if record.revocation.is_some() => return Ok(Some(None)),
                 record => record,
             };
             // One without a record of its own, or with none any more, says the same again: it was asked for at the same time.
@@ -125,8 +139,7 @@ impl Registry {
         self.still_signs(&ring).await?;
         let mut tokens = tokens.into_iter();
         let access = tokens.next().ok_or_else(|| Error::internal("a draft has no access token"))?;
-        let issued = Issued { access, refresh: tokens.next(), cookies: drafted.cookies };
-        Ok(Some(Repeated::Issued(Box::new(issued))))
+        Ok(Some(Some(Issued { access, refresh: tokens.next(), cookies: drafted.cookies })))
     }
 }
 
@@ -139,7 +152,7 @@ mod tests {
     use crate::config::Settings;
     use crate::registry::Expect;
     use crate::store::StoredClient;
-    use crate::token::{Act, Actor, Scopes};
+    use crate::token::{Act, Scopes, Subject};
 
     const SETTINGS: &str = "
         consistency = \"strict\"
@@ -304,5 +317,40 @@ mod tests {
             }
         }
         assert!(met > 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_is_what_the_key_stands_for_though_another_was_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = format!(
+            "{SETTINGS}\ndatabase_url = \"sqlite://{}/registry.db\"\nsessions.max = 1",
+            directory.path().display()
+        );
+        let clock = ManualClock::here();
+        let open = || Registry::open(Settings::for_tests_with(&file).unwrap(), clock.clone());
+        let (one, other) = (open().await.unwrap(), open().await.unwrap());
+        add_shop(&one).await;
+        let mut given = 0;
+        for number in 0..60 {
+            let key = number.to_string();
+            let subject: Subject = format!("customer-{number}").parse().unwrap();
+            let full = one.issue(Grant::to(subject.clone())).await.unwrap();
+            let ask = async |registry: &Registry| {
+                let once = Once { client_id: "shop", key: &key, body_digest: [0; 32] };
+                match registry.issue_once(Grant::to(subject.clone()), once).await {
+                    Ok(Repeated::Issued(issued)) => Some(issued),
+                    _ => None,
+                }
+            };
+            let sid = full.access_claims().sid;
+            let (first, second, third, ended) =
+                tokio::join!(ask(&one), ask(&other), ask(&one), one.end_session(sid, Actor::application("test")));
+            ended.unwrap();
+            for issued in [first, second, third].into_iter().flatten() {
+                given += 1;
+                assert_eq!(ask(&other).await, Some(issued), "{number}");
+            }
+        }
+        assert!(given > 0);
     }
 }

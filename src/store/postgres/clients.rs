@@ -208,6 +208,17 @@ impl Postgres {
     }
 
     pub(super) async fn forget_repeat(&self, client_id: &str, key: &str, access: Jti) -> Result<(), sqlx::Error> {
+        let mut tx = self.begin().await?;
+        // Whoever puts the session there looks for the note afterwards: the note is locked first, and the session looked for by
+        // a statement that begins then.
+        sqlx::query_scalar!(
+            "select sid from cf_repeats where client_id = $1 and repeat_key = $2 and access_jti = $3 for update",
+            client_id,
+            key,
+            access.as_uuid()
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
         sqlx::query!(
             "delete from cf_repeats where client_id = $1 and repeat_key = $2 and access_jti = $3
                 and not exists (select 1 from cf_sessions s where s.sid = cf_repeats.sid)",
@@ -215,8 +226,8 @@ impl Postgres {
             key,
             access.as_uuid()
         )
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
-        Ok(())
+        tx.commit().await
     }
 }
