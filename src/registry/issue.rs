@@ -158,7 +158,7 @@ impl Registry {
         let ring = self.ring();
         let (issued, insert) = self.signed(&ring, drafted)?;
         self.permit()?;
-        let inserted = match self.cap_of(&insert, issued.access_claims()) {
+        let inserted = match self.cap_of(&insert.within, issued.access_claims()) {
             Some(cap) => self.insert_capped(&insert, cap).await?,
             None => self.inner.inserts.call(insert).await?,
         };
@@ -174,12 +174,12 @@ impl Registry {
 
     /// How many sessions its subject may have with this one; `None` for any number, for a token that is its own session, as
     /// a personal token is, and for one that a client gets for itself.
-    pub(super) fn cap_of(&self, insert: &Insert, access: &Claims) -> Option<Cap> {
+    pub(super) fn cap_of(&self, within: &Within, access: &Claims) -> Option<Cap> {
         let sessions = &self.settings().sessions;
         let sessions_max = usize::try_from(sessions.max?).unwrap_or(usize::MAX);
         let is_login = access.sid != access.jti.own_session() && access.sub.as_str() != access.client_id;
         let ends_oldest = sessions.when_full == WhenFull::EndOldest;
-        match &insert.within {
+        match within {
             Within::New(..) if is_login => Some(Cap { sessions_max, ends_oldest, live_at: self.live_at() }),
             _ => None,
         }

@@ -74,7 +74,7 @@ impl Registry {
         let ring = self.ring();
         let (issued, insert) = self.signed(&ring, drafted.clone())?;
         // By itself: an id that is there already would fail the others of a batch.
-        let inserted = match self.cap_of(&insert, issued.access_claims()) {
+        let inserted = match self.cap_of(&drafted.within, issued.access_claims()) {
             Some(cap) => Some(self.insert_capped(&insert, cap).await?),
             None => self.store()?.insert(std::slice::from_ref(&insert)).await?.pop(),
         };
@@ -136,6 +136,10 @@ impl Registry {
             let members = record.map_or_else(|| claims.to_members(), |record| record.token);
             tokens.push(sign_again(&ring, members)?);
         }
+        // Whoever issued them may not have come to the end of the wait for a session that made room for theirs.
+        if self.cap_of(&drafted.within, &drafted.access.claims).is_some_and(|cap| cap.ends_oldest) {
+            self.all_in_force().await?;
+        }
         self.still_signs(&ring).await?;
         let mut tokens = tokens.into_iter();
         let access = tokens.next().ok_or_else(|| Error::internal("a draft has no access token"))?;
@@ -145,6 +149,7 @@ impl Registry {
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
+    use std::pin::pin;
     use std::time::Duration;
 
     use super::*;
@@ -317,6 +322,34 @@ mod tests {
             }
         }
         assert!(met > 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_again_waits_for_the_end_of_the_session_that_made_room() {
+        let capped = format!("{SETTINGS}\n[sessions]\nmax = 1\nwhen_full = \"end_oldest\"");
+        let registry = Registry::open(Settings::for_tests_with(&capped).unwrap(), ManualClock::here()).await.unwrap();
+        add_shop(&registry).await;
+        registry.issue(Grant::to("alice".parse().unwrap())).await.unwrap();
+        // A replica that says nothing until the end.
+        let store = registry.store().unwrap();
+        let replica = uuid::Uuid::new_v4();
+        let joined = store.join(replica, "another", 60_000, None).await.unwrap();
+        let ask = || {
+            let once = Once { client_id: "shop", key: "k", body_digest: [0; 32] };
+            registry.issue_once(Grant::to("alice".parse().unwrap()), once)
+        };
+        let (mut first, mut again) = (pin!(ask()), pin!(ask()));
+        let moment = Duration::from_millis(50);
+        while store.position().await.unwrap() == joined {
+            assert!(tokio::time::timeout(moment, &mut first).await.is_err());
+        }
+        assert!(tokio::time::timeout(moment, &mut again).await.is_err(), "it is given before it is in force");
+        let news = store.renew(replica, joined).await.unwrap().unwrap();
+        store.renew(replica, news.position).await.unwrap().unwrap();
+        let (Repeated::Issued(first), Repeated::Issued(again)) = (first.await.unwrap(), again.await.unwrap()) else {
+            panic!("it was issued")
+        };
+        assert_eq!(first, again);
     }
 
     #[tokio::test]
