@@ -316,6 +316,25 @@ on_both! {
         server.refuses(&pair.access, "token_revoked").await;
     }
 
+    async fn whoever_joins_later_is_waited_for(database: Database) {
+        let one = Server::start(database, |settings| settings).await;
+        until_leased(&one).await;
+        let revoke = async |token: &str| {
+            one.registry.revoke(jti_of(token).parse().unwrap(), Actor::application("test")).await.unwrap();
+        };
+        // It knows to be alone, and does not look.
+        revoke(&one.issue("alice", "").await.access).await;
+        // So seldom does it look that it does not hear by itself before the answer.
+        let other = one.another(|settings| settings.set("lease", "60s").set("poll", "1s").set("listen", false)).await;
+        until_leased(&other).await;
+        for _ in 0..3 {
+            let token = one.issue("alice", "").await.access;
+            remembers(&other, &token).await;
+            revoke(&token).await;
+            other.refuses(&token, "token_revoked").await;
+        }
+    }
+
     async fn one_that_was_marked_out_forgets_and_joins_anew(database: Database) {
         let (one, other, token) = two_who_remember(database).await;
         // Behind its back: it is taken from the roll, and the token is revoked without waiting for anybody.
@@ -427,6 +446,50 @@ fn a_server_that_loses_its_database_goes_on_for_a_lease() {
         cluster.start_again();
         until_leased(&server).await;
         remembers(&server, &seen.access).await;
+    });
+}
+
+/// Where the database goes away while a change waits, the wait ends with the longest lease that was seen; where that lasts for
+/// longer than anybody waits without an answer, the change is not acknowledged.
+#[test]
+fn a_change_whose_database_goes_away_is_acknowledged_when_no_lease_is_left() {
+    crate::support::run(async {
+        for (lease, half, is_over) in [(4, 2, true), (60, 30, false)] {
+            let cluster = postgres::Cluster::start();
+            let server = Server::start_on(cluster.create("registry"), |settings| settings).await;
+            let visitor = Visitor::admin(&server).await;
+            until_leased(&server).await;
+            let token = server.issue("alice", "").await.access;
+            remembers(&server, &token).await;
+            let random = server.random_id();
+            let silent = format!("select {random}, 'silent', {lease} * 1000, seq, seq, 0, 0 from cf_position");
+            server.sql(&format!("insert into cf_replicas {silent}")).await;
+            server.sql(&format!("update cf_position set roll = {random}")).await;
+            let (registry, jti) = (server.registry.clone(), jti_of(&token).parse().unwrap());
+            let revoking = tokio::spawn(async move { registry.revoke(jti, Actor::application("test")).await });
+            let began = Instant::now();
+            while server.protected(&token).await.status != 401 {
+                assert!(began.elapsed() < PATIENCE, "not in force");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            // Once half of the lease is over it says for whom it waits, so it has looked at the roll.
+            server.advance(half);
+            let began = Instant::now();
+            let named = "for <span class=\"code\">silent</span>";
+            while !visitor.page(&server, "/console/admin/replicas").await.contains(named) {
+                assert!(began.elapsed() < PATIENCE, "nobody is told who is waited for");
+            }
+            assert!(!revoking.is_finished(), "nobody waited for the lease of the silent");
+            cluster.kill();
+            if is_over {
+                server.advance(lease - half);
+            }
+            let revoked = tokio::time::timeout(PATIENCE, revoking).await.expect("it waits for ever").unwrap();
+            match is_over {
+                true => revoked.unwrap(),
+                false => assert!(revoked.unwrap_err().is_unconfirmed()),
+            }
+        }
     });
 }
 
