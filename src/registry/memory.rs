@@ -370,6 +370,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_of_a_subject_is_good_until_the_subject_or_everything_is_forgotten_or_the_lease_ends() {
+        let subject = |name: &str| Target::Subject(name.parse().unwrap());
+        let (memory, _) = with_one("a.b.c");
+        let reading = memory.begin(NOW).unwrap();
+        memory.forget(&[subject("bob")]);
+        assert!(memory.vouches_for("alice", reading, NOW));
+        assert!(!memory.vouches_for("bob", reading, NOW));
+        assert!(!memory.vouches_for("alice", reading, NOW + Duration::from_secs(1)));
+        memory.forget_everything();
+        assert!(!memory.vouches_for("alice", reading, NOW));
+        assert!(memory.vouches_for("alice", memory.begin(NOW).unwrap(), NOW));
+    }
+
+    #[test]
     fn it_takes_no_more_than_it_may() {
         let bytes_max = 1 << 20;
         let memory = Memory::new(bytes_max);
