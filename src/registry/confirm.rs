@@ -117,7 +117,7 @@ impl Registry {
         let Some(target) = wait.target().filter(|_| !silent.is_empty()) else { return };
         let names = roll.replicas.iter().filter(|replica| silent.contains(&replica.id));
         let names: Vec<&str> = names.map(|replica| replica.name.as_str()).collect();
-        tracing::warn!(replicas = ?names, "marked out replicas that were not heard of for a lease");
+        tracing::warn!(replicas = ?names, "a change waits no longer for replicas that were not heard of for a lease");
         let marked = match self.store() {
             Ok(store) => store.mark_out(silent, target).await,
             Err(error) => Err(error),
