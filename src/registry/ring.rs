@@ -63,7 +63,7 @@ impl Ring {
     }
 
     /// Whether the table may be read now for a key that nobody knows: anybody can name one.
-    fn may_ask(&self, now: Duration) -> bool {
+    pub(super) fn may_ask(&self, now: Duration) -> bool {
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1);
         let asked_ms = self.asked_ms.load(Ordering::Relaxed);
         let is_due =
@@ -126,6 +126,16 @@ impl Registry {
 
     /// Verifies size, shape and signature of a token. A key that is not known here is looked for in the table.
     pub(super) async fn verify(&self, token: &str) -> Result<Verified, Denial> {
+        self.verify_by(token, false).await
+    }
+
+    /// The same for whoever says that there is nothing to change where a token is none of ours: under a lease too the key is
+    /// looked for each time, since another process may sign with it already.
+    pub(super) async fn verify_surely(&self, token: &str) -> Result<Verified, Denial> {
+        self.verify_by(token, true).await
+    }
+
+    async fn verify_by(&self, token: &str, surely: bool) -> Result<Verified, Denial> {
         // The lease first: a ring that is looked at later knows whatever was acknowledged before.
         let is_leased = self.is_leased();
         let ring = self.ring();
@@ -134,8 +144,9 @@ impl Registry {
         if verdict.as_ref().err() != Some(&Denial::Invalid) || !is_sealed || !ring.is_of_unknown_key(token) {
             return verdict;
         }
-        // Anybody can name one, and under a lease it is none: a look from time to time is enough.
-        if is_leased && !self.inner.ring.may_ask(self.clock().steady()) {
+        // Anybody can name one, and under a lease it is none that anybody was told of: a look from time to time is enough.
+        let may_guess = is_leased && !surely;
+        if may_guess && !self.inner.ring.may_ask(self.clock().steady()) {
             return verdict;
         }
         // Without one the keys are those in the table now. Whoever looks for one together looks once.
@@ -147,7 +158,7 @@ impl Registry {
             Ok(()) => self.ring().verify(token),
             Err(error) => {
                 tracing::warn!(error = %error.in_full(), "the key that a token names can't be looked for");
-                if is_leased { verdict } else { Err(Denial::Unavailable) }
+                if may_guess { verdict } else { Err(Denial::Unavailable) }
             }
         }
     }
