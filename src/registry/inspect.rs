@@ -83,16 +83,23 @@ mod tests {
     use crate::registry::Grant;
     use crate::token::{Act, Actor};
 
-    #[tokio::test]
-    async fn nothing_is_said_that_a_retired_key_signed() {
-        let directory = tempfile::tempdir().unwrap();
+    /// Two processes on one database.
+    async fn two(directory: &tempfile::TempDir, consistency: &str) -> (Registry, Registry) {
         let file = format!(
-            "consistency = \"strict\"\ndatabase_url = \"sqlite://{}/registry.db\"\n\
+            "consistency = \"{consistency}\"\ndatabase_url = \"sqlite://{}/registry.db\"\n\
              master_key = \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"",
             directory.path().display()
         );
-        let open = || Registry::open(Settings::for_tests_with(&file).unwrap(), ManualClock::here());
-        let (stale, registry) = (open().await.unwrap(), open().await.unwrap());
+        let clock = ManualClock::here();
+        let settings = Settings::for_tests_with(&file).expect("they are good");
+        let open = async || Registry::open(settings.clone(), clock.clone()).await.expect("it opens");
+        (open().await, open().await)
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_that_a_retired_key_signed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (stale, registry) = two(&directory, "strict").await;
         let retired = registry.ring().current_kid().to_owned();
         registry.retire_key(&retired, &Act::by(Actor::application("test"))).await.unwrap();
         assert_eq!(stale.ring().current_kid(), retired);
@@ -104,14 +111,7 @@ mod tests {
     #[tokio::test]
     async fn what_another_process_signed_with_a_key_not_heard_of_is_found_though_a_look_was_just_taken() {
         let directory = tempfile::tempdir().unwrap();
-        let file = format!(
-            "database_url = \"sqlite://{}/registry.db\"\n\
-             master_key = \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"",
-            directory.path().display()
-        );
-        let clock = ManualClock::here();
-        let open = || Registry::open(Settings::for_tests_with(&file).unwrap(), clock.clone());
-        let (leased, registry) = (open().await.unwrap(), open().await.unwrap());
+        let (leased, registry) = two(&directory, "leased").await;
         leased.inner.memory.rely_until(leased.clock().steady() + std::time::Duration::from_secs(1));
         // Two keys are retired before it hears of either, and somebody names one that nobody has.
         for _ in 0..2 {

@@ -243,8 +243,8 @@ impl Claims {
         rules.check_times(self.exp, self.nbf)
     }
 
-    /// Refuses additional claims that use a reserved name, are nested too deep or are too large. `identity` is a further name that repeats
-    /// `sub`, where one is configured.
+    /// Refuses additional claims that use a reserved name, are nested too deep or are too large. `identity` is a further name
+    /// that repeats `sub`, where one is configured.
     pub(crate) fn check_extra(extra: &Map<String, Value>, identity: Option<&str>) -> Result<(), Error> {
         if extra.is_empty() {
             return Ok(());
