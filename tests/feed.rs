@@ -115,6 +115,10 @@ on_both! {
         due.sort();
         assert_eq!(ended, due);
         server.accepts(&fresh.access).await;
+        // What ended by itself is in the log, and the position is that of the last of it.
+        let last = "select count(*) from cf_position p join cf_changes c on c.seq = p.seq and c.change = p.change
+            where not exists (select 1 from cf_changes d where d.seq > p.seq)";
+        assert_eq!(server.count(last).await, 1);
     }
 
     async fn users_lose_tokens(server: Server) {

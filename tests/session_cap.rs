@@ -137,6 +137,38 @@ on_both! {
         assert_eq!(audit[0]["actor"], json!({ "kind": "system", "name": "sessions.max" }));
     }
 
+    async fn all_that_are_over_a_lowered_cap_make_room(database: Database) {
+        let settings = json!({ "max": 2, "when_full": "end_oldest" });
+        let server = Server::start(database, |all| all.set("sessions", settings)).await;
+        let kept = server.login().await;
+        // Of earlier, when there was no cap.
+        let columns = "subject, generation, created_at, last_seen_at, expires_at";
+        server
+            .sql(&format!(
+                "with recursive n (n) as (select 1 union all select n + 1 from n where n < 40)
+                insert into cf_sessions (sid, {columns})
+                select {}, subject, generation, created_at - n, last_seen_at, expires_at from cf_sessions, n",
+                server.random_id()
+            ))
+            .await;
+        let last = server.login().await;
+        for pair in [&kept, &last] {
+            server.accepts(&pair.access).await;
+        }
+        assert_eq!(server.count(LIVE).await, 2);
+        let audit = "select count(*) from cf_audit a join cf_sessions s on replace(a.target, '-', '') = ID
+            where a.action = 'session.ended' and a.actor = 'sessions.max' and a.subject = s.subject
+                and a.reason = s.ended_reason and a.at = s.ended_at";
+        let id = if server.database_url().starts_with("sqlite:") { "lower(hex(s.sid))" } else { "replace(s.sid::text, '-', '')" };
+        assert_eq!(server.count(&audit.replace("ID", id)).await, 40);
+        // From the one that began first on.
+        let out_of_order = "select count(*) from cf_audit a join cf_audit b on b.id > a.id
+            join cf_sessions s on replace(a.target, '-', '') = ID join cf_sessions t on replace(b.target, '-', '') = OTHER
+            where s.created_at > t.created_at";
+        let out_of_order = out_of_order.replace("ID", id).replace("OTHER", &id.replace("s.sid", "t.sid"));
+        assert_eq!(server.count(&out_of_order).await, 0);
+    }
+
     async fn it_holds_for_many_at_once(database: Database) {
         for (when_full, live) in [("refuse", 3), ("end_oldest", 3)] {
             let settings = json!({ "max": 3, "when_full": when_full });

@@ -136,25 +136,39 @@ impl Postgres {
             tx.rollback().await?;
             return Ok(Done { outcome: Capped { inserted, ended: Vec::new() }, mark: None });
         }
-        let (mut ended, mut changes) = (Vec::new(), Vec::new());
-        for session in live.into_iter().take(over) {
-            let sid = session.sid;
+        let oldest: Vec<_> = live.into_iter().take(over).collect();
+        let ended: Vec<Uuid> = oldest.iter().map(|session| session.sid).collect();
+        if !ended.is_empty() {
+            let act = rows::cap_act();
             sqlx::query!(
-                "update cf_sessions set ended_at = $2, ended_by_kind = 'system', ended_by = 'sessions.max',
-                    ended_reason = 'too many sessions'
-                where sid = $1",
-                sid,
-                insert.now
+                "update cf_sessions set ended_at = $2, ended_by_kind = $3, ended_by = $4, ended_reason = $5 where sid = any($1)",
+                &ended,
+                insert.now,
+                act.actor.kind.as_str(),
+                act.actor.name,
+                act.reason
             )
             .execute(&mut *tx)
             .await?;
-            let (act, target) = (rows::cap_act(), sid.to_string());
-            note(&mut tx, "session.ended", subject, Some(&target), &act, act.reason.as_deref(), insert.now).await?;
-            changes.push(Change::session(target, session.expires_at));
-            ended.push(Sid::from(sid));
+            sqlx::query!(
+                "insert into cf_audit (at, actor_kind, actor, action, subject, target, reason)
+                select $2, $3, $4, 'session.ended', $6, e.sid::text, $5
+                from unnest($1::uuid[]) with ordinality as e (sid, place) order by e.place",
+                &ended,
+                insert.now,
+                act.actor.kind.as_str(),
+                act.actor.name,
+                act.reason,
+                subject
+            )
+            .execute(&mut *tx)
+            .await?;
         }
+        let changes: Vec<Change> =
+            oldest.iter().map(|session| Change::session(session.sid, session.expires_at)).collect();
         let mark = note_any(&mut tx, &changes, insert.now).await?;
         tx.commit().await?;
+        let ended = ended.into_iter().map(Sid::from).collect();
         Ok(Done { outcome: Capped { inserted, ended }, mark })
     }
 }

@@ -1,10 +1,11 @@
 //! Taking tokens back, by token, session and subject, and the audit of it.
 
 use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
 
 use super::Sqlite;
-use super::coherence::{mark, note_change, place};
-use crate::store::notice::{Change, LEEWAY_SECONDS_MAX};
+use super::coherence::{mark, move_position, place};
+use crate::store::notice::LEEWAY_SECONDS_MAX;
 use crate::store::rows::{self, AuditRow, Standing, Step};
 use crate::store::{AuditFilter, Done, Revoke, Revoked};
 use crate::token::{Act, AuditEvent, Jti, Sid, Subject};
@@ -208,22 +209,24 @@ pub(super) async fn end_generation(
     .execute(&mut *connection)
     .await?;
     // By themselves: all, where one of them was kept, and otherwise those whose ids don't say when they began.
+    let change = Uuid::new_v4();
     let single = sqlx::query!(
-        r#"select lower(hex(s.sid)) as "target!: String", s.expires_at from cf_sessions s
+        "insert into cf_changes (seq, change, kind, target, at, action, expires_at)
+        select p.seq + row_number() over (order by s.sid), ?5, 'session', lower(hex(s.sid)), ?6, 'revoked', s.expires_at
+        from cf_sessions s join cf_position p on p.id = 1
         where s.subject = ?1 and s.generation = ?2 - 1 and s.ended_at is null and s.expires_at > ?3
             and (?4 or substr(hex(s.sid), 13, 1) <> '7'
-                or exists (select 1 from cf_tokens t where t.sid = s.sid and t.imported))"#,
+                or exists (select 1 from cf_tokens t where t.sid = s.sid and t.imported))",
         subject,
         generation,
         now - LEEWAY_SECONDS_MAX,
-        is_kept
+        is_kept,
+        change,
+        now
     )
-    .fetch_all(&mut *connection)
+    .execute(&mut *connection)
     .await?;
-    for session in single {
-        let change = Change::session(session.target, session.expires_at);
-        note_change(&mut *connection, &change, now).await?;
-    }
+    move_position(connection, i64::try_from(single.rows_affected()).unwrap_or(i64::MAX), change).await?;
     Ok(generation)
 }
 

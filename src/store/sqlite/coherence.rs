@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::{BEGIN, Sqlite};
-use crate::store::notice::{self, Change, FeedRow};
+use crate::store::notice::{self, FeedRow};
 use crate::store::rows::{self, BEHIND_MAX, Noted, RollRow};
 use crate::token::{FeedPage, Mark, News, Position, Roll};
 
@@ -241,25 +241,16 @@ pub(super) async fn place(connection: &mut SqliteConnection) -> Result<i64, sqlx
     sqlx::query_scalar!("/* sqlite */ select seq from cf_position where id = 1").fetch_one(connection).await
 }
 
-/// Notes what no trigger does.
-pub(super) async fn note_change(
+/// Moves the position behind what was noted without a trigger, `places` changes of which the last is `change`.
+pub(super) async fn move_position(
     connection: &mut SqliteConnection,
-    change: &Change,
-    now: i64,
+    places: i64,
+    change: Uuid,
 ) -> Result<(), sqlx::Error> {
-    let told = change.told;
-    sqlx::query!("/* sqlite */ update cf_position set seq = seq + 1, change = randomblob(16) where id = 1")
-        .execute(&mut *connection)
-        .await?;
     sqlx::query!(
-        "insert into cf_changes (seq, change, kind, target, at, action, last_sid, expires_at)
-        select seq, change, ?1, ?2, ?3, ?4, ?5, ?6 from cf_position where id = 1",
-        change.kind,
-        change.target,
-        now,
-        told.map(|told| told.action.as_str()),
-        told.and_then(|told| told.last_sid),
-        told.map(|told| told.expires_at)
+        "/* sqlite */ update cf_position set seq = seq + ?1, change = ?2 where id = 1 and ?1 > 0",
+        places,
+        change
     )
     .execute(connection)
     .await?;

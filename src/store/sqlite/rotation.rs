@@ -129,23 +129,36 @@ impl Sqlite {
             tx.rollback().await?;
             return Ok(Done { outcome: Capped { inserted, ended: Vec::new() }, mark: None });
         }
-        let mut ended = Vec::new();
-        for sid in live.into_iter().take(over) {
+        let ended: Vec<Uuid> = live.into_iter().take(over).collect();
+        if !ended.is_empty() {
+            let (act, ids) = (rows::cap_act(), rows::json(&ended)?);
             sqlx::query!(
-                "update cf_sessions set ended_at = ?2, ended_by_kind = 'system', ended_by = 'sessions.max',
-                    ended_reason = 'too many sessions'
-                where sid = ?1",
-                sid,
-                insert.now
+                "update cf_sessions set ended_at = ?2, ended_by_kind = ?3, ended_by = ?4, ended_reason = ?5
+                where sid in (select unhex(value, '-') from json_each(?1))",
+                ids,
+                insert.now,
+                act.actor.kind.as_str(),
+                act.actor.name,
+                act.reason
             )
             .execute(&mut *tx)
             .await?;
-            let (act, target) = (rows::cap_act(), sid.to_string());
-            note(&mut tx, "session.ended", subject, Some(&target), &act, act.reason.as_deref(), insert.now).await?;
-            ended.push(Sid::from(sid));
+            sqlx::query!(
+                "insert into cf_audit (at, actor_kind, actor, action, subject, target, reason)
+                select ?2, ?3, ?4, 'session.ended', ?6, value, ?5 from json_each(?1) order by key",
+                ids,
+                insert.now,
+                act.actor.kind.as_str(),
+                act.actor.name,
+                act.reason,
+                subject
+            )
+            .execute(&mut *tx)
+            .await?;
         }
         let mark = if ended.is_empty() { None } else { Some(mark(&mut tx).await?) };
         tx.commit().await?;
+        let ended = ended.into_iter().map(Sid::from).collect();
         Ok(Done { outcome: Capped { inserted, ended }, mark })
     }
 }
