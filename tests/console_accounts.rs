@@ -2,7 +2,8 @@
 //! that nobody else may.
 
 use crate::support::console::{COOKIE, Visitor, csrf_of};
-use crate::support::{ADMIN, Answer, ClientSecret, PASSWORD, Server, json, on_both};
+use crate::support::server::until_leased;
+use crate::support::{ADMIN, Answer, ClientSecret, PASSWORD, Server, json, on_both, postgres};
 
 const ALICES: &str = "alice's own password";
 const HOSTILE: &str = "<script>alert(1)</script>\"'&/?#%";
@@ -274,4 +275,33 @@ on_both! {
             admin.get(&server, path).send().await.html(404);
         }
     }
+}
+
+/// Where nobody can tell whether every server knows of a client's new secret, it is shown all the same: it is nowhere else.
+#[test]
+fn a_secret_that_cant_be_confirmed_is_shown() {
+    crate::support::run(async {
+        let cluster = postgres::Cluster::start();
+        let server = Server::start_on(cluster.create("registry"), |settings| settings).await;
+        let admin = Visitor::admin(&server).await;
+        until_leased(&server).await;
+        let old = server.add_client("shop", &["--scope", "tokens:introspect"]);
+        let random = server.random_id();
+        let silent = format!("select {random}, 'silent', 60000, seq, seq, 0, 0 from cf_position");
+        server.sql(&format!("insert into cf_replicas {silent}")).await;
+        server.sql(&format!("update cf_position set roll = {random}")).await;
+        let path = format!("/console/admin/clients/{}/rotate", old.id);
+        let fields = [("overlap", "3600"), ("reason", "")];
+        let database_goes = async {
+            while server.count("select count(*) from cf_clients where old_secret_digest is not null").await == 0 {}
+            cluster.kill();
+            server.advance(30);
+        };
+        let (answer, ()) = tokio::join!(admin.post(&server, &path, &fields), database_goes);
+        assert!(answer.html(200).contains("can't be told just now"));
+        let new = secret_of(&answer);
+        cluster.start_again();
+        until_leased(&server).await;
+        assert!(is_let_in(&server, &new).await && is_let_in(&server, &old).await);
+    });
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::output::{Failure, Output, Table, describe, or_dash};
 use super::user::{Why, union};
 use super::{act, open};
-use crate::clients::{Client, ClientChange, Clients, NewClient};
+use crate::clients::{Client, ClientChange, Clients, NewClient, NewSecret};
 use crate::error::Error;
 use crate::token::{Scopes, rfc3339};
 
@@ -167,15 +167,16 @@ async fn act_on(command: ClientCommand, clients: &Clients, output: &Output) -> R
         }
         ClientCommand::RotateSecret { client, overlap, why } => {
             let client = clients.find(&client).await?;
-            let secret = clients.rotate_secret(&client, overlap, &act(why.reason)?).await?;
-            let client = clients.find(client.id()).await?;
+            let NewSecret { client, secret, in_force } =
+                clients.rotate_secret(&client, overlap, &act(why.reason)?).await?;
             output.answer(&with_secret(&client, &secret)?, || {
                 let id = ("client_id", Some(client.id().to_owned()));
                 let old_until = client
                     .old_secret_until()
                     .map_or_else(|| "refused from now on".to_owned(), |until| format!("good until {}", rfc3339(until)));
                 describe(&[id, ("client_secret", Some(secret.clone())), ("old secret", Some(old_until))])
-            })
+            })?;
+            in_force.map_err(Failure::from)
         }
         ClientCommand::Disable { client, why } => {
             let client = disable(clients, &client, true, why).await?;

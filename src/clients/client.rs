@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 use crate::keys::{is_same, sha256};
-use crate::store::StoredClient;
+use crate::store::{Sha256, StoredClient};
 use crate::token::{Scopes, Subject, rfc3339};
 
 /// A program that calls the endpoints for other services. Its `Debug` form has no digests in it.
@@ -74,6 +74,13 @@ impl Client {
     /// Until when the secret before is good, which may be over.
     pub(crate) fn old_secret_until(&self) -> Option<DateTime<Utc>> {
         self.stored.old_secret.map(|(_, until)| at(until))
+    }
+
+    /// As it is with another secret, beside which the one before is good until `old_until`.
+    pub(super) fn with_secret(&self, digest: Sha256, old_until: Option<i64>, now: i64) -> Self {
+        let old_secret = old_until.map(|until| (self.stored.secret_digest, until));
+        let stored = StoredClient { secret_digest: digest, old_secret, secret_changed_at: now, ..self.stored.clone() };
+        Self { stored, subject: self.subject.clone() }
     }
 
     pub(super) fn knows(&self, secret: &str, now: i64) -> bool {

@@ -53,6 +53,16 @@ pub(crate) struct NewClient {
     pub(crate) first_party: bool,
 }
 
+/// What another secret comes to.
+pub(crate) struct NewSecret {
+    /// The client as it is with it.
+    pub(crate) client: Client,
+    /// Kept nowhere else, so it is given whatever became of the wait.
+    pub(crate) secret: String,
+    /// Whether every process knows it; an error where that can't be told.
+    pub(crate) in_force: Result<(), Error>,
+}
+
 /// Why a caller was not taken for a client.
 #[derive(Debug)]
 pub(crate) enum ClientFailure {
@@ -243,7 +253,12 @@ impl Clients {
     }
 
     /// Gives a client another secret, beside which the one before is good for `overlap`.
-    pub(crate) async fn rotate_secret(&self, client: &Client, overlap: Duration, act: &Act) -> Result<String, Error> {
+    pub(crate) async fn rotate_secret(
+        &self,
+        client: &Client,
+        overlap: Duration,
+        act: &Act,
+    ) -> Result<NewSecret, Error> {
         let secret = random_secret()?;
         let now = self.registry.clock().now_seconds();
         let overlap = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
@@ -254,8 +269,8 @@ impl Clients {
         if !done.outcome {
             return Err(client_not_found());
         }
-        self.in_force(done, client).await?;
-        Ok(secret)
+        let in_force = self.in_force(done, client).await.map(drop);
+        Ok(NewSecret { client: client.with_secret(digest, old_until, now), secret, in_force })
     }
 
     /// Removes a client and ends its own tokens.

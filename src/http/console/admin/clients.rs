@@ -11,7 +11,7 @@ use rocket::{Route, State, get, post, routes};
 use super::because::{Because, because};
 use super::form::{LIST_LIMIT, found, scopes_of};
 use super::{cut, encoded};
-use crate::clients::{Client, ClientChange, Clients, NewClient};
+use crate::clients::{Client, ClientChange, Clients, NewClient, NewSecret};
 use crate::error::Error;
 use crate::guard::Device;
 use crate::http::console::error::{ConsoleError, sentence};
@@ -131,6 +131,8 @@ struct SecretPage<'r> {
     client: ClientView,
     secret: String,
     is_new: bool,
+    /// Whether every process knows it.
+    is_confirmed: bool,
 }
 
 /// What adding comes to.
@@ -209,6 +211,7 @@ async fn add<'r>(
             client: ClientView::of(&client, registry),
             secret,
             is_new: true,
+            is_confirmed: true,
         }))),
         Err(error) if error.is_conflict() => {
             page.name.error = Some(sentence(&error));
@@ -325,14 +328,17 @@ async fn rotate<'r>(
         return Ok(Rotated::Wrong((WRONG, Page(page))));
     };
     let overlap = Duration::from_secs(overlap);
-    let secret = clients.rotate_secret(&found_client, overlap, &act).await.map_err(or_no_client)?;
-    // The secret is in force and nowhere else: what is shown around it must not keep it from being shown.
-    let client = clients.get(id).await.ok().flatten().unwrap_or(found_client);
+    let NewSecret { client, secret, in_force } =
+        clients.rotate_secret(&found_client, overlap, &act).await.map_err(or_no_client)?;
+    if let Err(error) = &in_force {
+        tracing::warn!(error = %error.in_full(), "a client's new secret can't be confirmed");
+    }
     Ok(Rotated::Made(Page(SecretPage {
         frame: person.frame(),
         client: ClientView::of(&client, registry),
         secret,
         is_new: false,
+        is_confirmed: in_force.is_ok(),
     })))
 }
 
