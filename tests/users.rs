@@ -68,6 +68,33 @@ on_both! {
         server.accepts(narrow["access_token"].as_str().unwrap()).await;
     }
 
+    async fn a_scope_is_lost_by_however_many_tokens_hold_it(server: Server) {
+        server.add_user("alice", ALICES, &["notes", "cart"]);
+        let wide = server.login_as("alice", ALICES).await;
+        let narrow = json!({ "username": "alice", "password": ALICES, "scope": "cart" });
+        let narrow = server.post("/login").json(&narrow).send().await.ok(200);
+        // More than one transaction takes away, and as many again.
+        let (random, columns) = (server.random_id(), "issued_at, not_before, expires_at, scope, claims, kid");
+        server
+            .sql(&format!(
+                "with recursive n (n) as (select 1 union all select n + 1 from n where n < 12000)
+                insert into cf_tokens (jti, sid, subject, token_type, {columns})
+                select {random}, sid, subject, token_type, {columns} from cf_tokens, n
+                where subject = 'alice' and token_type = 'access' and scope like '%notes%'"
+            ))
+            .await;
+        let live = "select count(*) from cf_tokens where subject = 'alice' and token_type = 'access' and not revoked_final";
+        assert_eq!(server.count(live).await, 12_002);
+        server.command_ok(&["user", "set", "alice", "--remove-scope", "notes"], "");
+        assert_eq!(server.count(live).await, 1);
+        server.refuses(&wide.access, "token_revoked").await;
+        server.accepts(narrow["access_token"].as_str().unwrap()).await;
+        let noted = "select count(*) from cf_audit where subject = 'alice' and action = 'user.changed'";
+        assert_eq!(server.count(noted).await, 1);
+        let shown = server.command_ok(&["user", "list", "--json"], "");
+        assert!(!shown.contains("notes"), "{shown}");
+    }
+
     async fn a_name_that_is_given_again_inherits_no_token(server: Server) {
         server.add_user("alice", ALICES, &[]);
         let removed = server.login_as("alice", ALICES).await;

@@ -169,13 +169,17 @@ impl Accounts {
     }
 
     async fn set(&self, username: &Subject, change: UserChange<'_>, act: &Act) -> Result<Option<User>, Error> {
-        let now = self.registry.clock().now_seconds();
-        let done = self.registry.store()?.set_user(username, change, act, now).await?;
-        match done.outcome {
-            UserChanged::NotFound => Err(user_not_found()),
-            UserChanged::Overtaken => Ok(None),
-            UserChanged::Done(user) => {
-                self.in_force(Done { outcome: Some(user.into()), mark: done.mark }, username).await
+        loop {
+            let now = self.registry.clock().now_seconds();
+            let done = self.registry.store()?.set_user(username, change, act, now).await?;
+            match done.outcome {
+                UserChanged::NotFound => return Err(user_not_found()),
+                UserChanged::Overtaken => return Ok(None),
+                // What was done by then comes before what is still to be, and is waited for with it.
+                UserChanged::Begun => {}
+                UserChanged::Done(user) => {
+                    return self.in_force(Done { outcome: Some(user.into()), mark: done.mark }, username).await;
+                }
             }
         }
     }

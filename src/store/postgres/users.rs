@@ -7,7 +7,7 @@ use super::changes::{end_generation, note};
 use super::coherence::note_changes;
 use crate::store::notice::{Change, LEEWAY_SECONDS_MAX};
 use crate::store::rows::{self, UserRow, reason_or};
-use crate::store::users::ADDRESSES_MAX;
+use crate::store::users::{ADDRESSES_MAX, SCOPED_MAX};
 use crate::store::{Done, EndSessions, Replaced, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Action, Subject};
 
@@ -113,14 +113,6 @@ impl Postgres {
             tx.rollback().await?;
             return Ok(Done { outcome: UserChanged::Overtaken, mark: None });
         };
-        sqlx::query!(
-            "update cf_users set scope = $2, disabled = $3 where username = $1",
-            name,
-            user.scope.to_string(),
-            user.disabled
-        )
-        .execute(&mut *tx)
-        .await?;
         let mut changes = Vec::new();
         let lost: Vec<String> = before.scope.difference(&user.scope).iter().map(str::to_owned).collect();
         if !lost.is_empty() {
@@ -131,7 +123,7 @@ impl Postgres {
                     select jti, revoked_at is null as was_live from cf_tokens
                     where subject = $1 and token_type = 'access' and not revoked_final and expires_at > $7
                         and string_to_array(scope, ' ') && $2::text[]
-                    order by jti for no key update
+                    order by jti limit $8 for no key update
                 )
                 update cf_tokens t set revoked_at = coalesce(revoked_at, $3),
                     revoked_by_kind = coalesce(revoked_by_kind, $4), revoked_by = coalesce(revoked_by, $5),
@@ -144,14 +136,28 @@ impl Postgres {
                 act.actor.kind.as_str(),
                 act.actor.name,
                 reason_or(act, "scope removed"),
-                now - LEEWAY_SECONDS_MAX
+                now - LEEWAY_SECONDS_MAX,
+                SCOPED_MAX
             )
             .fetch_all(&mut *tx)
             .await?;
             let told = revoked.iter().filter(|token| token.was_live);
             changes.extend(told.map(|token| Change::token(token.jti, Action::Revoked, token.expires_at)));
             changes.push(Change::subject(name));
+            if i64::try_from(revoked.len()) == Ok(SCOPED_MAX) {
+                let mark = Some(note_changes(&mut tx, &changes, now).await?);
+                tx.commit().await?;
+                return Ok(Done { outcome: UserChanged::Begun, mark });
+            }
         }
+        sqlx::query!(
+            "update cf_users set scope = $2, disabled = $3 where username = $1",
+            name,
+            user.scope.to_string(),
+            user.disabled
+        )
+        .execute(&mut *tx)
+        .await?;
         if user.scope != before.scope {
             note(&mut tx, "user.changed", name, Some(name), act, act.reason.as_deref(), now).await?;
         }

@@ -7,7 +7,7 @@ use super::changes::{end_generation, note};
 use super::coherence::mark;
 use crate::store::notice::LEEWAY_SECONDS_MAX;
 use crate::store::rows::{self, UserRow, reason_or};
-use crate::store::users::ADDRESSES_MAX;
+use crate::store::users::{ADDRESSES_MAX, SCOPED_MAX};
 use crate::store::{Done, EndSessions, Replaced, StoredUser, UserChange, UserChanged};
 use crate::token::{Act, Subject};
 
@@ -110,6 +110,38 @@ impl Sqlite {
             tx.rollback().await?;
             return Ok(Done { outcome: UserChanged::Overtaken, mark: None });
         };
+        let lost = before.scope.difference(&user.scope);
+        if !lost.is_empty() {
+            let lost = rows::json(&lost.iter().collect::<Vec<_>>())?;
+            // One that is revoked already becomes final too: it must not come back with what was taken away. Nobody takes one that
+            // has expired, of which there may be very many.
+            let revoked = sqlx::query!(
+                "update cf_tokens set revoked_at = coalesce(revoked_at, ?3),
+                    revoked_by_kind = coalesce(revoked_by_kind, ?4), revoked_by = coalesce(revoked_by, ?5),
+                    revoked_reason = case when revoked_at is null then ?6 else revoked_reason end, revoked_final = true
+                where jti in (
+                    select jti from cf_tokens where subject = ?1 and token_type = 'access' and not revoked_final and expires_at > ?7
+                        and exists (
+                            select 1 from json_each(?2) lost where instr(' ' || scope || ' ', ' ' || lost.value || ' ') > 0
+                        )
+                    limit ?8)",
+                name,
+                lost,
+                now,
+                act.actor.kind.as_str(),
+                act.actor.name,
+                reason_or(act, "scope removed"),
+                now - LEEWAY_SECONDS_MAX,
+                SCOPED_MAX
+            )
+            .execute(&mut *tx)
+            .await?;
+            if revoked.rows_affected() == SCOPED_MAX.unsigned_abs() {
+                let mark = Some(mark(&mut tx).await?);
+                tx.commit().await?;
+                return Ok(Done { outcome: UserChanged::Begun, mark });
+            }
+        }
         sqlx::query!(
             "update cf_users set scope = ?2, disabled = ?3 where username = ?1",
             name,
@@ -118,30 +150,6 @@ impl Sqlite {
         )
         .execute(&mut *tx)
         .await?;
-        let lost = before.scope.difference(&user.scope);
-        if !lost.is_empty() {
-            let lost = rows::json(&lost.iter().collect::<Vec<_>>())?;
-            // One that is revoked already becomes final too: it must not come back with what was taken away. Nobody takes one that
-            // has expired, of which there may be very many.
-            sqlx::query!(
-                "update cf_tokens set revoked_at = coalesce(revoked_at, ?3),
-                    revoked_by_kind = coalesce(revoked_by_kind, ?4), revoked_by = coalesce(revoked_by, ?5),
-                    revoked_reason = case when revoked_at is null then ?6 else revoked_reason end, revoked_final = true
-                where subject = ?1 and token_type = 'access' and not revoked_final and expires_at > ?7
-                    and exists (
-                        select 1 from json_each(?2) lost where instr(' ' || scope || ' ', ' ' || lost.value || ' ') > 0
-                    )",
-                name,
-                lost,
-                now,
-                act.actor.kind.as_str(),
-                act.actor.name,
-                reason_or(act, "scope removed"),
-                now - LEEWAY_SECONDS_MAX
-            )
-            .execute(&mut *tx)
-            .await?;
-        }
         if user.scope != before.scope {
             note(&mut tx, "user.changed", name, Some(name), act, act.reason.as_deref(), now).await?;
         }
