@@ -127,6 +127,8 @@ on_both! {
         ] {
             call(&key).header(name, value).form(&fields(&key)).send().await.html(403);
         }
+        let both = call(&key).header("Sec-Fetch-Site", "same-origin").header("Sec-Fetch-Site", "cross-site");
+        both.form(&fields(&key)).send().await.html(403);
         call(&key).json(&json!({ "csrf": key, "username": ADMIN, "password": PASSWORD })).send().await.html(422);
         let own = call(&key).header("Origin", &server.url()).form(&fields(&key)).send().await;
         assert_eq!(own.see_other(), "/console");

@@ -303,5 +303,10 @@ fn a_secret_that_cant_be_confirmed_is_shown() {
         cluster.start_again();
         until_leased(&server).await;
         assert!(is_let_in(&server, &new).await && is_let_in(&server, &old).await);
+        // The one before, for the hour that was asked for, to the second.
+        server.advance(60 * 60 - 30 - 1);
+        assert!(is_let_in(&server, &old).await);
+        server.advance(1);
+        assert!(is_let_in(&server, &new).await && !is_let_in(&server, &old).await);
     });
 }

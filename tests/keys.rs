@@ -238,6 +238,8 @@ on_both! {
         until_leased(&other).await;
         let after = other.issue("alice", "").await.access;
         assert_eq!(header_of(&after)["alg"], "ES256");
+        // The one that was to be next, of the algorithm before, had signed nothing and made room.
+        assert_eq!(other.count("select count(*) from cf_audit where action = 'key.removed'").await, 1);
         for server in [&one, &other] {
             server.accepts(&before).await;
             server.accepts(&after).await;

@@ -64,6 +64,28 @@ on_both! {
         assert_eq!((runs.len(), runs[0].complete, runs[1].ended_at), (2, true, None));
     }
 
+    async fn a_run_that_failed_says_why(server: Server) {
+        server.issue("a", "").await;
+        server.advance(901);
+        let (refuses, allows) = if server.database_url().starts_with("sqlite:") {
+            ("create trigger held before delete on cf_tokens begin select raise(abort, 'held'); end", "drop trigger held")
+        } else {
+            (
+                "create function held() returns trigger language plpgsql as $$ begin raise exception 'held'; end $$;
+                create trigger held before delete on cf_tokens for each row execute function held()",
+                "drop trigger held on cf_tokens",
+            )
+        };
+        server.sql(refuses).await;
+        let error = server.registry.purge().await.unwrap_err();
+        let status = server.registry.purge_status().await.unwrap();
+        let run = &status.runs[0];
+        assert_eq!((run.records, run.complete, run.error.as_deref()), (0, false, Some(error.to_string().as_str())));
+        assert!(run.ended_at.is_some() && status.running.is_none(), "{status:?}");
+        server.sql(allows).await;
+        assert_eq!(server.registry.purge().await.unwrap().tokens, 1);
+    }
+
     async fn a_purge_that_can_not_note_its_run_goes_on(server: Server) {
         server.issue("a", "").await;
         server.advance(901);

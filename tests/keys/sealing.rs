@@ -33,6 +33,7 @@ on_both! {
         assert_eq!(serde_json::from_slice::<Value>(&resealed.stdout).unwrap(), json!({ "resealed": 3 }), "{resealed:?}");
         let again = server.command_with(&new, &["keys", "reseal", "--json"], "");
         assert_eq!(serde_json::from_slice::<Value>(&again.stdout).unwrap(), json!({ "resealed": 0 }));
+        assert_eq!(server.count("select count(*) from cf_audit where action = 'keys.resealed'").await, 1);
         // What runs goes on, and what starts needs the new one alone.
         server.accepts(&token).await;
         let other = server.another(|settings| settings.set("master_key", OTHER_KEY)).await;
