@@ -425,7 +425,12 @@ on_both! {
         let client = server.add_client("shop", &options);
         let body = json!({ "subject": "alice", "audience": [ONE, OTHER] });
         let (pair, other) = (Pair::of(&ask(&server, &client, body.clone()).await.ok(201)), ask(&server, &client, body).await);
+        let issuer = claims_of(&pair.access)["iss"].clone();
+        let mixed = ask(&server, &client, json!({ "subject": "alice", "audience": [issuer, ONE] })).await.ok(201);
         server.command_ok(&["client", "set", "shop", "--audience", OTHER], "");
+        // The issuer's own is everybody's.
+        let mixed = server.post("/refresh").bearer(&Pair::of(&mixed).refresh).send().await.ok(200);
+        assert_eq!(claims_of(mixed["access_token"].as_str().unwrap())["aud"], issuer);
         let refreshed = server.post("/refresh").bearer(&pair.refresh).send().await.ok(200);
         assert_eq!(claims_of(refreshed["access_token"].as_str().unwrap())["aud"], json!(OTHER));
         let by_secret = async |refresh: &str| {
