@@ -117,13 +117,14 @@ impl Postgres {
         let lost: Vec<String> = before.scope.difference(&user.scope).iter().map(str::to_owned).collect();
         if !lost.is_empty() {
             // One that is revoked already becomes final too: it must not come back with what was taken away. Nobody takes one that
-            // has expired, of which there may be very many.
+            // has expired, of which there may be very many. They are locked in the order of their ids, but neither the primary key is to be
+            // walked for that, which for a subject with few tokens is read to its end, nor the index by expiry, which has everybody's.
             let revoked = sqlx::query!(
                 r#"with due as (
                     select jti, revoked_at is null as was_live from cf_tokens
-                    where subject = $1 and token_type = 'access' and not revoked_final and expires_at > $7
+                    where subject = $1 and token_type = 'access' and not revoked_final and expires_at + 0 > $7
                         and string_to_array(scope, ' ') && $2::text[]
-                    order by jti limit $8 for no key update
+                    order by jti::text collate "C" limit $8 for no key update
                 )
                 update cf_tokens t set revoked_at = coalesce(revoked_at, $3),
                     revoked_by_kind = coalesce(revoked_by_kind, $4), revoked_by = coalesce(revoked_by, $5),
