@@ -99,3 +99,45 @@ impl<DB: Database> Kept<DB> {
         is_good.then_some(self)
     }
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use sqlx::SqliteConnection;
+    use sqlx::sqlite::{Sqlite, SqlitePool};
+
+    use super::*;
+
+    struct AsTold(AtomicBool);
+
+    impl Trust<Sqlite> for AsTold {
+        async fn trusts(&self, _: &mut SqliteConnection, _: Duration, _: Duration) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Whether this connection was marked before; it is from now on.
+    async fn is_marked(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        let marks = "select count(*) from sqlite_temp_schema";
+        let marks: i64 = sqlx::query_scalar(marks).fetch_one(&mut *connection).await?;
+        sqlx::query("create temp table if not exists mark (x)").execute(connection).await?;
+        Ok(marks == 1)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_while_its_work_succeeds_and_it_is_trusted() {
+        let pool = SqlitePool::connect_lazy("sqlite::memory:").unwrap();
+        let lane = Lane::new(&pool, 1, AsTold(AtomicBool::new(true)));
+        assert!(!lane.with(is_marked).await.unwrap());
+        assert!(lane.with(is_marked).await.unwrap());
+
+        let failed = lane.with(async |_| Err::<(), _>(sqlx::Error::RowNotFound)).await;
+        assert!(failed.is_err());
+        assert!(!lane.with(is_marked).await.unwrap());
+        assert!(lane.with(is_marked).await.unwrap());
+
+        lane.trust.0.store(false, Ordering::Relaxed);
+        assert!(!lane.with(is_marked).await.unwrap());
+    }
+}
