@@ -236,3 +236,19 @@ impl Registry {
         self.rotate_if_due().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    #[test]
+    fn an_unknown_key_has_the_table_read_once_a_second() {
+        let ring = Ring::new(KeySource::load(&Settings::for_tests(), false).unwrap());
+        let now = Duration::from_secs(1_000);
+        assert!(ring.may_ask(now));
+        assert!(!ring.may_ask(now + ASK_PAUSE - Duration::from_millis(1)));
+        assert!(ring.may_ask(now + ASK_PAUSE));
+        assert!(!ring.may_ask(now + ASK_PAUSE));
+    }
+}
