@@ -381,4 +381,54 @@ mod tests {
         }
         assert_eq!(batcher.call(2).await.unwrap(), 2);
     }
+
+    #[tokio::test]
+    async fn no_batch_is_larger_than_a_transaction_may_be() {
+        let (permits, largest) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (held, seen) = (permits.clone(), largest.clone());
+        let batcher = Arc::new(Batcher::new(1, move |numbers: Arc<[u32]>| {
+            seen.fetch_max(numbers.len(), Ordering::SeqCst);
+            let held = held.clone();
+            async move {
+                held.acquire().await.unwrap().forget();
+                Ok(numbers.to_vec())
+            }
+        }));
+        let first = ask(&batcher, &[0]).await;
+        let others = ask(&batcher, &(0..=u32::try_from(BATCH_MAX).unwrap()).collect::<Vec<_>>()).await;
+        permits.add_permits(3);
+        for (number, answer) in first.join_all().await.into_iter().chain(others.join_all().await) {
+            assert_eq!(answer.unwrap(), number);
+        }
+        assert_eq!(largest.load(Ordering::SeqCst), BATCH_MAX);
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_where_too_many_wait_is_refused() {
+        let (permits, batches) = (Arc::new(Semaphore::new(100)), Arc::new(AtomicUsize::new(0)));
+        let batcher = doubling(&permits, &batches);
+        batcher.0.lock().waiting.extend((0..WAITING_MAX).map(|_| (1, oneshot::channel().0)));
+        assert!(batcher.call(2).await.unwrap_err().is_unavailable());
+        batcher.0.lock().waiting.pop();
+        assert_eq!(batcher.call(2).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_given_the_answer_of_another() {
+        let permits = Arc::new(Semaphore::new(0));
+        let held = permits.clone();
+        // Of several it leaves out the first.
+        let batcher = Arc::new(Batcher::new(1, move |numbers: Arc<[u32]>| {
+            let held = held.clone();
+            async move {
+                held.acquire().await.unwrap().forget();
+                Ok(numbers[usize::from(numbers.len() > 1)..].to_vec())
+            }
+        }));
+        let (first, others) = (ask(&batcher, &[1]).await, ask(&batcher, &[2, 3, 4]).await);
+        permits.add_permits(100);
+        for (number, answer) in first.join_all().await.into_iter().chain(others.join_all().await) {
+            assert_eq!(answer.unwrap(), number);
+        }
+    }
 }
