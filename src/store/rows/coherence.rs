@@ -66,3 +66,21 @@ pub(in crate::store) fn roll(found: Vec<RollRow>) -> Result<Roll, sqlx::Error> {
     };
     Ok(Roll { position, id, replicas: found.into_iter().filter_map(replica).collect() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_told_what_it_can_not_read_forgets_everything() {
+        let noted = |kind: &str, target: &str| Noted {
+            seq: 2,
+            change: Uuid::nil(),
+            kind: Some(kind.to_owned()),
+            target: Some(target.to_owned()),
+        };
+        let told = |kind, target| news(vec![noted("subject", "alice"), noted(kind, target)]).unwrap();
+        assert_eq!(told("key", "a").unwrap().targets.len(), 2);
+        assert!(told("token", "a").is_none());
+    }
+}
