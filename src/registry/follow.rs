@@ -231,3 +231,6 @@ struct Place {
 fn names_a_key(news: &News) -> bool {
     news.targets.iter().any(|target| matches!(target, Target::Key(_)))
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;
