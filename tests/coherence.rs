@@ -1,5 +1,7 @@
 //! Several servers on one database: what one acknowledges is in force in all, and what they remember asks no database.
 
+mod roll;
+
 use std::time::{Duration, Instant};
 
 use counterfoil::{Actor, ActorKind};
