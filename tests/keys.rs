@@ -122,6 +122,17 @@ on_both! {
         assert_eq!((of("key.rotated"), of("key.published")), (3, 5));
     }
 
+    async fn a_server_without_a_lease_signs_with_the_key_of_now(database: Database) {
+        let server = Server::start(database, |settings| at_once(settings).set("consistency", "strict")).await;
+        let kid = keys(&server, &["rotate"])["kid"].as_str().unwrap().to_owned();
+        // Nobody tells it, and nothing that it is asked makes it look.
+        let began = Instant::now();
+        while kid_of(&server.issue("alice", "").await.access) != kid {
+            assert!(began.elapsed() < PATIENCE, "it goes on with the one before");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn whoever_asks_by_the_tag_learns_of_a_rotation(database: Database) {
         let one = Server::start(database, at_once).await;
         let other = one.another(at_once).await;
