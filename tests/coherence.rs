@@ -269,11 +269,7 @@ on_both! {
     async fn nobody_waits_twice_for_one_who_is_gone(server: Server) {
         let visitor = Visitor::admin(&server).await;
         until_leased(&server).await;
-        // A process that joined, and was killed.
-        let random = server.random_id();
-        let gone = format!("select {random}, 'gone', 60000, seq, seq, 0, 0 from cf_position");
-        server.sql(&format!("insert into cf_replicas {gone}")).await;
-        server.sql(&format!("update cf_position set roll = {random}")).await;
+        server.add_gone(60_000).await;
         let pair = server.issue("alice", "").await;
         let (registry, jti) = (server.registry.clone(), jti_of(&pair.access).parse().unwrap());
         let revoking = tokio::spawn(async move { registry.revoke(jti, Actor::application("test")).await });
@@ -463,10 +459,7 @@ fn a_change_whose_database_goes_away_is_acknowledged_when_no_lease_is_left() {
             until_leased(&server).await;
             let token = server.issue("alice", "").await.access;
             remembers(&server, &token).await;
-            let random = server.random_id();
-            let silent = format!("select {random}, 'silent', {lease} * 1000, seq, seq, 0, 0 from cf_position");
-            server.sql(&format!("insert into cf_replicas {silent}")).await;
-            server.sql(&format!("update cf_position set roll = {random}")).await;
+            server.add_gone(lease * 1_000).await;
             let (registry, jti) = (server.registry.clone(), jti_of(&token).parse().unwrap());
             let revoking = tokio::spawn(async move { registry.revoke(jti, Actor::application("test")).await });
             let began = Instant::now();
@@ -475,16 +468,16 @@ fn a_change_whose_database_goes_away_is_acknowledged_when_no_lease_is_left() {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
             // Once half of the lease is over it says for whom it waits, so it has looked at the roll.
-            server.advance(half);
+            server.advance(half.into());
             let began = Instant::now();
-            let named = "for <span class=\"code\">silent</span>";
+            let named = "for <span class=\"code\">gone</span>";
             while !visitor.page(&server, "/console/admin/replicas").await.contains(named) {
                 assert!(began.elapsed() < PATIENCE, "nobody is told who is waited for");
             }
-            assert!(!revoking.is_finished(), "nobody waited for the lease of the silent");
+            assert!(!revoking.is_finished(), "nobody waited for the lease of the dead");
             cluster.kill();
             if is_over {
-                server.advance(lease - half);
+                server.advance((lease - half).into());
             }
             let revoked = tokio::time::timeout(PATIENCE, revoking).await.expect("it waits for ever").unwrap();
             match is_over {

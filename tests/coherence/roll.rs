@@ -12,14 +12,6 @@ use crate::support::process::{Home, PATIENCE};
 use crate::support::server::{at_once, until_leased};
 use crate::support::{Database, Server, on_both, postgres};
 
-/// Puts a process on the roll that joined, and was killed.
-async fn add_gone(server: &Server, lease_ms: u32) {
-    let random = server.random_id();
-    let gone = format!("select {random}, 'gone', {lease_ms}, seq, seq, 0, 0 from cf_position");
-    server.sql(&format!("insert into cf_replicas {gone}")).await;
-    server.sql(&format!("update cf_position set roll = {random}")).await;
-}
-
 async fn revoke(server: &Server, token: &str) {
     server.registry.revoke(jti_of(token).parse().unwrap(), Actor::application("test")).await.unwrap();
 }
@@ -90,7 +82,7 @@ on_both! {
 
     async fn one_who_was_gone_and_comes_back_with_a_backup_is_waited_for(server: Server) {
         until_leased(&server).await;
-        add_gone(&server, 60_000).await;
+        server.add_gone(60_000).await;
         server.sql("create table backup as select r.*, p.roll from cf_replicas r, cf_position p where r.name = 'gone'").await;
         let on_the_roll = async || server.count("select count(*) from cf_replicas").await;
         let revoke = async || revoke_in_time(&server, &server.issue("alice", "").await.access, "").await;
@@ -113,7 +105,7 @@ on_both! {
         until_leased(&server).await;
         let token = server.issue("alice", "").await.access;
         revoke(&server, &token).await;
-        add_gone(&server, 60_000).await;
+        server.add_gone(60_000).await;
         server.sql("update cf_replicas set applied = applied - 1, granted = granted - 1 where name = 'gone'").await;
         revoke_in_time(&server, &token, "").await;
         // It has waited, and marked it out.
@@ -122,7 +114,7 @@ on_both! {
 
     async fn nobody_is_marked_out_who_was_told_meanwhile_or_in_another_history(server: Server) {
         until_leased(&server).await;
-        add_gone(&server, 60_000).await;
+        server.add_gone(60_000).await;
         let random = server.random_id();
         let told = "update cf_replicas set granted = granted + 1 where name = 'gone'";
         let other = format!("update cf_changes set change = {random}; update cf_position set change = {random}");
@@ -188,7 +180,7 @@ on_both! {
 
     async fn the_log_says_who_is_waited_for_and_who_no_longer(server: Server) {
         let token = server.issue("alice", "").await.access;
-        add_gone(&server, 1_000).await;
+        server.add_gone(1_000).await;
         let output = server.command_with(&[("RUST_LOG", "warn")], &["token", "revoke", &jti_of(&token)], "");
         assert!(output.status.success(), "{output:?}");
         let log = String::from_utf8(output.stderr).unwrap();

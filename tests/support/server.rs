@@ -159,6 +159,14 @@ impl Server {
         self.home.path()
     }
 
+    /// Puts a process on the roll that joined, and was killed.
+    pub(crate) async fn add_gone(&self, lease_ms: u32) {
+        let random = self.random_id();
+        let gone = format!("select {random}, 'gone', {lease_ms}, seq, seq, 0, 0 from cf_position");
+        self.sql(&format!("insert into cf_replicas {gone}")).await;
+        self.sql(&format!("update cf_position set roll = {random}")).await;
+    }
+
     /// Runs SQL on the server's database, behind its back.
     pub(crate) async fn sql(&self, sql: &str) {
         self.try_sql(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));

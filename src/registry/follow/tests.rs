@@ -111,6 +111,7 @@ async fn whoever_hears_of_a_change_says_at_once_that_it_is_applied() {
     let revoking =
         tokio::spawn(async move { waiting.revoke(issued.access_claims().jti, Actor::application("test")).await });
     while is_applied(&one).await {
+        assert!(!revoking.is_finished(), "nobody waits for the other");
         tokio::task::yield_now().await;
     }
     other.follow(&mut place).await.unwrap();
