@@ -148,7 +148,8 @@ pub use registry::{
 };
 pub use token::{
     Act, Actor, ActorKind, AudienceRule, Claims, Cursor, Denial, Filter, Happening, Jti, PurgeRun, Reason, Record,
-    RecordPage, Revocation, Scope, Scopes, Session, SessionRecord, Sid, State, Subject, TokenType, Verdict,
+    RecordPage, Revocation, Scope, Scopes, Session, SessionPage, SessionRecord, Sid, State, Subject, TokenType,
+    Verdict,
 };
 
 /// The programs of the README, which are tested with the others.

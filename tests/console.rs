@@ -394,6 +394,28 @@ on_both! {
         }
     }
 
+    async fn sessions_come_in_pages_with_the_current_one_first(server: Server) {
+        server.add_user("ada", PASSWORD, &[]);
+        let visitor = Visitor::of(&server, "ada", PASSWORD).await;
+        server.advance(1);
+        let mut begun = Vec::new();
+        for _ in 0..102 {
+            begun.push(sid_of(&server.issue("ada", "").await.access));
+        }
+        let cards = |page: &str| page.matches("<li class=\"card\">").count();
+        let first = visitor.page(&server, "/console/sessions").await;
+        assert_eq!((cards(&first), first.matches("This session</span>").count()), (101, 1), "{first}");
+        let card = first.split("<li class=\"card\">").nth(1).unwrap();
+        assert!(card.contains("This session</span>") && card.contains(&sid_of(&visitor.token)), "{card}");
+        let (_, rest) = first.split_once("rel=\"next\" href=\"").expect("a next page");
+        let next = visitor.page(&server, rest.split('"').next().unwrap()).await;
+        assert_eq!((cards(&next), next.matches("This session</span>").count()), (2, 0), "{next}");
+        assert!(!next.contains("rel=\"next\"") && next.contains("End all others"), "{next}");
+        assert!(begun.iter().all(|sid| first.contains(sid) != next.contains(sid)));
+        let page = visitor.page(&server, "/console/sessions/end-others").await;
+        assert!(page.contains("102 other sessions will end."), "{page}");
+    }
+
     async fn what_one_did_to_oneself_can_be_found_again(server: Server) {
         server.add_user("ada", PASSWORD, &[]);
         let sid = sid_of(&server.login_as("ada", PASSWORD).await.access);

@@ -187,18 +187,15 @@ on_both! {
 
         let alice = "alice".parse().unwrap();
         let all = server.registry.all_sessions(&alice, None, 1_000).await.unwrap();
-        assert_eq!((all.len(), all[0].session.sid), (3, sid(&three)));
-        let mut paged = Vec::new();
-        while let Some(next) = server
-            .registry
-            .all_sessions(&alice, paged.last().map(|last: &counterfoil::SessionRecord| &last.session), 1)
-            .await
-            .unwrap()
-            .pop()
-        {
-            paged.push(next);
+        assert_eq!((all.sessions.len(), all.sessions[0].session.sid, all.next), (3, sid(&three), None));
+        let (mut paged, mut after) = (Vec::new(), None);
+        for place in 1..=3 {
+            let page = server.registry.all_sessions(&alice, after, 1).await.unwrap();
+            assert_eq!((page.sessions.len(), page.next.is_some()), (1, place < 3));
+            paged.extend(page.sessions);
+            after = page.next;
         }
-        assert_eq!(paged, all);
+        assert_eq!(paged, all.sessions);
         for limit in [0, 1_001] {
             assert!(server.registry.all_sessions(&alice, None, limit).await.unwrap_err().is_invalid());
         }

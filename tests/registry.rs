@@ -196,7 +196,7 @@ on_both! {
         assert!(fresh.access_claims().fresh && !stale.access_claims().fresh);
         assert_eq!(stale.access_claims().aud, ["https://api.example"]);
 
-        let sessions = registry.sessions(&name("alice")).await.unwrap();
+        let sessions = registry.sessions(&name("alice"), None, 10).await.unwrap().sessions;
         assert_eq!(sessions.len(), 1);
         assert_eq!(sessions[0].last_seen_at.timestamp(), registry.now().timestamp());
         assert_eq!(sessions[0].expires_at.timestamp(), refreshed.refresh_claims().unwrap().exp);
@@ -212,7 +212,7 @@ on_both! {
         first.close().await;
         second.close().await;
         let third = first.twin().await;
-        let (record, sessions) = (third.get(jti(&issued)).await.unwrap(), third.sessions(&name("alice")).await.unwrap());
+        let (record, sessions) = (third.get(jti(&issued)).await.unwrap(), third.sessions(&name("alice"), None, 10).await.unwrap().sessions);
         let late = record.issued_at + Duration::from_secs(50);
         assert!(record.last_used_at.is_some_and(|at| at > late), "{record:?}");
         assert!(sessions[0].last_seen_at > late, "{sessions:?}");

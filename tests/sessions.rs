@@ -42,6 +42,45 @@ on_both! {
         assert_eq!(listed[1]["created_at"], at(0));
     }
 
+    async fn a_list_comes_in_pages(server: Server) {
+        let mut begun = Vec::new();
+        for wait in [0, 1, 0, 0, 1, 0, 5] {
+            begun.push(server.issue("alice", "").await);
+            server.advance(wait);
+        }
+        server.issue("bob", "").await;
+        let reader = begun[0].access.clone();
+        for ended in [&begun[1], &begun[6]] {
+            let path = format!("/auth/sessions/{}", sid_of(&ended.access));
+            server.delete(&path).bearer(&reader).send().await.ok(200);
+        }
+        let all = list(&server, &reader).await;
+        assert_eq!(all.len(), 5);
+        let places: Vec<_> = all.iter().map(|one| (one["created_at"].as_str(), one["sid"].as_str())).collect();
+        assert!(places.windows(2).all(|pair| pair[0] > pair[1]), "{places:?}");
+        assert_eq!(all.iter().position(|one| one["current"] == true), Some(4));
+
+        // A session that ends in between is missed by no page but its own.
+        let mut seen = Vec::new();
+        let mut path = Some("/auth/sessions?limit=2".to_owned());
+        while let Some(page) = path {
+            let answer = server.get(&page).bearer(&reader).send().await;
+            path = answer.next_page();
+            let page = answer.ok(200).as_array().unwrap().clone();
+            assert_eq!(page.len(), if path.is_some() { 2 } else { 1 });
+            seen.extend(page);
+            if seen.len() == 2 {
+                let last = format!("/auth/sessions/{}", seen[1]["sid"].as_str().unwrap());
+                server.delete(&last).bearer(&reader).send().await.ok(200);
+            }
+        }
+        assert_eq!(seen, all);
+        for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=1.x", "cursor=", "limit=1&limit=2"] {
+            let msg = server.get(&format!("/auth/sessions?{wrong}")).bearer(&reader).send().await.error(422, "invalid_request");
+            assert!(msg.contains(&wrong[..5]), "{msg}");
+        }
+    }
+
     async fn an_ended_session_takes_all_its_tokens_along_and_leaves_the_list(server: Server) {
         let (one, two) = (server.login().await, server.login().await);
         let refreshed = server.post("/refresh").bearer(&one.refresh).send().await.ok(200);

@@ -7,14 +7,6 @@ fn jtis(listed: &Value) -> Vec<String> {
     listed.as_array().unwrap().iter().map(|record| record["token"]["jti"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The path and query of the next page, from `Link` (RFC 8288).
-fn next(answer: &Answer) -> Option<String> {
-    let link = answer.header("Link")?;
-    let (target, parameters) = link.strip_prefix('<').unwrap().split_once('>').unwrap();
-    assert_eq!(parameters.replace(' ', ""), r#";rel="next""#, "{link}");
-    Some(target.find("/auth").map_or(target, |at| &target[at..]).to_owned())
-}
-
 async fn revoke(server: &Server, by: &Pair, token: &str) {
     let path = format!("/auth/tokens/revoke/{}", jti_of(token));
     server.put(&path).bearer(&by.access).send().await.says("Token successfully revoked");
@@ -33,7 +25,7 @@ on_both! {
         }
         let reader = &issued[2];
         let all = server.get("/auth/tokens").bearer(&reader.access).send().await;
-        assert_eq!(next(&all), None);
+        assert_eq!(all.next_page(), None);
         let all = jtis(&all.ok(200));
         assert_eq!(all.len(), 6);
         let place = |token: &str| all.iter().position(|jti| *jti == jti_of(token)).unwrap();
@@ -46,7 +38,7 @@ on_both! {
         let mut path = Some("/auth/tokens?limit=2".to_owned());
         while let Some(page) = path {
             let answer = server.get(&page).bearer(&reader.access).send().await;
-            path = next(&answer);
+            path = answer.next_page();
             let page = jtis(&answer.ok(200));
             assert!(page.len() <= 2 && !page.is_empty(), "{page:?}");
             seen.extend(page);

@@ -253,7 +253,8 @@ async fn changing_a_password_ends_the_other_sessions_and_guesses_are_limited() {
     let Bench { registry, accounts, .. } = &bench;
     let (mine, other) = (bench.begin_session(HOME).await, bench.begin_session(AWAY).await);
     let live = async || -> Vec<_> {
-        registry.sessions(&name("alice")).await.unwrap().into_iter().map(|session| session.sid).collect()
+        let page = registry.sessions(&name("alice"), None, 10).await.unwrap();
+        page.sessions.into_iter().map(|session| session.sid).collect()
     };
     let wrong = accounts.change_password(&mine, "wrong", "another password", false, Some(HOME)).await;
     assert!(is_bad_credentials(&wrong));

@@ -15,16 +15,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::client::ClientCaller;
 use super::error::ApiError;
+use super::introspect::SCOPE;
 use super::openapi::ErrorBody;
 use crate::error::Error;
 use crate::registry::{Followed, Following, Registry};
-use crate::token::{FeedEvent, Target, rfc3339};
-
-/// What a client must be allowed to do.
-const SCOPE: &str = "tokens:introspect";
-
-/// How many events a page has where the caller doesn't say, and at most.
-const LIMIT: u16 = 1_000;
+use crate::token::{FeedEvent, Filter, Target, rfc3339};
 
 /// How many streams of one process there may be is a setting; who finds no place may look again after this many seconds.
 const RETRY_AFTER_SECONDS: u32 = 10;
@@ -100,10 +95,10 @@ impl Asked {
                 .filter(|text| !text.is_empty())
                 .map(|text| number("Last-Event-ID", text))
                 .transpose()?,
-            limit: match once("limit")?.map(str::parse) {
-                None => LIMIT,
-                Some(Ok(limit @ 1..=LIMIT)) => limit,
-                Some(_) => return Err(Error::invalid("limit", "limit must be 1 to 1000")),
+            // Where the caller doesn't say, as many as can be.
+            limit: match once("limit")? {
+                Some(limit) => Filter::checked_limit(limit.parse().unwrap_or(0))?,
+                None => Filter::LIMIT_MAX,
             },
         })
     }

@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 use super::error::ApiError;
 use crate::error::Error;
 use crate::registry::AuditFilter;
-use crate::token::{AuditEvent, Filter, Record, RecordPage, Subject};
+use crate::token::{AuditEvent, Cursor, Filter, Record, RecordPage, Session, SessionPage, Subject};
 
 /// How many entries a page has where the caller doesn't say.
 const LIMIT_DEFAULT: u16 = 100;
@@ -45,6 +45,18 @@ pub(super) struct OriginQuery {
     client: Option<String>,
     /// The address that the token was asked for from.
     address: Option<String>,
+}
+
+/// Which of the caller's sessions.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the document alone reads it")]
+pub(super) struct SessionsQuery {
+    /// How many at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u16>,
+    /// Where the page begins: from the link of the page before.
+    cursor: Option<String>,
 }
 
 /// What narrows the audit.
@@ -161,6 +173,11 @@ impl Query<'_> {
         Page { items: page.records, next: page.next.map(|cursor| self.link(&cursor)) }
     }
 
+    /// One page of sessions.
+    pub(super) fn page_of_sessions(&self, page: SessionPage<Session>) -> Page<Session> {
+        Page { items: page.sessions, next: page.next.map(|cursor| self.link(&cursor)) }
+    }
+
     /// The same of the audit, whose filter asks for one entry more than a page holds.
     pub(super) fn page_of_audit(&self, filter: &AuditFilter, mut events: Vec<AuditEvent>) -> Page<AuditEvent> {
         let is_full = events.len() >= usize::from(filter.limit);
@@ -182,18 +199,21 @@ impl Query<'_> {
             let invalid = |_| Error::invalid("session", "session must be the id of a session");
             filter = filter.session(session.parse().map_err(invalid)?);
         }
-        if let Some(cursor) = self.get("cursor") {
-            filter = filter.after(cursor.parse()?);
+        if let Some(cursor) = self.after()? {
+            filter = filter.after(cursor);
         }
         filter.limit(self.limit()?)
     }
 
-    fn limit(&self) -> Result<u16, Error> {
+    /// Where the page begins, in a list of records or sessions.
+    pub(super) fn after(&self) -> Result<Option<Cursor>, Error> {
+        self.get("cursor").map(str::parse).transpose()
+    }
+
+    /// How many entries the page has at most.
+    pub(super) fn limit(&self) -> Result<u16, Error> {
         let Some(limit) = self.get("limit") else { return Ok(LIMIT_DEFAULT) };
-        match limit.parse() {
-            Ok(limit @ 1..=Filter::LIMIT_MAX) => Ok(limit),
-            _ => Err(Error::invalid("limit", "limit must be 1 to 1000")),
-        }
+        Filter::checked_limit(limit.parse().unwrap_or(0))
     }
 
     fn get(&self, name: &str) -> Option<&str> {

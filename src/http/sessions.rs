@@ -4,6 +4,7 @@ use rocket::serde::json::Json;
 use rocket::{Route, State, delete, get, routes};
 
 use super::error::ApiError;
+use super::list::{Page, Query, SessionsQuery};
 use super::openapi::ErrorBody;
 use super::schema::{Ended, SessionBody};
 use crate::guard::{AccessToken, Device};
@@ -21,19 +22,24 @@ pub(super) fn routes() -> Vec<Route> {
 pub(super) struct Api;
 
 /// Lists the caller's live sessions, newest first.
-#[utoipa::path(tag = "Sessions", responses(
-    (status = 200, description = "The sessions", body = Vec<SessionBody>),
+#[utoipa::path(tag = "Sessions", params(SessionsQuery), responses(
+    (status = 200, description = "One page; the next one in `Link`", body = Vec<SessionBody>),
     (status = 401, description = "Why the token was refused", body = ErrorBody),
+    (status = 422, description = "`invalid_request`: a parameter is not valid", body = ErrorBody),
     (status = 503, description = "`registry_unavailable`", body = ErrorBody),
 ), security(("bearer" = []), ("cookie" = [])))]
 #[get("/auth/sessions")]
-async fn list_sessions(token: AccessToken<'_>, registry: &State<Registry>) -> Result<Json<Vec<Session>>, ApiError> {
+async fn list_sessions(
+    token: AccessToken<'_>,
+    query: Query<'_>,
+    registry: &State<Registry>,
+) -> Result<Page<Session>, ApiError> {
     let claims = token.claims();
-    let mut sessions = registry.sessions(&claims.sub).await?;
-    for session in &mut sessions {
+    let mut page = registry.sessions(&claims.sub, query.after()?, query.limit()?).await?;
+    for session in &mut page.sessions {
         session.current = session.sid == claims.sid;
     }
-    Ok(Json(sessions))
+    Ok(query.page_of_sessions(page))
 }
 
 /// Ends one of the caller's sessions for good.

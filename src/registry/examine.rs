@@ -6,8 +6,8 @@ use super::manage::session_not_found;
 use crate::error::Error;
 use crate::store::{Particulars, Status};
 use crate::token::{
-    Actor, AudienceRule, AuditEvent, Claims, Denial, Facts, Happening, Jti, Reason, Record, Session, SessionRecord,
-    Sid, Subject, Verdict,
+    Actor, AudienceRule, AuditEvent, Claims, Cursor, Denial, Facts, Filter, Happening, Jti, Reason, Record,
+    SessionPage, SessionRecord, Sid, Subject, Verdict,
 };
 
 /// How many entries of the audit the history of one token has at most: the last ones.
@@ -128,8 +128,8 @@ impl Registry {
         found.ok_or_else(session_not_found)
     }
 
-    /// Sessions of a subject, ended and expired ones too while they are kept, newest first, 1 to 1000 of them; the next page
-    /// begins after the last session of the one before.
+    /// Sessions of a subject, ended and expired ones too while they are kept, newest first, `limit` of them (1 to 1000) from
+    /// [`after`](Cursor::of_session) on.
     ///
     /// # Errors
     ///
@@ -137,14 +137,10 @@ impl Registry {
     pub async fn all_sessions(
         &self,
         subject: &Subject,
-        after: Option<&Session>,
+        after: Option<Cursor>,
         limit: u16,
-    ) -> Result<Vec<SessionRecord>, Error> {
-        if !(1..=1_000).contains(&limit) {
-            return Err(Error::invalid("limit", "limit must be 1 to 1000"));
-        }
-        let before = after.map(|session| (session.created_at.timestamp(), session.sid));
-        self.store()?.all_sessions(subject, before, limit).await
+    ) -> Result<SessionPage<SessionRecord>, Error> {
+        self.store()?.all_sessions(subject, after, Filter::checked_limit(limit)?).await
     }
 }
 

@@ -148,7 +148,7 @@ impl Registry {
         let is_live = if self.is_recorded(claims) {
             self.inner.statuses.call(claims.jti).await?.is_some_and(|status| !status.revoked)
         } else {
-            self.sessions(&claims.sub).await?.iter().any(|session| session.sid == claims.sid)
+            self.live_session(&claims.sub, claims.sid).await?.is_some()
         };
         if is_live { Ok(()) } else { Err(superseded()) }
     }

@@ -5,7 +5,9 @@ use super::grant::checked_label;
 use super::issue::superseded;
 use crate::error::{Error, Kind};
 use crate::store::{AuditFilter, Revoke, Revoked, Unrevoked};
-use crate::token::{Act, AuditEvent, Filter, Jti, Record, RecordPage, Session, Sid, Subject, Target};
+use crate::token::{
+    Act, AuditEvent, Cursor, Filter, Jti, Record, RecordPage, Session, SessionPage, SessionRecord, Sid, Subject, Target,
+};
 
 /// How many records a page of a list looks at.
 const WALK_MAX: u32 = 5_000;
@@ -112,14 +114,31 @@ impl Registry {
         self.get(jti).await
     }
 
-    /// The live sessions of a subject, newest first. None of them is marked as [`current`](Session::current): whoever
-    /// asks compares [`sid`](Session::sid) with that of its own token.
+    /// Live sessions of a subject, newest first, `limit` of them (1 to 1000) from [`after`](Cursor::of_session) on. None is
+    /// marked as [`current`](Session::current): whoever asks compares [`sid`](Session::sid) with that of its own token.
     ///
     /// # Errors
     ///
-    /// [`is_unavailable`](Error::is_unavailable) where the database can't be asked.
-    pub async fn sessions(&self, subject: &Subject) -> Result<Vec<Session>, Error> {
-        self.store()?.sessions(subject, self.live_at()).await
+    /// [`is_invalid`](Error::is_invalid) for another limit; [`is_unavailable`](Error::is_unavailable) where the database
+    /// can't be asked.
+    pub async fn sessions(
+        &self,
+        subject: &Subject,
+        after: Option<Cursor>,
+        limit: u16,
+    ) -> Result<SessionPage<Session>, Error> {
+        let limit = Filter::checked_limit(limit)?;
+        self.store()?.sessions(subject, self.live_at(), after, limit).await
+    }
+
+    /// A session of this subject's; `None` where it is another's, or over.
+    pub(crate) async fn live_session(&self, subject: &Subject, sid: Sid) -> Result<Option<Session>, Error> {
+        let found = self.store()?.session(sid).await?;
+        let is_live = |record: &SessionRecord| {
+            let is_over = record.ended.is_some() || record.with_subject;
+            record.subject == *subject && !is_over && record.session.expires_at.timestamp() > self.live_at()
+        };
+        Ok(found.filter(is_live).map(|record| record.session))
     }
 
     /// Revokes one token. When this returns, no process that uses this registry accepts it any more; revoking it again is not

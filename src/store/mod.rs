@@ -34,8 +34,8 @@ pub(crate) use self::users::{ADDRESS_KNOWN_SECONDS, EndSessions, Replaced, Store
 pub(crate) use self::verbs::Store;
 use crate::error::Error;
 use crate::token::{
-    Act, AuditEvent, Claims, FeedPage, Filter, Jti, Mark, NewKey, News, Position, PurgeRun, Record, RecordPage,
-    Revocation, Roll, Session, SessionRecord, Sid, StoredKey, Subject, TokenType,
+    Act, AuditEvent, Claims, Cursor, FeedPage, Filter, Jti, Mark, NewKey, News, Position, PurgeRun, Record, RecordPage,
+    Revocation, Roll, Session, SessionPage, SessionRecord, Sid, StoredKey, Subject, TokenType,
 };
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]

@@ -43,8 +43,14 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn list(&self, filter: &Filter, live_at: i64, walk_max: u32) -> Result<RecordPage, Error>;
     /// Sets or clears the label of a record of this subject, and of the session that it belongs to; whether there is one.
     async fn set_label(&self, jti: Jti, subject: &Subject, label: Option<&str>) -> Result<bool, Error>;
-    /// Live sessions, newest first; `current` is always `false`.
-    async fn sessions(&self, subject: &Subject, live_at: i64) -> Result<Vec<Session>, Error>;
+    /// One page of live sessions, newest first; `current` is always `false`.
+    async fn sessions(
+        &self,
+        subject: &Subject,
+        live_at: i64,
+        after: Option<Cursor>,
+        limit: u16,
+    ) -> Result<SessionPage<Session>, Error>;
     /// Notes when tokens were last used, and with them when their sessions were last seen.
     async fn touch(&self, used: &[(Jti, i64)]) -> Result<(), Error>;
 
@@ -147,13 +153,13 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<AuditEvent>, Error>;
     /// A session, ended or not.
     async fn session(&self, sid: Sid) -> Result<Option<SessionRecord>, Error>;
-    /// Sessions of a subject, ended or not, newest first, from before this one on.
+    /// One page of a subject's sessions, ended or not, newest first.
     async fn all_sessions(
         &self,
         subject: &Subject,
-        before: Option<(i64, Sid)>,
+        after: Option<Cursor>,
         limit: u16,
-    ) -> Result<Vec<SessionRecord>, Error>;
+    ) -> Result<SessionPage<SessionRecord>, Error>;
     /// Writes into the audit who asked for a purge.
     async fn note_purge_asked(&self, act: &Act, now: i64) -> Result<(), Error>;
     /// Notes how far a run of the purge has come, and forgets all runs but the last [`PURGE_RUNS_KEPT`].
@@ -283,7 +289,7 @@ macro_rules! implement_store {
                 fn record(jti: Jti) -> Option<Record>;
                 fn list(filter: &Filter, live_at: i64, walk_max: u32) -> RecordPage;
                 fn set_label(jti: Jti, subject: &Subject, label: Option<&str>) -> bool;
-                fn sessions(subject: &Subject, live_at: i64) -> Vec<Session>;
+                fn sessions(subject: &Subject, live_at: i64, after: Option<Cursor>, limit: u16) -> SessionPage<Session>;
                 fn revoke(asked: &[Revoke]) -> Vec<Done<Revoked>>;
                 fn unrevoke(jti: Jti, act: &Act, now: i64, live_at: i64) -> Done<Unrevoked>;
                 fn end_session(sid: Sid, act: &Act, now: i64, live_at: i64) -> Done<Option<u64>>;
@@ -299,7 +305,7 @@ macro_rules! implement_store {
                 fn particulars(jti: Jti) -> Option<Particulars>;
                 fn history(targets: &[String], subject: &Subject, since: i64, limit: u16) -> Vec<AuditEvent>;
                 fn session(sid: Sid) -> Option<SessionRecord>;
-                fn all_sessions(subject: &Subject, before: Option<(i64, Sid)>, limit: u16) -> Vec<SessionRecord>;
+                fn all_sessions(subject: &Subject, after: Option<Cursor>, limit: u16) -> SessionPage<SessionRecord>;
                 fn note_purge_asked(act: &Act, now: i64) -> ();
                 fn note_purge_run(run: &PurgeRun) -> ();
                 fn purge_runs(now: i64) -> (Vec<PurgeRun>, Option<Uuid>);

@@ -30,7 +30,7 @@ pub(crate) use past::Outcome;
 pub use past::{Happening, PurgeRun, SessionRecord};
 pub(crate) use record::Along;
 pub(crate) use record::AuditEvent;
-pub use record::{Cursor, Filter, Record, RecordPage, Revocation, Session, State};
+pub use record::{Cursor, Filter, Record, RecordPage, Revocation, Session, SessionPage, State};
 #[cfg(feature = "server")]
 pub(crate) use record::{as_rfc3339, rfc3339};
 pub use scope::{Scope, Scopes};

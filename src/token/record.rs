@@ -8,6 +8,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 #[cfg(feature = "server")]
 use super::claims::is_console_audience;
@@ -277,11 +278,15 @@ impl Filter {
     ///
     /// [`is_invalid`](Error::is_invalid) for anything but 1 to 1000.
     pub fn limit(mut self, limit: u16) -> Result<Self, Error> {
-        if limit == 0 || limit > Self::LIMIT_MAX {
-            return Err(Error::invalid("limit", "limit must be 1 to 1000"));
-        }
-        self.limit = limit;
+        self.limit = Self::checked_limit(limit)?;
         Ok(self)
+    }
+
+    pub(crate) fn checked_limit(limit: u16) -> Result<u16, Error> {
+        match limit {
+            1..=Self::LIMIT_MAX => Ok(limit),
+            _ => Err(Error::invalid("limit", "limit must be 1 to 1000")),
+        }
     }
 }
 
@@ -329,23 +334,39 @@ pub struct RecordPage {
     pub next: Option<Cursor>,
 }
 
-/// A place in a list of records, newest first.
+/// One page of sessions, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionPage<T> {
+    /// The sessions, as many as were asked for where there are as many.
+    pub sessions: Vec<T>,
+    /// Where the next page begins; `None` where nothing follows.
+    pub next: Option<Cursor>,
+}
+
+/// A place in a list of records or of sessions, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    pub(crate) issued_at: i64,
-    pub(crate) jti: Jti,
+    /// When the record's token was issued or the session began, in seconds.
+    pub(crate) at: i64,
+    pub(crate) id: Uuid,
 }
 
 impl Cursor {
     /// The place of this record.
     pub fn of(record: &Record) -> Self {
-        Self { issued_at: record.issued_at.timestamp(), jti: record.jti }
+        Self { at: record.issued_at.timestamp(), id: record.jti.as_uuid() }
+    }
+
+    /// The place of this session.
+    pub fn of_session(session: &Session) -> Self {
+        Self { at: session.created_at.timestamp(), id: session.sid.as_uuid() }
     }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.issued_at, self.jti)
+        write!(f, "{}.{}", self.at, self.id)
     }
 }
 
@@ -354,8 +375,8 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = || Error::invalid("cursor", "cursor must be one that a list gave");
-        let (issued_at, jti) = text.split_once('.').ok_or_else(invalid)?;
-        Ok(Self { issued_at: issued_at.parse().map_err(|_| invalid())?, jti: jti.parse().map_err(|_| invalid())? })
+        let (at, id) = text.split_once('.').ok_or_else(invalid)?;
+        Ok(Self { at: at.parse().map_err(|_| invalid())?, id: id.parse().map_err(|_| invalid())? })
     }
 }
 

@@ -30,7 +30,7 @@ on_both! {
             assert!(is_final);
         }
         assert!(registry.refresh(&presented, Refresh::new()).await.unwrap_err().is_superseded());
-        let sessions = registry.sessions(&name("alice")).await.unwrap();
+        let sessions = registry.sessions(&name("alice"), None, 10).await.unwrap().sessions;
         assert_eq!(sessions.iter().map(|session| session.sid).collect::<Vec<_>>(), [sid(&other)]);
     }
 

@@ -43,7 +43,7 @@ on_both! {
         registry.pass(31 * 24 * 60 * 60);
         registry.purge().await.unwrap();
         assert!(registry.list(&Filter::all()).await.unwrap().is_empty());
-        assert!(registry.sessions(&name("alice")).await.unwrap().is_empty());
+        assert!(registry.sessions(&name("alice"), None, 10).await.unwrap().sessions.is_empty());
     }
 
     async fn a_purge_forgets_no_end_that_still_matters(database: Database) {

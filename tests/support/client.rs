@@ -131,6 +131,15 @@ impl Answer {
         self.headers.get_all(name).iter().map(|value| value.to_str().expect("a header in ASCII")).collect()
     }
 
+    /// The path and query of the next page of a list, from `Link` (RFC 8288).
+    #[track_caller]
+    pub(crate) fn next_page(&self) -> Option<String> {
+        let link = self.header("Link")?;
+        let (target, parameters) = link.strip_prefix('<').unwrap().split_once('>').unwrap();
+        assert_eq!(parameters.replace(' ', ""), r#";rel="next""#, "{link}");
+        Some(target.find("/auth").map_or(target, |at| &target[at..]).to_owned())
+    }
+
     #[track_caller]
     pub(crate) fn body_json(&self) -> Value {
         assert!(
@@ -149,7 +158,7 @@ impl Answer {
         self.body_json()
     }
 
-    /// The JSON of a 200 that says `msg`, and nothing else but what `others` names.
+    /// The answer is 200 and says this alone.
     #[track_caller]
     pub(crate) fn says(&self, msg: &str) {
         assert_eq!(self.ok(200), serde_json::json!({ "msg": msg }));

@@ -23,8 +23,11 @@ use crate::token::{Cursor, Filter, Jti, Record, Session, Sid, State as TokenStat
 /// Where the list is.
 pub(super) const HERE: &str = "/console/sessions";
 
-/// How many pages of records are looked through; whoever has more tokens than that sees the newest.
+/// How many pages of records or sessions are looked through; whoever has more than that sees the newest.
 const PAGES_MAX: usize = 5;
+
+/// How many sessions a page shows.
+const SHOWN: u16 = 100;
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
@@ -62,6 +65,13 @@ struct TokenView {
 struct SessionsPage<'r> {
     frame: Frame<'r>,
     sessions: Vec<SessionView>,
+    next: Option<String>,
+}
+
+impl SessionsPage<'_> {
+    fn has_others(&self) -> bool {
+        self.next.is_some() || self.sessions.iter().any(|session| !session.is_current)
+    }
 }
 
 #[derive(Template)]
@@ -88,6 +98,8 @@ struct EndOthersPage<'r> {
     frame: Frame<'r>,
     others: usize,
     personal: usize,
+    /// Whether there are more than were counted.
+    goes_on: bool,
     outlives: Option<String>,
 }
 
@@ -107,55 +119,25 @@ enum Own {
     Personal,
 }
 
-/// One's live sessions, and what is known of those that consist of one token.
-struct Mine {
-    sessions: Vec<Session>,
-    records: Vec<Record>,
-    own: HashMap<Sid, Own>,
-}
+/// What those of one's live sessions are there for that consist of one token.
+struct Kinds(HashMap<Sid, Own>);
 
-impl Mine {
+impl Kinds {
     async fn of(registry: &Registry, person: &SignedIn<'_>) -> Result<Self, Error> {
-        device::prepare().await;
-        let mut sessions = registry.sessions(person.subject()).await?;
-        for session in &mut sessions {
-            session.current = session.sid == person.session();
-        }
-        let filter = Filter::subject(person.subject().clone()).state(TokenState::Live);
-        let records = records(registry, filter).await?;
-        let kind = |record: &Record| if is_console(record) { Own::Console } else { Own::Personal };
-        let own = records.iter().filter(|record| is_own_session(record));
-        let own = own.map(|record| (record.sid, kind(record))).collect();
-        Ok(Self { sessions, records, own })
+        let filter = Filter::subject(person.subject().clone()).state(TokenState::Live).token_type(TokenType::Access);
+        Ok(Self::among(&records(registry, filter).await?))
     }
 
-    fn personal(&self) -> usize {
-        self.sessions.iter().filter(|session| self.is_personal(session)).count()
+    fn among(records: &[Record]) -> Self {
+        let kind = |record: &Record| if is_console(record) { Own::Console } else { Own::Personal };
+        Self(records.iter().filter(|record| is_own_session(record)).map(|record| (record.sid, kind(record))).collect())
     }
 
     fn is_personal(&self, session: &Session) -> bool {
-        self.own.get(&session.sid) == Some(&Own::Personal)
+        self.0.get(&session.sid) == Some(&Own::Personal)
     }
 
-    fn views(&self) -> Vec<SessionView> {
-        let mut views: Vec<SessionView> = self
-            .sessions
-            .iter()
-            .filter(|session| !self.is_personal(session))
-            .map(|session| self.view(session))
-            .collect();
-        // The current one first; the others stay newest first.
-        views.sort_by_key(|view| !view.is_current);
-        views
-    }
-
-    fn find(&self, sid: &str) -> Result<SessionView, ConsoleError> {
-        let sid: Option<Sid> = sid.parse().ok();
-        let session = self.sessions.iter().find(|session| Some(session.sid) == sid);
-        session.map(|session| self.view(session)).ok_or_else(no_session)
-    }
-
-    fn view(&self, session: &Session) -> SessionView {
+    fn view(&self, session: &Session, person: &SignedIn<'_>) -> SessionView {
         let device = device::name(session.user_agent.as_deref());
         let (name, device) = match &session.label {
             Some(label) => (label.clone(), Some(device)),
@@ -171,21 +153,30 @@ impl Mine {
             created: session.created_at.into(),
             seen: session.last_seen_at.into(),
             expires: session.expires_at.into(),
-            is_current: session.current,
-            is_console: self.own.get(&session.sid) == Some(&Own::Console),
+            is_current: session.sid == person.session(),
+            is_console: self.0.get(&session.sid) == Some(&Own::Console),
         }
     }
+}
 
-    fn tokens(&self, sid: Sid) -> Vec<TokenView> {
-        self.records.iter().filter(|record| record.sid == sid).map(TokenView::of).collect()
-    }
+/// One of one's live sessions, with its live tokens, newest first.
+async fn find(
+    registry: &Registry,
+    person: &SignedIn<'_>,
+    sid: &str,
+) -> Result<(SessionView, Vec<Record>), ConsoleError> {
+    let sid: Sid = sid.parse().map_err(|_| no_session())?;
+    let session = registry.live_session(person.subject(), sid).await?.ok_or_else(no_session)?;
+    let filter = Filter::subject(person.subject().clone()).session(sid).state(TokenState::Live);
+    let records = records(registry, filter).await?;
+    device::prepare().await;
+    Ok((Kinds::among(&records).view(&session, person), records))
+}
 
-    /// A session is named by its refresh token, which lives as long as it does, or else by its newest.
-    fn naming(&self, sid: Sid) -> Option<Jti> {
-        let of_session = || self.records.iter().filter(|record| record.sid == sid);
-        let refresh = of_session().find(|record| record.token_type == TokenType::Refresh);
-        refresh.or_else(|| of_session().next()).map(|record| record.jti)
-    }
+/// A session is named by its refresh token, which lives as long as it does, or else by its newest.
+fn naming(records: &[Record]) -> Option<Jti> {
+    let refresh = records.iter().find(|record| record.token_type == TokenType::Refresh);
+    refresh.or(records.first()).map(|record| record.jti)
 }
 
 impl SessionView {
@@ -264,10 +255,24 @@ pub(super) async fn own_record(registry: &Registry, subject: &Subject, jti: &str
     }
 }
 
-#[get("/sessions")]
-async fn list<'r>(person: SignedIn<'r>, registry: &State<Registry>) -> Result<Page<SessionsPage<'r>>, ConsoleError> {
-    let mine = Mine::of(registry, &person).await?;
-    Ok(Page(SessionsPage { frame: person.frame(), sessions: mine.views() }))
+/// A page of them, and on the first the current one before all others.
+#[get("/sessions?<after>")]
+async fn list<'r>(
+    after: Option<&str>,
+    person: SignedIn<'r>,
+    registry: &State<Registry>,
+) -> Result<Page<SessionsPage<'r>>, ConsoleError> {
+    let (own, subject) = (person.session(), person.subject());
+    let after: Option<Cursor> = after.and_then(|place| place.parse().ok());
+    let page = registry.sessions(subject, after, SHOWN).await?;
+    let current = if after.is_none() { registry.live_session(subject, own).await? } else { None };
+    let others = page.sessions.iter().filter(|session| session.sid != own);
+    let kinds = Kinds::of(registry, &person).await?;
+    device::prepare().await;
+    let shown = current.iter().chain(others).filter(|session| !kinds.is_personal(session));
+    let sessions = shown.map(|session| kinds.view(session, &person)).collect();
+    let next = page.next.map(|next| format!("{HERE}?after={next}"));
+    Ok(Page(SessionsPage { frame: person.frame(), sessions, next }))
 }
 
 #[get("/sessions/<sid>")]
@@ -276,10 +281,9 @@ async fn show<'r>(
     person: SignedIn<'r>,
     registry: &State<Registry>,
 ) -> Result<Page<SessionPage<'r>>, ConsoleError> {
-    let mine = Mine::of(registry, &person).await?;
-    let session = mine.find(sid)?;
-    let (tokens, naming) = (mine.tokens(session.sid), mine.naming(session.sid));
-    Ok(Page(SessionPage { frame: person.frame(), session, tokens, naming }))
+    let (session, records) = find(registry, &person, sid).await?;
+    let tokens = records.iter().map(TokenView::of).collect();
+    Ok(Page(SessionPage { frame: person.frame(), session, tokens, naming: naming(&records) }))
 }
 
 #[get("/sessions/<sid>/end")]
@@ -288,7 +292,7 @@ async fn ask_end<'r>(
     person: SignedIn<'r>,
     registry: &State<Registry>,
 ) -> Result<Page<EndPage<'r>>, ConsoleError> {
-    let session = Mine::of(registry, &person).await?.find(sid)?;
+    let (session, _) = find(registry, &person, sid).await?;
     Ok(Page(EndPage { frame: person.frame(), session, outlives: outlives(registry) }))
 }
 
@@ -317,10 +321,26 @@ async fn ask_end_others<'r>(
     person: SignedIn<'r>,
     registry: &State<Registry>,
 ) -> Result<Page<EndOthersPage<'r>>, ConsoleError> {
-    let mine = Mine::of(registry, &person).await?;
-    let personal = mine.personal();
-    let others = mine.sessions.iter().filter(|session| !session.current).count() - personal;
-    Ok(Page(EndOthersPage { frame: person.frame(), others, personal, outlives: outlives(registry) }))
+    let kinds = Kinds::of(registry, &person).await?;
+    let (mut others, mut personal, mut after, mut pages) = (0, 0, None, 0..PAGES_MAX);
+    while pages.next().is_some() {
+        let page = registry.sessions(person.subject(), after, Filter::LIMIT_MAX).await?;
+        for session in page.sessions.iter().filter(|session| session.sid != person.session()) {
+            *if kinds.is_personal(session) { &mut personal } else { &mut others } += 1;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let page = EndOthersPage {
+        frame: person.frame(),
+        others,
+        personal,
+        goes_on: after.is_some(),
+        outlives: outlives(registry),
+    };
+    Ok(Page(page))
 }
 
 #[post("/sessions/end-others", data = "<_form>")]

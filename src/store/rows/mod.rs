@@ -14,7 +14,9 @@ pub(super) use self::coherence::{BEHIND_MAX, Noted, RollRow, news, roll, target}
 pub(super) use self::records::{ParticularsRow, RecordRow, SessionRecordRow, SessionRow, StatusRow, statuses};
 use super::{Insert, Premise};
 use crate::error::Error;
-use crate::token::{Act, Actor, ActorKind, AuditEvent, Cursor, PurgeRun, Record, RecordPage, StoredKey, Subject};
+use crate::token::{
+    Act, Actor, ActorKind, AuditEvent, Cursor, PurgeRun, Record, RecordPage, Session, SessionPage, StoredKey, Subject,
+};
 
 /// A run of the purge.
 pub(super) struct PurgeRunRow {
@@ -243,12 +245,12 @@ pub(super) const TOUCHED_AT_ONCE: usize = 500;
 
 /// The place before which a page starts; without a cursor it is one that no record has.
 pub(super) fn before(cursor: Option<Cursor>) -> (i64, Uuid) {
-    cursor.map_or((i64::MAX, Uuid::max()), |cursor| (cursor.issued_at, cursor.jti.as_uuid()))
+    cursor.map_or((i64::MAX, Uuid::max()), |cursor| (cursor.at, cursor.id))
 }
 
 /// The place that a page goes down to; without one, past every record.
 pub(super) fn down_to(end: Option<Cursor>) -> (i64, Uuid) {
-    end.map_or((i64::MIN, Uuid::nil()), |cursor| (cursor.issued_at, cursor.jti.as_uuid()))
+    end.map_or((i64::MIN, Uuid::nil()), |cursor| (cursor.at, cursor.id))
 }
 
 /// A page of what was found up to `end`, one record beyond the limit included.
@@ -257,6 +259,14 @@ pub(super) fn page(mut records: Vec<Record>, limit: u16, end: Option<Cursor>) ->
     records.truncate(limit.into());
     let next = if is_full { records.last().map(Cursor::of) } else { end };
     RecordPage { records, next }
+}
+
+/// A page of sessions out of what was found, one beyond the limit included.
+pub(super) fn session_page<T>(mut sessions: Vec<T>, limit: u16, session: impl Fn(&T) -> &Session) -> SessionPage<T> {
+    let is_full = sessions.len() > usize::from(limit);
+    sessions.truncate(limit.into());
+    let next = sessions.last().filter(|_| is_full).map(|last| Cursor::of_session(session(last)));
+    SessionPage { sessions, next }
 }
 
 /// How long the end of a generation is kept at least: longer than any log-in is under way, so that a generation which

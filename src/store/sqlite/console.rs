@@ -7,7 +7,7 @@ use super::Sqlite;
 use super::keys::note;
 use crate::store::rows::{self, AuditRow, ParticularsRow, PurgeRunRow, SessionRecordRow};
 use crate::store::{PURGE_RUNS_KEPT, Particulars};
-use crate::token::{Act, AuditEvent, Jti, PurgeRun, SessionRecord, Sid, Subject};
+use crate::token::{Act, AuditEvent, Cursor, Jti, PurgeRun, SessionPage, SessionRecord, Sid, Subject};
 
 /// Sessions, ended or not, by a condition: by the session's own end, or by the end of its generation.
 macro_rules! select_session_records {
@@ -99,21 +99,22 @@ impl Sqlite {
     pub(super) async fn all_sessions(
         &self,
         subject: &Subject,
-        before: Option<(i64, Sid)>,
+        after: Option<Cursor>,
         limit: u16,
-    ) -> Result<Vec<SessionRecord>, sqlx::Error> {
-        let (created_at, sid) = before.map_or((i64::MAX, Uuid::max()), |(at, sid)| (at, sid.as_uuid()));
+    ) -> Result<SessionPage<SessionRecord>, sqlx::Error> {
+        let (created_at, sid) = rows::before(after);
+        let beyond = i64::from(limit) + 1;
         let found = select_session_records!(
             "where s.subject = ?1 and s.created_at <= ?2 and (s.created_at, s.sid) < (?2, ?3)
             order by s.created_at desc, s.sid desc limit ?4",
             subject.as_str(),
             created_at,
             sid,
-            limit
+            beyond
         )
         .fetch_all(&self.readers)
         .await?;
-        rows::read(found)
+        Ok(rows::session_page(rows::read(found)?, limit, |record| &record.session))
     }
 
     pub(super) async fn note_purge_asked(&self, act: &Act, now: i64) -> Result<(), sqlx::Error> {

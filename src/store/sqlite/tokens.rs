@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Sqlite;
 use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
 use crate::store::{Generation, Refreshable, Status};
-use crate::token::{Along, Cursor, Filter, Jti, Record, RecordPage, Session, Subject};
+use crate::token::{Along, Cursor, Filter, Jti, Record, RecordPage, Session, SessionPage, Subject};
 
 /// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end
 /// of its generation. The retirement of the key that signed it is told where neither is there. Records come first in every
@@ -195,20 +195,32 @@ impl Sqlite {
         Ok(done.rows_affected() > 0)
     }
 
-    pub(super) async fn sessions(&self, subject: &Subject, live_at: i64) -> Result<Vec<Session>, sqlx::Error> {
+    pub(super) async fn sessions(
+        &self,
+        subject: &Subject,
+        live_at: i64,
+        after: Option<Cursor>,
+        limit: u16,
+    ) -> Result<SessionPage<Session>, sqlx::Error> {
+        let (created_at, sid) = rows::before(after);
+        let beyond = i64::from(limit) + 1;
         let found = sqlx::query_as!(
             SessionRow,
             r#"select s.sid as "sid: Uuid", s.label, s.client, s.ip, s.user_agent, s.created_at, s.last_seen_at, s.expires_at
             from cf_sessions s
             join cf_subjects u on u.subject = s.subject
             where s.subject = ?1 and s.ended_at is null and s.generation = u.generation and s.expires_at > ?2
-            order by s.created_at desc, s.sid desc"#,
+                and s.created_at <= ?3 and (s.created_at, s.sid) < (?3, ?4)
+            order by s.created_at desc, s.sid desc limit ?5"#,
             subject.as_str(),
-            live_at
+            live_at,
+            created_at,
+            sid,
+            beyond
         )
         .fetch_all(&self.readers)
         .await?;
-        rows::read(found)
+        Ok(rows::session_page(rows::read(found)?, limit, |session| session))
     }
 
     pub(super) async fn touch(&self, used: &[(Jti, i64)]) -> Result<(), sqlx::Error> {
@@ -256,7 +268,7 @@ async fn walk(
             select_walk!($whose, issued_at, jti, beyond $(, $argument)?)
                 .fetch_optional(&mut *connection)
                 .await?
-                .map(|row| Cursor { issued_at: row.issued_at, jti: row.jti.into() })
+                .map(|row| Cursor { at: row.issued_at, id: row.jti })
         };
     }
     Ok(match filter.along() {

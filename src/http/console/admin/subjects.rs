@@ -5,7 +5,7 @@ use rocket::{Route, State, get, post, routes};
 
 use super::because::{Because, BecausePage};
 use super::sessions::SessionView;
-use super::{audit, cut, encoded, named, segment, tokens, users};
+use super::{audit, encoded, named, segment, tokens, users};
 use crate::accounts::Accounts;
 use crate::guard::Device;
 use crate::http::console::error::ConsoleError;
@@ -16,7 +16,7 @@ use crate::http::console::sessions::outlives;
 use crate::http::console::signed_in::AdminSignedIn;
 use crate::http::console::{device, sign_in};
 use crate::registry::Registry;
-use crate::token::{Sid, State as TokenState, Subject};
+use crate::token::{State as TokenState, Subject};
 
 /// How many sessions a page shows.
 const LIMIT: u16 = 50;
@@ -59,14 +59,8 @@ async fn show<'r>(
 ) -> Result<Page<SubjectPage<'r>>, ConsoleError> {
     device::prepare().await;
     let subject = named(sub).map_err(|_| no_subject())?;
-    let after = match after.and_then(|sid| sid.parse::<Sid>().ok()) {
-        Some(sid) => Some(registry.session(sid).await?.session),
-        None => None,
-    };
-    let mut sessions = registry.all_sessions(&subject, after.as_ref(), LIMIT + 1).await?;
-    let goes_on = cut(&mut sessions, LIMIT);
+    let page = registry.all_sessions(&subject, after.and_then(|place| place.parse().ok()), LIMIT).await?;
     let (path, name) = (path_of(&subject), encoded(subject.as_str()));
-    let last = sessions.last().filter(|_| goes_on);
     let user = match accounts.get(&subject).await {
         Ok(_) => Some(users::path_of(&subject)),
         Err(error) if error.is_not_found() => None,
@@ -77,8 +71,8 @@ async fn show<'r>(
         tokens: format!("{}?subject={name}", tokens::HERE),
         audit: format!("{}?subject={name}", audit::HERE),
         user,
-        next: last.map(|last| format!("{path}?after={}", last.session.sid)),
-        sessions: sessions.iter().map(|session| SessionView::of(session, registry)).collect(),
+        next: page.next.map(|next| format!("{path}?after={next}")),
+        sessions: page.sessions.iter().map(|session| SessionView::of(session, registry)).collect(),
         subject: subject.to_string(),
         path,
     }))
