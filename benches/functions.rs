@@ -1,5 +1,5 @@
-//! What a check costs by itself, without HTTP: `cargo bench --bench functions`. On SQLite, EdDSA, from one thread and from
-//! two.
+//! What a check costs by itself, without HTTP: `cargo bench --bench functions`. On SQLite, EdDSA, from one thread and
+//! from two.
 
 use std::error::Error;
 use std::sync::LazyLock;

@@ -1,4 +1,5 @@
-//! The ten-minute quickstart: an application that logs its users in, and lets them see, revoke and unrevoke their tokens.
+//! The ten-minute quickstart: an application that logs its users in, and lets them see, revoke and unrevoke their
+//! tokens.
 //!
 //! ```text
 //! cargo run --example quickstart

@@ -1,4 +1,5 @@
-//! Time, passed in. The machine's time of day is read here alone; how long something takes is measured where it happens.
+//! Time, passed in. The machine's time of day is read here alone; how long something takes is measured where it
+//! happens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
         database
     }
 
-    /// How long ago some fixed moment was, by a clock that never goes back and does not stand still while the machine is
-    /// suspended: leases are measured by it. Two processes need not agree on it, only on how fast it goes.
+    /// How long ago some fixed moment was, by a clock that never goes back and does not stand still while the machine
+    /// is suspended: leases are measured by it. Two processes need not agree on it, only on how fast it goes.
     fn steady(&self) -> Duration {
         machine_steady()
     }
@@ -63,8 +64,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A process that was suspended must find that its lease is over, which the standard library's clock would not tell it on
-/// Linux.
+/// A process that was suspended must find that its lease is over, which the standard library's clock would not tell it
+/// on Linux.
 #[cfg(unix)]
 fn machine_steady() -> Duration {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -85,8 +86,8 @@ fn machine_steady() -> Duration {
 
 /// A clock that stands still until it is told to move, within the years that can be told.
 ///
-/// Its [`steady`](Clock::steady) time goes on as the machine's does, and what it is told to move comes on top: so leases
-/// are renewed while a test runs, and run out when it skips ahead.
+/// Its [`steady`](Clock::steady) time goes on as the machine's does, and what it is told to move comes on top: so
+/// leases are renewed while a test runs, and run out when it skips ahead.
 ///
 /// Clones share the same time, so a test keeps one and gives another away.
 ///

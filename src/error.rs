@@ -11,8 +11,8 @@ use std::sync::Arc;
 /// do. The cause, where there is one, is in [`source`](StdError::source); it may name database details, so it is for
 /// logs and never for an answer to a client.
 ///
-/// Whether a *token* is good is not an `Error` but a [`Denial`](crate::Denial). A Rocket route may return either: both are
-/// answers.
+/// Whether a *token* is good is not an `Error` but a [`Denial`](crate::Denial). A Rocket route may return either: both
+/// are answers.
 ///
 /// ```
 /// # fn show(error: counterfoil::Error) {
@@ -146,15 +146,16 @@ impl Error {
         self.0.kind == Kind::Full
     }
 
-    /// The database can't be asked just now, or a change can't be [confirmed](Self::is_unconfirmed). What was asked for is then
-    /// done wholly or not at all, so asking again is safe: where the answer alone was lost, tokens were issued that nobody has.
+    /// The database can't be asked just now, or a change can't be [confirmed](Self::is_unconfirmed). What was asked for
+    /// is then done wholly or not at all, so asking again is safe: where the answer alone was lost, tokens were issued
+    /// that nobody has.
     pub fn is_unavailable(&self) -> bool {
         matches!(self.0.kind, Kind::Unavailable | Kind::Unconfirmed)
     }
 
-    /// A revocation is made, or what undoes one, or sessions were ended to make room for another, but whether that is in force
-    /// in every process can't be told: the database went away in between. Revoking or undoing it again finds nothing to change,
-    /// and waits as the first call did.
+    /// A revocation is made, or what undoes one, or sessions were ended to make room for another, but whether that is
+    /// in force in every process can't be told: the database went away in between. Revoking or undoing it again finds
+    /// nothing to change, and waits as the first call did.
     pub fn is_unconfirmed(&self) -> bool {
         self.0.kind == Kind::Unconfirmed
     }

@@ -17,8 +17,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Adds a token registry to a Rocket application, by the settings in its `Rocket.toml` and the environment.
 ///
-/// A missing or broken setting stops the launch with one sentence in the log. A database that can't be reached does not:
-/// requests are answered 503 until it is there.
+/// A missing or broken setting stops the launch with one sentence in the log. A database that can't be reached does
+/// not: requests are answered 503 until it is there.
 ///
 /// ```no_run
 /// #[rocket::launch]

@@ -1,9 +1,10 @@
 //! A SQL-persistent token registry for [Rocket](https://rocket.rs): it issues signed tokens (JWT, RFC 7519), keeps a
 //! record of each, and refuses every token without a live one.
 //!
-//! A JWT alone can't be taken back: whoever holds it is let in until it expires. Counterfoil keeps the counterfoil. Each
-//! token is on the registry before it is handed out, so that its user can see it, name it, revoke it and, where it was
-//! no more than a mistake, take that back. A token that is not on the registry is refused, however good its signature.
+//! A JWT alone can't be taken back: whoever holds it is let in until it expires. Counterfoil keeps the counterfoil.
+//! Each token is on the registry before it is handed out, so that its user can see it, name it, revoke it and, where it
+//! was no more than a mistake, take that back. A token that is not on the registry is refused, however good its
+//! signature.
 //!
 //! # Ten lines
 //!
@@ -61,8 +62,8 @@
 //!
 //! Without doing anything, a refusal is answered as `{"error": "token_expired", "msg": "The token has expired"}` with
 //! the challenge of RFC 6750. A route that takes `Result<AccessToken<'_>, Denial>` answers itself, and a catcher that
-//! the application registers at `/` wins and learns the reason from [`denial()`]. An [`Error`] that a route returns has its
-//! answer too.
+//! the application registers at `/` wins and learns the reason from [`denial()`]. An [`Error`] that a route returns has
+//! its answer too.
 //!
 //! # Testing
 //!

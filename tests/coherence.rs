@@ -447,8 +447,8 @@ fn a_server_that_loses_its_database_goes_on_for_a_lease() {
     });
 }
 
-/// Where the database goes away while a change waits, the wait ends with the longest lease that was seen; where that lasts for
-/// longer than anybody waits without an answer, the change is not acknowledged.
+/// Where the database goes away while a change waits, the wait ends with the longest lease that was seen; where that
+/// lasts for longer than anybody waits without an answer, the change is not acknowledged.
 #[test]
 fn a_change_whose_database_goes_away_is_acknowledged_when_no_lease_is_left() {
     crate::support::run(async {

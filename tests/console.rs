@@ -1,5 +1,5 @@
-//! The console for every user: signing in and out, one's sessions, personal tokens, the password; and that its token opens
-//! nothing else, and nothing else opens it.
+//! The console for every user: signing in and out, one's sessions, personal tokens, the password; and that its token
+//! opens nothing else, and nothing else opens it.
 
 use counterfoil::{Grant, Registry};
 

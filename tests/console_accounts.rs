@@ -1,5 +1,5 @@
-//! The console's pages for users and clients: what stands there, that each act does what it says and is in the audit, and
-//! that nobody else may.
+//! The console's pages for users and clients: what stands there, that each act does what it says and is in the audit,
+//! and that nobody else may.
 
 use std::time::Instant;
 
@@ -280,7 +280,8 @@ on_both! {
     }
 }
 
-/// Where nobody can tell whether every server knows of a client's new secret, it is shown all the same: it is nowhere else.
+/// Where nobody can tell whether every server knows of a client's new secret, it is shown all the same: it is nowhere
+/// else.
 #[test]
 fn a_secret_that_cant_be_confirmed_is_shown() {
     crate::support::run(async {

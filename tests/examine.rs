@@ -1,5 +1,5 @@
-//! Looking closely at a token and a session: why a token would be refused, always what a check answers, and what happened
-//! to them.
+//! Looking closely at a token and a session: why a token would be refused, always what a check answers, and what
+//! happened to them.
 
 use counterfoil::{AudienceRule, Expect, Reason, Record, Registry};
 

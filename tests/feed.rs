@@ -1,4 +1,5 @@
-//! The feed of revocations in pages: every change that makes tokens less than live is in it once, for those whom it is for.
+//! The feed of revocations in pages: every change that makes tokens less than live is in it once, for those whom it is
+//! for.
 
 use counterfoil::Actor;
 

@@ -1,4 +1,5 @@
-//! The pages of `docs/integrations`: what they show is what runs here. The program for Rocket is a test of the documentation.
+//! The pages of `docs/integrations`: what they show is what runs here. The program for Rocket is a test of the
+//! documentation.
 
 use std::any::Any;
 use std::process::Command;

@@ -1,4 +1,5 @@
-//! Where a user logged in of late: an account's limit on failed log-ins, which anybody can use up, doesn't keep the owner out there.
+//! Where a user logged in of late: an account's limit on failed log-ins, which anybody can use up, doesn't keep the
+//! owner out there.
 
 use crate::support::console::{FORM_COOKIE, form_key};
 use crate::support::server::Settings;

@@ -1,4 +1,5 @@
-//! What somebody else has locked in PostgreSQL, for as long as they like: it holds up what needs it, and nothing besides.
+//! What somebody else has locked in PostgreSQL, for as long as they like: it holds up what needs it, and nothing
+//! besides.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

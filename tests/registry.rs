@@ -1,5 +1,5 @@
-//! The registry through its public interface: what is recorded, listed, revoked, superseded and purged, the same on both
-//! databases.
+//! The registry through its public interface: what is recorded, listed, revoked, superseded and purged, the same on
+//! both databases.
 
 mod ending;
 mod opening;

@@ -9,7 +9,8 @@ use crate::support::process::PATIENCE;
 use crate::support::server::until_leased;
 use crate::support::{Server, postgres, run};
 
-/// Revokes a token that the server remembers, by plain SQL in a session with this path, and waits until that is in force.
+/// Revokes a token that the server remembers, by plain SQL in a session with this path, and waits until that is in
+/// force.
 async fn revoke_by_sql(server: &Server, schema: &str, path: &str) {
     until_leased(server).await;
     let token = server.issue("alice", "").await.access;

@@ -1,5 +1,5 @@
-//! Looking for tokens among all there are: by session, client, address and state, in pages that take no longer where few of
-//! very many are asked for.
+//! Looking for tokens among all there are: by session, client, address and state, in pages that take no longer where
+//! few of very many are asked for.
 
 use counterfoil::{Filter, State};
 

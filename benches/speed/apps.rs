@@ -1,4 +1,5 @@
-//! Rocket applications that are measured, each in a process of its own: this binary with the name of one as its argument.
+//! Rocket applications that are measured, each in a process of its own: this binary with the name of one as its
+//! argument.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -85,8 +86,8 @@ struct Seen {
     tokens: RwLock<HashMap<u64, Arc<[u64; 64]>>>,
 }
 
-/// The least that a guard does which remembers tokens: it finds the token and looks it up. It judges nothing, and forgets
-/// nothing.
+/// The least that a guard does which remembers tokens: it finds the token and looks it up. It judges nothing, and
+/// forgets nothing.
 struct LookedUp {
     _seen: Arc<[u64; 64]>,
 }

@@ -24,8 +24,8 @@ macro_rules! row {
     };
 }
 
-/// What pgbench runs: one row in a transaction of its own. The claims are as long as those of a token, and spaced, since
-/// pgbench takes a colon before a number for a variable.
+/// What pgbench runs: one row in a transaction of its own. The claims are as long as those of a token, and spaced,
+/// since pgbench takes a colon before a number for a variable.
 const INSERT: &str = concat!(
     "\\set session random(1, 10000)\n",
     "insert into cf_tokens (jti, sid, subject, token_type, issued_at, not_before, expires_at, scope, claims, kid) ",
@@ -42,7 +42,8 @@ const INSERT_MANY: &str = concat!(
     " from generate_series(1, :rows);\n"
 );
 
-/// The same with what an issue writes besides: a session for each. No trigger looks at the references, as with an issue.
+/// The same with what an issue writes besides: a session for each. No trigger looks at the references, as with an
+/// issue.
 const INSERT_WITH_SESSIONS: &str = concat!(
     "with noted as materialized (select set_config('counterfoil.noted', 'on', true)), ",
     "known as materialized (select gen_random_uuid() as sid from noted cross join generate_series(1, :rows)), ",
@@ -64,8 +65,9 @@ struct Floor {
 }
 
 impl Floor {
-    /// As many rows as callers wait at most, by one and by two connections, since there are two cores. And with sessions as many
-    /// as 16 callers can have under way, in batches of all of them, of a half and of a quarter, and as many as 64 and 256 can.
+    /// As many rows as callers wait at most, by one and by two connections, since there are two cores. And with
+    /// sessions as many as 16 callers can have under way, in batches of all of them, of a half and of a quarter, and as
+    /// many as 64 and 256 can.
     fn all(folder: &Path) -> Outcome<[Self; 7]> {
         let script = |name, sql| {
             let script = folder.join(name);

@@ -1,5 +1,5 @@
-//! One durable token for each request over HTTP, by the library in an application and by `POST /tokens`, each beside a bare
-//! route that reads the same body and answers the same bytes.
+//! One durable token for each request over HTTP, by the library in an application and by `POST /tokens`, each beside a
+//! bare route that reads the same body and answers the same bytes.
 
 use std::path::Path;
 

@@ -47,8 +47,8 @@ pub(crate) struct Token {
     pub(crate) jti: Jti,
 }
 
-/// Issues tokens that outlive the run, to a thousand subjects. Some are then checked, since what is measured with a token
-/// that is refused is worth nothing.
+/// Issues tokens that outlive the run, to a thousand subjects. Some are then checked, since what is measured with a
+/// token that is refused is worth nothing.
 pub(crate) async fn issue(registry: &Registry, count: usize) -> Outcome<Vec<Token>> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();

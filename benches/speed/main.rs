@@ -1,8 +1,8 @@
 //! The speed of the server and of the library, each figure beside a baseline that is measured in the same run.
 //! `scripts/bench` is the command; `docs/benchmarks.md` says how each figure is measured, and has the numbers.
 //!
-//! All load is closed-loop, bounded in time and stays on this machine. Rounds of a figure and of its baseline take turns, so
-//! that other work on the machine meets both alike.
+//! All load is closed-loop, bounded in time and stays on this machine. Rounds of a figure and of its baseline take
+//! turns, so that other work on the machine meets both alike.
 
 mod apps;
 mod introspect;
@@ -101,7 +101,8 @@ async fn measure(options: Options) -> Outcome<()> {
     if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }
 }
 
-/// Measures what is asked for, and gives the names of the figures that could not be measured: the others are there then.
+/// Measures what is asked for, and gives the names of the figures that could not be measured: the others are there
+/// then.
 async fn figures(bench: &Bench, table: &mut Table) -> Vec<&'static str> {
     let mut failed = Vec::new();
     for figure in FIGURES.into_iter().filter(|figure| bench.options.wants(figure)) {

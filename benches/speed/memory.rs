@@ -85,8 +85,8 @@ pub(crate) async fn measure(bench: &Bench, table: &mut Table) -> Outcome<()> {
     Ok(())
 }
 
-/// In a process of its own: checks each token of the file once, and prints by how many bytes the process has grown, and how many
-/// bytes it counts.
+/// In a process of its own: checks each token of the file once, and prints by how many bytes the process has grown, and
+/// how many bytes it counts.
 pub(crate) async fn remember(tokens: &Path) -> Outcome<()> {
     let figment = rocket::Config::figment();
     let app = rocket::custom(figment).attach(counterfoil::fairing());

@@ -65,7 +65,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Transactions a second of this script, which may ask for so many `:rows`: prepared statements, clients on 2 threads.
+    /// Transactions a second of this script, which may ask for so many `:rows`: prepared statements, clients on 2
+    /// threads.
     pub(crate) fn pgbench(&self, database: &str, script: &Path, clients: u32, rows: u32, seconds: u64) -> Outcome<f64> {
         let output = Command::new(self.programs.join("pgbench"))
             .args(["--no-vacuum", "--protocol", "prepared", "--client", &clients.to_string()])

@@ -60,8 +60,8 @@ pub(crate) async fn measure(bench: &Bench, table: &mut Table) -> Outcome<()> {
     }
     for round in 0..bench.options.rounds {
         bench.say(FIGURE, format!("round {} of {}", round + 1, bench.options.rounds));
-        // Each round begins with another case, so that none always runs in the wake of the same one; and the same case on
-        // both databases, so that whatever else the machine does meets both alike.
+        // Each round begins with another case, so that none always runs in the wake of the same one; and the same case
+        // on both databases, so that whatever else the machine does meets both alike.
         let first = round % postgres.len();
         postgres.rotate_left(first);
         sqlite.rotate_left(first);
@@ -192,8 +192,8 @@ fn report(table: &mut Table, database: &str, cases: &[Case<'_>; 6], strict_reach
     table.value(figure("without a guard, of bare Rocket"), Unit("", 2), &unguarded, Reach::Report);
 }
 
-/// Before anything is measured: a live token is accepted, again and again; none, a forged and a revoked one are not, and the
-/// revoked one not from the very moment on.
+/// Before anything is measured: a live token is accepted, again and again; none, a forged and a revoked one are not,
+/// and the revoked one not from the very moment on.
 pub(crate) async fn answers_are_right(server: &Server, registry: &Registry, live: &Token) -> Outcome<()> {
     let client = Client::new();
     let get = |token: String| client.get(server.url("/protected")).bearer_auth(token).send();

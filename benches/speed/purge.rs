@@ -105,8 +105,8 @@ async fn delete(bench: &Bench, database: &str) -> Outcome<f64> {
     Ok(rate)
 }
 
-/// Checks with and without the purge in turn, until half of what is due has gone; then the purge of the rest by itself, which
-/// is compared with the DELETE.
+/// Checks with and without the purge in turn, until half of what is due has gone; then the purge of the rest by itself,
+/// which is compared with the DELETE.
 async fn purge(
     bench: &Bench,
     measured: &mut Measured,

@@ -149,8 +149,8 @@ pub(crate) async fn healthy(bench: &Bench, table: &mut Table) -> Outcome<()> {
             let setup = Setup::new(&bench.postgres.create(&name).await?, &folder);
             let setup = if notified { setup } else { setup.polling() };
             let mut replicas = Replicas::start(bench, &name, setup, count).await?;
-            // What changes a row by plain SQL is a change as well, and would be made one by a trigger: that is no part of
-            // the bare statement.
+            // What changes a row by plain SQL is a change as well, and would be made one by a trigger: that is no part
+            // of the bare statement.
             let mut bare = bench.postgres.connect(&name).await?;
             bare.execute("set session_replication_role = replica").await?;
             (bare, _) = replicas.in_turn(bare, bench.options.revocations.min(20)).await?;

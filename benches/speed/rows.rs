@@ -1,5 +1,5 @@
-//! Fills a registry with records, by SQL, faster than they could be issued. They are as those of real tokens, but nobody
-//! holds the tokens.
+//! Fills a registry with records, by SQL, faster than they could be issued. They are as those of real tokens, but
+//! nobody holds the tokens.
 
 use std::path::Path;
 

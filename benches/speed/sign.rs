@@ -16,7 +16,8 @@ use crate::statistics::ratio;
 use crate::table::{MICROS, Reach, Table};
 use crate::{Bench, Outcome};
 
-/// Signatures between two looks at the CPU time, which is brought up to date some hundred times a second: about a second's.
+/// Signatures between two looks at the CPU time, which is brought up to date some hundred times a second: about a
+/// second's.
 const EDDSA: usize = 60_000;
 const RS256: usize = 2_000;
 

@@ -28,8 +28,8 @@ impl Spread {
 }
 
 /// How many of the lowest and of the highest values the interval leaves out: as many as keep the chance that the true
-/// median lies outside below 5 %, whatever the distribution (order statistics of the binomial). Up to five values that is
-/// none: then the interval is that of all values.
+/// median lies outside below 5 %, whatever the distribution (order statistics of the binomial). Up to five values that
+/// is none: then the interval is that of all values.
 fn outside(count: usize) -> usize {
     // With more, the first term would be too small for a number; and as many rounds would take days.
     let count = count.min(1_000);

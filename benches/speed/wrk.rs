@@ -1,4 +1,5 @@
-//! The load on servers: wrk, closed-loop, bounded in time, one thread, so that it leaves as much of the machine as it can.
+//! The load on servers: wrk, closed-loop, bounded in time, one thread, so that it leaves as much of the machine as it
+//! can.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Limits on failed log-ins: the generic cell rate algorithm (GCRA), over names that all replicas share; and the addresses that an
-//! account's limit lets in, so that guessing from elsewhere doesn't lock the owner out at home.
+//! Limits on failed log-ins: the generic cell rate algorithm (GCRA), over names that all replicas share; and the
+//! addresses that an account's limit lets in, so that guessing from elsewhere doesn't lock the owner out at home.
 //!
 //! Each name has one number, the time at which all its failures will have been forgotten. A failure moves it on by one
 //! interval; a name is limited while it lies further ahead than the window less one interval.

@@ -111,8 +111,8 @@ impl Accounts {
 
     /// # Errors
     ///
-    /// `Kind::Conflict` where there is a user of that name or a client of that id, `Kind::Reserved` for the server's own, `Kind::Invalid` for a
-    /// password that is too short or long.
+    /// `Kind::Conflict` where there is a user of that name or a client of that id, `Kind::Reserved` for the server's
+    /// own, `Kind::Invalid` for a password that is too short or long.
     pub(crate) async fn add(
         &self,
         username: &Subject,
@@ -134,8 +134,8 @@ impl Accounts {
         Ok(user.into())
     }
 
-    /// Makes of the scopes that a user has whatever `change` says. One that is taken away revokes the access tokens that
-    /// hold it.
+    /// Makes of the scopes that a user has whatever `change` says. One that is taken away revokes the access tokens
+    /// that hold it.
     pub(crate) async fn change_scopes(
         &self,
         username: &Subject,
@@ -151,8 +151,9 @@ impl Accounts {
         }
     }
 
-    /// Gives a user other scopes, in the place of those that somebody looked at; `None` where they are others by now, so that
-    /// nothing comes back that was taken away meanwhile. A scope that is taken away revokes the access tokens that hold it.
+    /// Gives a user other scopes, in the place of those that somebody looked at; `None` where they are others by now,
+    /// so that nothing comes back that was taken away meanwhile. A scope that is taken away revokes the access tokens
+    /// that hold it.
     pub(crate) async fn set_scopes(
         &self,
         username: &Subject,
@@ -227,8 +228,8 @@ impl Accounts {
             let (_, hash) = self.passwords.hash(turn, new).await?;
             let now = self.registry.clock().now_seconds();
             let store = self.registry.store()?;
-            // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is known,
-            // must not see it set back. A log-in may have hashed the same one anew: the next comparison tells.
+            // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is
+            // known, must not see it set back. A log-in may have hashed the same one anew: the next comparison tells.
             let replaced = Replaced { hash: &user.password_hash, at_address: address.as_deref() };
             let done = store.set_password(&user.username, &hash, Some(replaced), ends, &act, now).await?;
             if done.outcome {
@@ -256,8 +257,8 @@ impl Accounts {
 
     /// The user of that name, if the password is right, nothing limits the attempt and the user may log in.
     ///
-    /// Over the account's limit the password is compared all the same: so neither the answer nor the time it takes tells a wrong one from
-    /// an unknown user, nor from a right one that comes from elsewhere.
+    /// Over the account's limit the password is compared all the same: so neither the answer nor the time it takes
+    /// tells a wrong one from an unknown user, nor from a right one that comes from elsewhere.
     async fn authenticate(
         &self,
         subject: &Subject,

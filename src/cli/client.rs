@@ -68,8 +68,8 @@ pub(super) enum ClientCommand {
 pub(super) struct Add {
     /// What to call it, 1 to 100 characters.
     name: String,
-    /// What it may do: `tokens:issue`, `tokens:introspect`, or scopes of your own for the tokens it gets for itself. May be
-    /// given more than once.
+    /// What it may do: `tokens:issue`, `tokens:introspect`, or scopes of your own for the tokens it gets for itself.
+    /// May be given more than once.
     #[arg(long = "scope", value_name = "SCOPE")]
     scope: Vec<Scopes>,
     /// A scope that it may put into tokens of others.

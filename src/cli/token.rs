@@ -72,8 +72,8 @@ pub(super) struct Issue {
     /// Issue an access token alone.
     #[arg(long)]
     no_refresh: bool,
-    /// Issue a personal token: an access token alone, never fresh, that its subject sees among its own. It lasts as long as
-    /// `personal.max_expires` says, unless --access-expires does.
+    /// Issue a personal token: an access token alone, never fresh, that its subject sees among its own. It lasts as
+    /// long as `personal.max_expires` says, unless --access-expires does.
     #[arg(long, requires = "label", conflicts_with_all = ["fresh", "refresh_expires"])]
     personal: bool,
     /// How long access tokens last, such as 15m.

@@ -98,9 +98,9 @@ impl Clients {
     /// The client with this id and secret. One that was seen before is known from memory under a lease; failures are
     /// limited by address, and a right secret is never refused for the failures of others.
     ///
-    /// So the secret is compared first, though that lets whoever is over the limit go on guessing: there are 256 random bits
-    /// in one. The limit keeps a flood of guesses from writing: each then costs one reading of the limit, and one of a client
-    /// by its id where none is remembered, as it does where nobody is limited.
+    /// So the secret is compared first, though that lets whoever is over the limit go on guessing: there are 256 random
+    /// bits in one. The limit keeps a flood of guesses from writing: each then costs one reading of the limit, and one
+    /// of a client by its id where none is remembered, as it does where nobody is limited.
     pub(crate) async fn authenticate(
         &self,
         id: &str,

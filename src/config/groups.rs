@@ -79,8 +79,8 @@ pub enum Location {
     Header,
     /// The access or refresh cookie, with the CSRF double submit.
     Cookie,
-    /// The query string. Never for refresh tokens. The server keeps it out of its log; an application's own log may have it,
-    /// Rocket's at `log_level = "normal"` among them.
+    /// The query string. Never for refresh tokens. The server keeps it out of its log; an application's own log may
+    /// have it, Rocket's at `log_level = "normal"` among them.
     Query,
     /// A member of the JSON body, for routes that read the token from their body.
     Json,
@@ -202,7 +202,8 @@ pub(crate) struct PasswordSettings {
 pub(crate) struct LoginSettings {
     /// Failed log-ins of one account within the window; 0 switches this limit off.
     pub(crate) limit: u32,
-    /// Failed log-ins from one address within the window, and as many wrong secrets of clients; 0 switches these limits off.
+    /// Failed log-ins from one address within the window, and as many wrong secrets of clients; 0 switches these limits
+    /// off.
     pub(crate) address_limit: u32,
     pub(crate) window: Duration,
 }

@@ -100,8 +100,8 @@ impl std::fmt::Debug for Secret {
 /// The cookie that the console keeps its token in. Names that begin with this one are the console's.
 pub(crate) const CONSOLE_COOKIE: &str = "counterfoil_console";
 
-/// What the names of cookies begin with that browsers take from the very host alone: with `Secure`, for the path `/`, and without
-/// a `Domain` (RFC 6265bis §4.1.3.2).
+/// What the names of cookies begin with that browsers take from the very host alone: with `Secure`, for the path `/`,
+/// and without a `Domain` (RFC 6265bis §4.1.3.2).
 pub(crate) const HOST_PREFIX: &str = "__Host-";
 
 /// What a figment says of a value that nobody has set, and which is Rocket's own.
@@ -124,13 +124,13 @@ pub(crate) struct Explained {
 
 impl Settings {
     /// Reads and validates the settings of a Rocket application: `[<profile>.counterfoil]` of its figment, then
-    /// `DATABASE_URL`, then `COUNTERFOIL_*`, the later winning. An application whose `DATABASE_URL` is for something else
-    /// sets `COUNTERFOIL_DATABASE_URL`.
+    /// `DATABASE_URL`, then `COUNTERFOIL_*`, the later winning. An application whose `DATABASE_URL` is for something
+    /// else sets `COUNTERFOIL_DATABASE_URL`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config), in one sentence that names the setting as it was written. Where `ROCKET_CONFIG` names a
-    /// file that is not there, which Rocket passes over, too.
+    /// [`is_config`](Error::is_config), in one sentence that names the setting as it was written. Where `ROCKET_CONFIG`
+    /// names a file that is not there, which Rocket passes over, too.
     ///
     /// ```
     /// # fn main() -> Result<(), counterfoil::Error> {

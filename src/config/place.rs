@@ -51,8 +51,8 @@ impl Place {
     }
 }
 
-/// The name of a parameter of a PostgreSQL URL that nothing knows; an empty one where it may be part of a password with a `?` in
-/// it, which makes the URL none.
+/// The name of a parameter of a PostgreSQL URL that nothing knows; an empty one where it may be part of a password with
+/// a `?` in it, which makes the URL none.
 pub(crate) fn unknown_parameter(url: &str) -> Option<&str> {
     let (_, parameters) = url.split_once('?')?;
     let is_known = |name: &str| {

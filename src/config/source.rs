@@ -114,8 +114,8 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Rocket's own key of this name, which is as good where ours is not written. Rocket's default is not: it believes a
-    /// header that any caller can send.
+    /// Rocket's own key of this name, which is as good where ours is not written. Rocket's default is not: it believes
+    /// a header that any caller can send.
     fn add_ip_header(&mut self, figment: &Figment) {
         if let Ok(value) = figment.find_value(IP_HEADER)
             && figment.get_metadata(value.tag()).is_some_and(|metadata| metadata.name != ROCKET_DEFAULT)
@@ -240,8 +240,8 @@ impl Reader {
     }
 }
 
-/// Rocket goes on without the file where it is not there: whoever named it would get the settings of nobody. It is looked for
-/// as Rocket does, in the directories above too.
+/// Rocket goes on without the file where it is not there: whoever named it would get the settings of nobody. It is
+/// looked for as Rocket does, in the directories above too.
 fn refuse_missing_file(named: Option<&str>) -> Result<(), Error> {
     let Some(named) = named else { return Ok(()) };
     let is_there = std::env::current_dir().is_ok_and(|here| here.ancestors().any(|above| above.join(named).is_file()));

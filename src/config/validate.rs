@@ -268,7 +268,8 @@ fn cors(r: &Reader, settings: &Settings) -> Result<(), Error> {
     Ok(())
 }
 
-/// `scheme://host[:port]` as the header `Origin` has it: in lower case, without the scheme's own port, and without a path.
+/// `scheme://host[:port]` as the header `Origin` has it: in lower case, without the scheme's own port, and without a
+/// path.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else { return false };
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())

@@ -8,12 +8,12 @@ use rocket::data::{Data, ToByteUnit};
 use super::verdict;
 use crate::token::Denial;
 
-/// How long a body may take from when the guards before it are done. Rocket would wait for ever, and keep a connection and
-/// what it has read; this is enough for the largest body that is usual, over the slowest line.
+/// How long a body may take from when the guards before it are done. Rocket would wait for ever, and keep a connection
+/// and what it has read; this is enough for the largest body that is usual, over the slowest line.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 
-/// The bytes of a body, all of which have arrived. Whoever the guards before it let in is looked at once more: that was when
-/// the request began, and a body may be held back until after its token was revoked.
+/// The bytes of a body, all of which have arrived. Whoever the guards before it let in is looked at once more: that was
+/// when the request began, and a body may be held back until after its token was revoked.
 pub(crate) async fn read(request: &Request<'_>, data: Data<'_>) -> Result<Vec<u8>, Denial> {
     let limit = verdict::registry(request)?.settings().body_limit.bytes();
     let body = in_time(ARRIVES_WITHIN, data.open(limit).into_bytes()).await?.map_err(|_| Denial::BodyUnreadable)?;

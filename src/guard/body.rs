@@ -103,7 +103,8 @@ macro_rules! data_guard {
         }
 
         impl<L> $name<'_, L> {
-            /// The JSON body, where the request has one. A route that takes a token from its body finds the rest of it here.
+            /// The JSON body, where the request has one. A route that takes a token from its body finds the rest of it
+            /// here.
             pub fn body(&self) -> Option<&Value> {
                 self.body.as_ref()
             }
@@ -169,11 +170,12 @@ data_guard! {
     RefreshTokenData, TokenType::Refresh
 }
 
-/// What a request to refresh came with: a live refresh token, or one that was used before in a session that goes on, in the
-/// configured locations, or in the JSON body (its member `refresh_token`, or as set) where the locations have `json`.
+/// What a request to refresh came with: a live refresh token, or one that was used before in a session that goes on, in
+/// the configured locations, or in the JSON body (its member `refresh_token`, or as set) where the locations have
+/// `json`.
 ///
-/// It is for the route that calls [`Registry::refresh`](crate::Registry::refresh), which gives a retry the same answer and
-/// ends the session of a stolen token, and for no other: every other guard refuses a token that was used before.
+/// It is for the route that calls [`Registry::refresh`](crate::Registry::refresh), which gives a retry the same answer
+/// and ends the session of a stolen token, and for no other: every other guard refuses a token that was used before.
 ///
 /// ```
 /// use counterfoil::{ConfiguredOrJson, Error, Issued, Refresh, RefreshRequest, Registry};
@@ -232,8 +234,8 @@ sentinel!([L] RefreshRequest<L>);
 /// The tokens that a request to log out came with: one of either type, or an access and a refresh token of one session,
 /// live or expired; in the configured locations, or as the member `refresh_token` of the JSON body.
 ///
-/// Where there are several, those that are not good are passed over, so that a browser with one revoked cookie can still
-/// log out. Two good ones of one type, or of two sessions, are [`Denial::Ambiguous`].
+/// Where there are several, those that are not good are passed over, so that a browser with one revoked cookie can
+/// still log out. Two good ones of one type, or of two sessions, are [`Denial::Ambiguous`].
 ///
 /// ```
 /// use counterfoil::{Actor, Cleared, Error, LogoutTokens, Registry};

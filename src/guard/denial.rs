@@ -47,7 +47,8 @@ impl<'r> Responder<'r, 'static> for Denial {
 }
 
 impl Denial {
-    /// Refuses a request: what a guard of the application's own answers with, so that it is answered like any other denial.
+    /// Refuses a request: what a guard of the application's own answers with, so that it is answered like any other
+    /// denial.
     ///
     /// ```
     /// use counterfoil::{AccessToken, Denial};

@@ -9,9 +9,9 @@ use rocket::request::{self, FromRequest};
 
 /// Where a request comes from. Never refuses one.
 ///
-/// The address is Rocket's `client_ip()`, so the one of the setting `ip_header`, here or Rocket's own, where that is set.
-/// Rocket's default believes the header `X-Real-IP`, which any caller can send: set `ip_header = false`, or to what your
-/// proxy sets.
+/// The address is Rocket's `client_ip()`, so the one of the setting `ip_header`, here or Rocket's own, where that is
+/// set. Rocket's default believes the header `X-Real-IP`, which any caller can send: set `ip_header = false`, or to
+/// what your proxy sets.
 ///
 /// ```
 /// use counterfoil::{Device, Grant, Issued, Registry};

@@ -1,5 +1,5 @@
-//! How an error of the registry is answered, by routes of an application and of the server alike; the console has pages for the
-//! same reasons.
+//! How an error of the registry is answered, by routes of an application and of the server alike; the console has pages
+//! for the same reasons.
 
 use std::borrow::Cow;
 
@@ -55,8 +55,8 @@ impl From<&Error> for Refusal {
 /// | [`is_unavailable`](Error::is_unavailable) | 503 `registry_unavailable` with `Retry-After`, as [`Denial::Unavailable`] |
 /// | is anything else | 500 `internal_error` |
 ///
-/// The message is the error's own, but for the last three: a denial has its own, and what else fails says no more than that it
-/// did. The message and cause of the last two go to the log alone.
+/// The message is the error's own, but for the last three: a denial has its own, and what else fails says no more than
+/// that it did. The message and cause of the last two go to the log alone.
 ///
 /// ```
 /// use counterfoil::{AccessToken, Actor, Error, Jti, Registry};
@@ -82,7 +82,8 @@ impl<'r> Responder<'r, 'static> for Error {
     }
 }
 
-/// The status that an error is [answered](Responder) with, for a route whose own refusals are a status: `?` is enough there.
+/// The status that an error is [answered](Responder) with, for a route whose own refusals are a status: `?` is enough
+/// there.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match Refusal::from(&error) {

@@ -76,20 +76,20 @@ fn in_header<'r>(mut values: impl Iterator<Item = &'r str>, scheme: &str) -> Res
             rest => rest,
         }
     };
-    // All of it, byte by byte, whatever is found: that is done many bytes at a time. Other white space is no part of a token
-    // either, but that is found out where it is read.
+    // All of it, byte by byte, whatever is found: that is done many bytes at a time. Other white space is no part of a
+    // token either, but that is found out where it is read.
     if token.bytes().fold(false, |found, byte| found | byte.is_ascii_whitespace()) {
         return Err(Denial::Malformed);
     }
     Ok((!token.is_empty()).then_some(token))
 }
 
-/// What may stand around the names and values of cookies. Other white space is part of a name: a sibling domain could plant
-/// one for `__Host-…` that begins with it, which browsers don't take for that prefix.
+/// What may stand around the names and values of cookies. Other white space is part of a name: a sibling domain could
+/// plant one for `__Host-…` that begins with it, which browsers don't take for that prefix.
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// The value of a cookie as it was sent. A browser sends two of one name where they were set for two paths, or by a sibling
-/// domain.
+/// The value of a cookie as it was sent. A browser sends two of one name where they were set for two paths, or by a
+/// sibling domain.
 pub(crate) fn sent_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>, Denial> {
     let sent = request
         .headers()
@@ -104,8 +104,9 @@ pub(crate) fn sent_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Op
 /// The token in a cookie.
 fn in_cookie<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>, Denial> {
     match sent_cookie(request, name)? {
-        // A request that Rocket's local client makes has cookies and no such header. Where there is one, it alone counts:
-        // Rocket decodes the names of cookies, so that a sibling domain could plant `__%48ost-…` for `__Host-…`.
+        // A request that Rocket's local client makes has cookies and no such header. Where there is one, it alone
+        // counts: Rocket decodes the names of cookies, so that a sibling domain could plant `__%48ost-…` for
+        // `__Host-…`.
         None if !request.headers().contains("Cookie") => {
             only(request.cookies().get(name).map(|cookie| cookie.value()).into_iter())
         }
@@ -117,8 +118,8 @@ fn in_query<'r>(request: &'r Request<'_>, name: &str) -> Result<Option<&'r str>,
     only(request.query_fields().filter(|field| field.name.source() == name).map(|field| field.value))
 }
 
-/// The one value among these, however often it stands there; an empty one counts as none. Which of two was meant is nobody's
-/// to guess.
+/// The one value among these, however often it stands there; an empty one counts as none. Which of two was meant is
+/// nobody's to guess.
 fn only<'r>(values: impl Iterator<Item = &'r str>) -> Result<Option<&'r str>, Denial> {
     let mut values = values.filter(|value| !value.is_empty());
     let first = values.next();

@@ -11,8 +11,8 @@ use crate::registry::{Issued, Registry};
 use crate::token::{Claims, TokenType};
 
 /// The tokens as JSON (RFC 6749 §5.1), never to be cached, and as cookies where
-/// [`wants_cookies`](Issued::wants_cookies): each token `HttpOnly`, and beside it its CSRF value in a cookie that scripts
-/// can read, to send back as the header `X-CSRF-TOKEN`.
+/// [`wants_cookies`](Issued::wants_cookies): each token `HttpOnly`, and beside it its CSRF value in a cookie that
+/// scripts can read, to send back as the header `X-CSRF-TOKEN`.
 impl<'r> Responder<'r, 'static> for Issued {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let mut answer = Response::build_from(Json(&self).respond_to(request)?);

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use crate::config::Location;
 
-/// Where a guard looks for its token, as a type: the last type parameter of every guard but [`LogoutTokens`](crate::LogoutTokens), which
-/// looks in the configured locations, and [`ForwardedToken`](crate::ForwardedToken), which goes by the request that it is asked about.
+/// Where a guard looks for its token, as a type: the last type parameter of every guard but
+/// [`LogoutTokens`](crate::LogoutTokens), which looks in the configured locations, and
+/// [`ForwardedToken`](crate::ForwardedToken), which goes by the request that it is asked about.
 ///
 /// [`Configured`] unless a route says otherwise; an application writes its own where the ones here don't fit.
 ///

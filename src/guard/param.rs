@@ -7,8 +7,8 @@ use crate::token::{Jti, Sid};
 
 macro_rules! param {
     ($id:ident) => {
-        /// As a dynamic part of a path, `/tokens/<id>`. What is no UUID goes to the next route, and is 422 where there is
-        /// none, as Rocket has it; a route that takes a `Result` answers it itself.
+        /// As a dynamic part of a path, `/tokens/<id>`. What is no UUID goes to the next route, and is 422 where there
+        /// is none, as Rocket has it; a route that takes a `Result` answers it itself.
         ///
         /// ```
         #[doc = concat!("use counterfoil::{Error, ", stringify!($id), "};")]

@@ -83,8 +83,8 @@ guard! {
 }
 
 guard! {
-    /// A live access token that was got by logging in, not by refreshing, for as long as it lives: for what a stolen refresh token
-    /// must not do.
+    /// A live access token that was got by logging in, not by refreshing, for as long as it lives: for what a stolen
+    /// refresh token must not do.
     ///
     /// ```
     /// use counterfoil::FreshToken;

@@ -1,4 +1,5 @@
-//! What Rocket answers by itself, in the form of every other error. (The registry's fairing catches what guards refuse.)
+//! What Rocket answers by itself, in the form of every other error. (The registry's fairing catches what guards
+//! refuse.)
 
 use std::collections::BTreeSet;
 

@@ -12,8 +12,8 @@ use crate::config::{Location, Settings};
 /// What scripts may read beside the headers that they always may.
 const EXPOSED: &str = "ETag, Link, WWW-Authenticate, Retry-After, X-Request-Id";
 
-/// Answers browsers that ask whether a page may call, and lets pages read the answers. It does nothing where no origin is
-/// set.
+/// Answers browsers that ask whether a page may call, and lets pages read the answers. It does nothing where no origin
+/// is set.
 pub(super) fn answer(request: &Request<'_>, settings: &Settings, response: &mut Response<'_>) {
     if settings.cors.origins.is_empty() {
         return;

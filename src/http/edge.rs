@@ -27,8 +27,8 @@ impl Edge {
     }
 }
 
-/// The answer of a catcher. Rocket gives a request that it could not read to catchers alone: no fairing sees it, nor the answer
-/// to it, which is completed here.
+/// The answer of a catcher. Rocket gives a request that it could not read to catchers alone: no fairing sees it, nor
+/// the answer to it, which is completed here.
 pub(super) struct Caught<R>(pub(super) R);
 
 impl<'r, R: Responder<'r, 'static>> Responder<'r, 'r> for Caught<R> {
@@ -42,8 +42,8 @@ impl<'r, R: Responder<'r, 'static>> Responder<'r, 'r> for Caught<R> {
     }
 }
 
-/// The status for a request to which Rocket itself would answer with this one. Where it does not know the method it says 400,
-/// and hands on a GET (RFC 9110 §9.1).
+/// The status for a request to which Rocket itself would answer with this one. Where it does not know the method it
+/// says 400, and hands on a GET (RFC 9110 §9.1).
 pub(super) fn caught_status(status: Status, request: &Request<'_>) -> Status {
     match request.method() {
         Method::Get if !log::has_arrived(request) => Status::NotImplemented,
@@ -51,8 +51,8 @@ pub(super) fn caught_status(status: Status, request: &Request<'_>) -> Status {
     }
 }
 
-/// Whether Rocket took another method from a form that begins with the field `_method`. A form must reach no route but those
-/// for forms, whatever it says.
+/// Whether Rocket took another method from a form that begins with the field `_method`. A form must reach no route but
+/// those for forms, whatever it says.
 async fn was_a_post(request: &Request<'_>, data: &mut Data<'_>) -> bool {
     if request.method() == Method::Post || !request.content_type().is_some_and(|of| of.is_form()) {
         return false;

@@ -21,7 +21,8 @@ use crate::error::Error;
 use crate::registry::{Followed, Following, Registry};
 use crate::token::{FeedEvent, Filter, Target, rfc3339};
 
-/// How many streams of one process there may be is a setting; who finds no place may look again after this many seconds.
+/// How many streams of one process there may be is a setting; who finds no place may look again after this many
+/// seconds.
 const RETRY_AFTER_SECONDS: u32 = 10;
 
 /// Who takes nothing for as many heartbeats is dropped.
@@ -251,7 +252,8 @@ async fn stream_revocations(
     Ok(Unbuffered(events.heartbeat(None)))
 }
 
-/// One stream under way. Its place among them is free again when it ends, whether or not its reader ever takes the rest.
+/// One stream under way. Its place among them is free again when it ends, whether or not its reader ever takes the
+/// rest.
 struct Telling {
     caller: ClientCaller,
     feed: Following,

@@ -16,7 +16,8 @@ use crate::registry::Registry;
 /// How long to wait for the database before asking it again whether there is an administrator.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Manages the [`Accounts`] and the [`Clients`], and sees to the first administrator. Attach it after the registry's fairing.
+/// Manages the [`Accounts`] and the [`Clients`], and sees to the first administrator. Attach it after the registry's
+/// fairing.
 #[derive(Default)]
 pub(super) struct Users {
     /// Whether there is a first administrator, or never will be.

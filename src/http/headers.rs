@@ -22,8 +22,8 @@ const REACH: [&[&str]; 6] = [
     &["admin"],
 ];
 
-/// Keeps answers about credentials out of caches, confines the console's, lets pages of other origins read the others, and says
-/// where `check = "refresh"` limits what was asked.
+/// Keeps answers about credentials out of caches, confines the console's, lets pages of other origins read the others,
+/// and says where `check = "refresh"` limits what was asked.
 pub(super) fn complete(request: &Request<'_>, response: &mut Response<'_>) {
     let Some(registry) = request.rocket().state::<Registry>() else { return };
     let settings = registry.settings();
@@ -31,8 +31,8 @@ pub(super) fn complete(request: &Request<'_>, response: &mut Response<'_>) {
     if !response.headers().contains("Cache-Control") || (carries_credential(request, settings) && !is_file(request)) {
         response.set_header(Header::new("Cache-Control", "no-store"));
     }
-    // What was not read of the body is still to come, so the connection ends here. A client has to know, or it sends its next
-    // request into it (RFC 9112 §9.6).
+    // What was not read of the body is still to come, so the connection ends here. A client has to know, or it sends
+    // its next request into it (RFC 9112 §9.6).
     if matches!(response.status(), Status::PayloadTooLarge | Status::RequestTimeout) {
         response.set_header(Header::new("Connection", "close"));
     }

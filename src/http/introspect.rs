@@ -171,8 +171,8 @@ enum Introspected {
 /// The type of a signed answer.
 const JWT: &str = "application/token-introspection+jwt";
 
-/// That the caller wants a signed answer: it names its type, and likes it no less than JSON (RFC 9110 §12.5.1). With a secret
-/// that it does not have it could not verify one, and gets JSON.
+/// That the caller wants a signed answer: it names its type, and likes it no less than JSON (RFC 9110 §12.5.1). With a
+/// secret that it does not have it could not verify one, and gets JSON.
 struct Signed;
 
 #[rocket::async_trait]

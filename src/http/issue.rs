@@ -103,7 +103,8 @@ impl<'r> FromRequest<'r> for Key<'r> {
     }
 }
 
-/// Issues tokens to a user of the client's own. The same `Idempotency-Key` and body give the same tokens again for a day.
+/// Issues tokens to a user of the client's own. The same `Idempotency-Key` and body give the same tokens again for a
+/// day.
 #[utoipa::path(tag = "Clients", request_body = TokenRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable characters without a space")),
     responses(

@@ -19,8 +19,8 @@ const REQUEST_ID_CHARS_MAX: usize = 64;
 /// What is noted when a request arrives.
 struct Arrival {
     id: String,
-    /// Rocket turns a HEAD without a route of its own into a GET on the way. `None` where Rocket could not read the request:
-    /// then no fairing saw it arrive, and its method is one that Rocket made up.
+    /// Rocket turns a HEAD without a route of its own into a GET on the way. `None` where Rocket could not read the
+    /// request: then no fairing saw it arrive, and its method is one that Rocket made up.
     method: Option<Method>,
     at: Instant,
 }
@@ -35,8 +35,8 @@ pub(super) fn has_arrived(request: &Request<'_>) -> bool {
     arrival(request, None).method.is_some()
 }
 
-/// Logs a request by method, route, status, time and id, which is written into the answer. The route is the pattern that
-/// matched and never the URI: a query may carry a token.
+/// Logs a request by method, route, status, time and id, which is written into the answer. The route is the pattern
+/// that matched and never the URI: a query may carry a token.
 pub(super) fn answered<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
     let arrival = arrival(request, None);
     response.set_header(Header::new(REQUEST_ID, arrival.id.as_str()));
@@ -64,8 +64,8 @@ fn arrival<'r>(request: &'r Request<'_>, method: Option<Method>) -> &'r Arrival 
     })
 }
 
-/// UUIDs of version 7, so that they sort by time. Random bits are asked of the operating system once and counted up from
-/// there (RFC 9562 §6.2): a system call for each request would cost more than to write its line.
+/// UUIDs of version 7, so that they sort by time. Random bits are asked of the operating system once and counted up
+/// from there (RFC 9562 §6.2): a system call for each request would cost more than to write its line.
 pub(super) struct Ids {
     high: [u8; 2],
     low: AtomicU64,

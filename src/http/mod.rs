@@ -66,7 +66,8 @@ pub fn server_with_clock(figment: Figment, clock: impl Clock) -> Rocket<Build> {
 
 fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
     rocket::custom(without_default_ip_header(figment))
-        // Of the headers that Rocket adds by itself the one that is of use to answers without a page; pages bring their own.
+        // Of the headers that Rocket adds by itself the one that is of use to answers without a page; pages bring their
+        // own.
         .attach(Shield::new().enable(NoSniff::Enable))
         .attach(edge::Edge::new())
         .attach(fairing.with_samples())

@@ -97,7 +97,8 @@ const OF_TOKENS: (&str, &str) = ("400", "`invalid_request`: the request has more
 /// What a token by cookie may be refused for besides.
 const OF_COOKIE: (&str, &str) = ("403", "`csrf_failed`: the token came by cookie, and without its double-submit value");
 
-/// Adds what holds for every route of a kind, and stands at none: what a body is refused for, a second token, and a cookie.
+/// Adds what holds for every route of a kind, and stands at none: what a body is refused for, a second token, and a
+/// cookie.
 fn complete(document: &mut utoipa::openapi::OpenApi) {
     for item in document.paths.paths.values_mut() {
         let changing = [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete];

@@ -1,4 +1,5 @@
-//! How this process and its registry are, for administrators: what `/metrics` counts, and what happened in the last hour.
+//! How this process and its registry are, for administrators: what `/metrics` counts, and what happened in the last
+//! hour.
 
 use rocket::serde::json::Json;
 use rocket::{Route, State, get, routes};

@@ -1,5 +1,5 @@
-//! Where a request is for: by the segments of its path as Rocket routes it, decoded and without empty ones. `//console` and
-//! `/%63onsole` reach the console too, so that what depends on a path must not look at how it was spelled.
+//! Where a request is for: by the segments of its path as Rocket routes it, decoded and without empty ones. `//console`
+//! and `/%63onsole` reach the console too, so that what depends on a path must not look at how it was spelled.
 
 use rocket::Request;
 

@@ -32,8 +32,8 @@ struct RevokeForm {
     client_secret: Option<String>,
 }
 
-/// Revokes a token for good; with a refresh token, its whole session. A token that is not good any more, or never was, is
-/// no error.
+/// Revokes a token for good; with a refresh token, its whole session. A token that is not good any more, or never was,
+/// is no error.
 #[utoipa::path(tag = "OAuth", request_body(content = RevokeForm, content_type = "application/x-www-form-urlencoded"),
     responses(
     (status = 200, description = "No server accepts it any more"),
@@ -48,8 +48,8 @@ struct RevokeForm {
 async fn revoke_token(form: ClientForm, device: Device<'_>, registry: &State<Registry>) -> Result<(), ApiError> {
     let ClientForm { caller, fields } = form;
     let token = fields.require("token")?;
-    // Also one that is revoked already: by this it becomes so for good. What was never issued opens nothing, so that what
-    // the client wants is so (RFC 7009 §2.2).
+    // Also one that is revoked already: by this it becomes so for good. What was never issued opens nothing, so that
+    // what the client wants is so (RFC 7009 §2.2).
     let Some(claims) = registry.issued(token).await? else { return Ok(()) };
     if claims.client_id != caller.client().id() {
         let msg = "The token was issued to another client";

@@ -30,8 +30,8 @@ pub(super) fn routes() -> Vec<Route> {
 #[openapi(paths(list_tokens, show_token, label_token, create_token, revoke_token, unrevoke_token, revoke_all_tokens))]
 pub(super) struct Api;
 
-/// Lists the caller's records, newest first. A page looks at 5,000 records at most, so that it may have few, or none, and
-/// a link to the next all the same.
+/// Lists the caller's records, newest first. A page looks at 5,000 records at most, so that it may have few, or none,
+/// and a link to the next all the same.
 #[utoipa::path(tag = "Tokens", params(RecordsQuery), responses(
     (status = 200, description = "One page; the next one in `Link`", body = Vec<RecordBody>),
     (status = 401, description = "Why the token was refused", body = ErrorBody),

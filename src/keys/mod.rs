@@ -93,7 +93,8 @@ impl KeyInfo {
     }
 }
 
-/// The keys as of one moment: the one that signs, those whose tokens are accepted, and those whose tokens are not any more.
+/// The keys as of one moment: the one that signs, those whose tokens are accepted, and those whose tokens are not any
+/// more.
 pub(crate) struct KeyRing {
     /// The one that signs first, where there is one.
     keys: Vec<RingKey>,

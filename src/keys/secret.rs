@@ -1,5 +1,5 @@
-//! Secrets of clients: random, so that a digest without salt or stretching is enough, and quick at every call. And the one
-//! comparison of what nobody may guess.
+//! Secrets of clients: random, so that a digest without salt or stretching is enough, and quick at every call. And the
+//! one comparison of what nobody may guess.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;

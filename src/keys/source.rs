@@ -49,8 +49,8 @@ impl KeySource {
         key.algorithm.as_deref() == Some(self.algorithm.name())
     }
 
-    /// The ring, given the table's rows. What was opened `before` is not opened again. Where a key can't be opened the ring
-    /// lacks it, and why is told too: what was retired is out of the ring all the same.
+    /// The ring, given the table's rows. What was opened `before` is not opened again. Where a key can't be opened the
+    /// ring lacks it, and why is told too: what was retired is out of the ring all the same.
     pub(crate) fn ring(&self, rows: &[StoredKey], before: Option<&KeyRing>) -> (KeyRing, Option<Error>) {
         let mut failure = None;
         let retired: HashSet<String> =

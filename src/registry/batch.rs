@@ -1,5 +1,6 @@
-//! Requests that arrive together share one transaction: while one is under way, the next gathers whatever comes. Where two may
-//! be under way, it begins beside the other when it is as large. There is no timer, so a lone request waits for nobody.
+//! Requests that arrive together share one transaction: while one is under way, the next gathers whatever comes. Where
+//! two may be under way, it begins beside the other when it is as large. There is no timer, so a lone request waits for
+//! nobody.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -57,7 +58,8 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
     }
 
     /// The same for work that writes where one transaction can at a time, and waits for the disk each time. Who comes a
-    /// moment late waits for all of the next batch, so each lets those come first who are ready to, unless a crowd waits.
+    /// moment late waits for all of the next batch, so each lets those come first who are ready to, unless a crowd
+    /// waits.
     pub(super) fn alone<F>(work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
@@ -65,9 +67,9 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
         Self::with(1, Kind::WritesAlone, work)
     }
 
-    /// The same for work that only reads. That is so short that the next batch would be gone before those whom the last one
-    /// woke can ask again, so each lets everybody come first who is ready to; what waits for a disk gains nothing by it. And
-    /// it waits for no lock, so where the database has no answer for all it has none for one.
+    /// The same for work that only reads. That is so short that the next batch would be gone before those whom the last
+    /// one woke can ask again, so each lets everybody come first who is ready to; what waits for a disk gains nothing
+    /// by it. And it waits for no lock, so where the database has no answer for all it has none for one.
     pub(super) fn reading<F>(at_once: u32, work: impl Fn(Arc<[T]>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Outcome<R>> + Send + 'static,
@@ -111,9 +113,9 @@ impl<T, R> Shared<T, R> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether enough wait for a batch beside another one. What is written costs most for each batch, so that two small ones
-    /// take longer than one of both. Where as many wait as are under way, none gets smaller: one batch after the other would
-    /// take these in turn with those.
+    /// Whether enough wait for a batch beside another one. What is written costs most for each batch, so that two small
+    /// ones take longer than one of both. Where as many wait as are under way, none gets smaller: one batch after the
+    /// other would take these in turn with those.
     fn is_enough(&self, queue: &Queue<T, R>) -> bool {
         self.kind == Kind::Reads || queue.waiting.len() >= queue.under_way.max(FEW)
     }

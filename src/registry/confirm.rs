@@ -8,8 +8,8 @@ use crate::error::{Error, Kind};
 use crate::store::Done;
 use crate::token::{Replica, Roll, Target};
 
-/// How long looks follow on each other without a pause: healthy replicas take about this long, and less than a timer can
-/// measure.
+/// How long looks follow on each other without a pause: healthy replicas take about this long, and less than a timer
+/// can measure.
 const EAGER: Duration = Duration::from_millis(3);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
@@ -65,8 +65,8 @@ impl Registry {
         let mut pause = PAUSE_MIN;
         let mut said = None;
         loop {
-            // All who wait share one look, which began after each of them asked. One that has no answer must not make the wait
-            // longer than it need be.
+            // All who wait share one look, which began after each of them asked. One that has no answer must not make
+            // the wait longer than it need be.
             let limit = wait.left(self.clock().steady()).map_or(BLIND_MAX, |left| left.max(LAST_LOOK_MAX));
             let looked = match tokio::time::timeout(limit, self.inner.looks.call(())).await {
                 Ok(looked) => looked,
@@ -111,8 +111,8 @@ impl Registry {
         }
     }
 
-    /// Nobody need wait again for those that were not even told in the time of a lease. Where it can't be done now, the next
-    /// who waits does it.
+    /// Nobody need wait again for those that were not even told in the time of a lease. Where it can't be done now, the
+    /// next who waits does it.
     async fn mark_out(&self, roll: &Roll, silent: &[uuid::Uuid], wait: &Wait) {
         let Some(target) = wait.target().filter(|_| !silent.is_empty()) else { return };
         let names = roll.replicas.iter().filter(|replica| silent.contains(&replica.id));

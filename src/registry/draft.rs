@@ -159,7 +159,8 @@ impl Registry {
         claims.fresh = fresh;
         claims.scope = scope.clone();
         for (name, value) in &granted.claims {
-            // What was granted before `identity_claim` was set may have that name, and must not speak for somebody else.
+            // What was granted before `identity_claim` was set may have that name, and must not speak for somebody
+            // else.
             claims.extra.entry(name).or_insert_with(|| value.clone());
         }
         Ok(Draft { claims, granted: None, scope })

@@ -14,8 +14,8 @@ use crate::token::{
 const HISTORY_MAX: u16 = 200;
 
 impl Registry {
-    /// What a check for any audience would answer now to the token of this record, as it was issued, and everything that
-    /// stands against it.
+    /// What a check for any audience would answer now to the token of this record, as it was issued, and everything
+    /// that stands against it.
     ///
     /// # Errors
     ///
@@ -86,8 +86,8 @@ impl Registry {
         }
     }
 
-    /// What happened to a token, newest first: what its record says, and what the audit has of it, of its session, and of all
-    /// of its subject since it was issued, the last 200 entries of it.
+    /// What happened to a token, newest first: what its record says, and what the audit has of it, of its session, and
+    /// of all of its subject since it was issued, the last 200 entries of it.
     ///
     /// # Errors
     ///
@@ -128,8 +128,8 @@ impl Registry {
         found.ok_or_else(session_not_found)
     }
 
-    /// Sessions of a subject, ended and expired ones too while they are kept, newest first, `limit` of them (1 to 1000) from
-    /// [`after`](Cursor::of_session) on.
+    /// Sessions of a subject, ended and expired ones too while they are kept, newest first, `limit` of them (1 to 1000)
+    /// from [`after`](Cursor::of_session) on.
     ///
     /// # Errors
     ///

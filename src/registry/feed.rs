@@ -84,9 +84,9 @@ pub(crate) struct Following {
 }
 
 impl Registry {
-    /// A page of the feed; `None` where `after` is older than what is kept, or a number that there is not yet. Where it says from
-    /// where on to follow, all that came before is in force everywhere: whoever is then told by any process that a token is live
-    /// is not told of its end afterwards.
+    /// A page of the feed; `None` where `after` is older than what is kept, or a number that there is not yet. Where it
+    /// says from where on to follow, all that came before is in force everywhere: whoever is then told by any process
+    /// that a token is live is not told of its end afterwards.
     pub(crate) async fn feed(
         &self,
         after: Option<i64>,
@@ -110,8 +110,8 @@ impl Registry {
         let mut after = after;
         loop {
             let Some(page) = self.store()?.feed(after, limit, serves, self.seconds()).await? else { return Ok(None) };
-            // The events of others are passed over a part at a time, so that nobody waits for a long log, nor for the database
-            // that reads it.
+            // The events of others are passed over a part at a time, so that nobody waits for a long log, nor for the
+            // database that reads it.
             if page.is_last || !page.events.is_empty() || self.clock().steady().saturating_sub(begun) >= LOOKED_FOR {
                 return Ok(Some(page));
             }
@@ -148,8 +148,8 @@ impl Registry {
                 hub.wake.notified().await;
                 continue;
             }
-            // Where the database can't be asked they hear nothing more, and no heartbeat either. What else fails is wrong, and
-            // nobody else says so.
+            // Where the database can't be asked they hear nothing more, and no heartbeat either. What else fails is
+            // wrong, and nobody else says so.
             if let Err(error) = self.tell(&mut cursor).await
                 && !error.is_unavailable()
             {
@@ -200,7 +200,8 @@ impl Following {
         self.registry.clock().steady().saturating_sub(read_at) < CURRENT
     }
 
-    /// What comes next, at least one event; `None` where it is over. Nothing is lost where this is not waited for to the end.
+    /// What comes next, at least one event; `None` where it is over. Nothing is lost where this is not waited for to
+    /// the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<FeedEvent>>, Error> {
         loop {
             if self.is_behind {
@@ -235,8 +236,9 @@ impl Following {
     }
 
     /// What this process tells others it knows itself, though whoever made the change may still wait for the replicas:
-    /// otherwise one would be told of the end of its own token, which is still in memory as a live one. What it has applied
-    /// it has forgotten already, and whoever reads the log from its beginning must not make it forget that again.
+    /// otherwise one would be told of the end of its own token, which is still in memory as a live one. What it has
+    /// applied it has forgotten already, and whoever reads the log from its beginning must not make it forget that
+    /// again.
     fn heard(&self, events: Vec<FeedEvent>) -> Vec<FeedEvent> {
         let inner = &self.registry.inner;
         let applied = inner.follower.applied();

@@ -1,4 +1,5 @@
-//! Being a replica: holding a place on the roll, following the log of changes, and renewing the lease on what is remembered.
+//! Being a replica: holding a place on the roll, following the log of changes, and renewing the lease on what is
+//! remembered.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -84,7 +85,8 @@ impl Follower {
 }
 
 impl Registry {
-    /// Follows until it is told to stop; then it relies on nothing more and leaves the roll, so that nobody waits for it.
+    /// Follows until it is told to stop; then it relies on nothing more and leaves the roll, so that nobody waits for
+    /// it.
     pub(super) async fn keep_following(&self, mut stop: Stop) {
         let poll = self.settings().poll;
         self.inner.follower.started.store(true, Ordering::Release);
@@ -172,8 +174,8 @@ impl Registry {
                 false => store.hear(membership.id, membership.position).await?,
             };
             follower.heard(asked_at);
-            // Before the lease goes on, and before anybody is told that the change is applied: where the keys can't be read
-            // it is not, and the next answer names it again.
+            // Before the lease goes on, and before anybody is told that the change is applied: where the keys can't be
+            // read it is not, and the next answer names it again.
             place.has_to_load |= answer.as_ref().is_some_and(names_a_key);
             if place.has_to_load {
                 self.load_ring_to_follow().await?;

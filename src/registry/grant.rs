@@ -114,8 +114,8 @@ impl Grant {
         self
     }
 
-    /// For these audiences instead of the issuer: at most 16, each with 1 to 255 characters. That of the server's console,
-    /// `<issuer>/console`, is none that can be issued for.
+    /// For these audiences instead of the issuer: at most 16, each with 1 to 255 characters. That of the server's
+    /// console, `<issuer>/console`, is none that can be issued for.
     ///
     /// # Errors
     ///
@@ -138,8 +138,8 @@ impl Grant {
         self
     }
 
-    /// With another lifetime of the access token than the settings': whole seconds, rounded down, 1 s to 100 years. Those got by
-    /// refreshing have it too.
+    /// With another lifetime of the access token than the settings': whole seconds, rounded down, 1 s to 100 years.
+    /// Those got by refreshing have it too.
     pub fn access_expires(mut self, lifetime: Duration) -> Self {
         self.access_expires = Some(lifetime);
         self
@@ -165,8 +165,8 @@ impl Grant {
     ///
     /// # Errors
     ///
-    /// [`is_invalid`](Error::is_invalid) for a name that the registry uses itself, for a value with more than 32 arrays and
-    /// objects in each other, and when all additional claims together have more than 2048 bytes.
+    /// [`is_invalid`](Error::is_invalid) for a name that the registry uses itself, for a value with more than 32 arrays
+    /// and objects in each other, and when all additional claims together have more than 2048 bytes.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Result<Self, Error> {
         self.claims.insert(name.into(), value.into());
         Claims::check_extra(&self.claims, None)?;
@@ -335,8 +335,8 @@ impl Refresh {
     }
 }
 
-/// Refuses a subject of the name that the server's own tokens have as their `client_id`: where the two are equal a token
-/// speaks for a client.
+/// Refuses a subject of the name that the server's own tokens have as their `client_id`: where the two are equal a
+/// token speaks for a client.
 #[cfg(feature = "server")]
 pub(crate) fn require_free(subject: &Subject) -> Result<(), Error> {
     if subject.as_str() == OWN_CLIENT {

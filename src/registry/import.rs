@@ -23,9 +23,9 @@ const SUBJECT_CLAIMS: [&str; 2] = ["sub", "identity"];
 impl Registry {
     /// Puts a token that was issued elsewhere on the registry, so that it is accepted until it expires or is revoked.
     ///
-    /// Its key must be the current one or among `keys.accept`. It must have `exp`, a `jti` that is a UUID, and a subject
-    /// in `sub` or `identity`; what else it lacks is filled in: the type is access, it is not fresh and has no scopes. One
-    /// with a scope of the registry itself (`registry:…`) is refused.
+    /// Its key must be the current one or among `keys.accept`. It must have `exp`, a `jti` that is a UUID, and a
+    /// subject in `sub` or `identity`; what else it lacks is filled in: the type is access, it is not fresh and has no
+    /// scopes. One with a scope of the registry itself (`registry:…`) is refused.
     ///
     /// ```
     /// use counterfoil::{Error, Registry};
@@ -55,7 +55,8 @@ impl Registry {
             Denial::Malformed => Error::invalid("token", "token is not a signed JWT"),
             _ => Error::invalid("token", "token is not signed by the current or an accepted key"),
         })?;
-        // Nothing is filled in where the form is our own: what lacks something, or is of another issuer, would never be accepted.
+        // Nothing is filled in where the form is our own: what lacks something, or is of another issuer, would never be
+        // accepted.
         if is_of_own_form(&verified) && !self.is_own(&verified) {
             return Err(Error::invalid("token", "token is of another registry, whose tokens are not taken over"));
         }

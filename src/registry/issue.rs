@@ -47,10 +47,11 @@ impl Registry {
     ///
     /// [`is_superseded`](Error::is_superseded) where all of the subject's tokens were ended since the grant's moment;
     /// [`is_session_limit`](Error::is_session_limit) where the subject has as many sessions as `sessions.max`;
-    /// [`is_invalid`](Error::is_invalid) with the [`field`](Error::field) for what no token may have: a lifetime that makes no
-    /// sense, more than 64 scopes, a claim that repeats the subject (`identity_claim`), the audience of the console, more than
-    /// 8 KiB in all; [`is_unavailable`](Error::is_unavailable). Where that is [`is_unconfirmed`](Error::is_unconfirmed), the
-    /// session is there and others were ended to make room for it (`sessions.when_full`), but nobody has its tokens.
+    /// [`is_invalid`](Error::is_invalid) with the [`field`](Error::field) for what no token may have: a lifetime that
+    /// makes no sense, more than 64 scopes, a claim that repeats the subject (`identity_claim`), the audience of the
+    /// console, more than 8 KiB in all; [`is_unavailable`](Error::is_unavailable). Where that is
+    /// [`is_unconfirmed`](Error::is_unconfirmed), the session is there and others were ended to make room for it
+    /// (`sessions.when_full`), but nobody has its tokens.
     pub async fn issue(&self, grant: Grant) -> Result<Issued, Error> {
         let drafted = self.draft(grant)?;
         self.register(drafted).await
@@ -80,8 +81,9 @@ impl Registry {
     ///
     /// [`is_invalid`](Error::is_invalid) with the field `scope` for a scope that the presenting token lacks, with
     /// `expires_in` for a lifetime over `personal.max_expires`, with `claims` for one that repeats the subject
-    /// (`identity_claim`); [`is_superseded`](Error::is_superseded) where the presenting token or its key was revoked or retired
-    /// meanwhile; [`is_unavailable`](Error::is_unavailable), after which a personal token may be on the registry that nobody has.
+    /// (`identity_claim`); [`is_superseded`](Error::is_superseded) where the presenting token or its key was revoked or
+    /// retired meanwhile; [`is_unavailable`](Error::is_unavailable), after which a personal token may be on the
+    /// registry that nobody has.
     pub async fn issue_personal(&self, presented: &Checked, personal: Personal) -> Result<Issued, Error> {
         let by = presented.claims();
         let scope = personal.scope.unwrap_or_else(|| by.scope.clone());
@@ -109,8 +111,8 @@ impl Registry {
         }
         claims.scope = scope.clone();
         claims.extra.extend(personal.claims);
-        // Who got it by a client's token got it from that client: the client may take it back, and it is found with what
-        // else the client got.
+        // Who got it by a client's token got it from that client: the client may take it back, and it is found with
+        // what else the client got.
         claims.client_id.clone_from(&by.client_id);
         let access = Draft { claims, granted: None, scope };
         let mut origin = personal.device.with_label(Some(personal.label));
@@ -128,8 +130,8 @@ impl Registry {
         Ok(issued)
     }
 
-    /// [Registers](Self::register) what is given for a token, and hands it out where the token's key was not retired meanwhile:
-    /// whoever has a leaked key must not be left with a token of another one.
+    /// [Registers](Self::register) what is given for a token, and hands it out where the token's key was not retired
+    /// meanwhile: whoever has a leaked key must not be left with a token of another one.
     pub(super) async fn register_for(&self, presented: &Checked, drafted: Drafted) -> Result<Issued, Error> {
         let issued = self.register(drafted).await?;
         if self.was_retired(presented.kid()).await? { Err(superseded()) } else { Ok(issued) }
@@ -172,8 +174,8 @@ impl Registry {
         Ok(issued)
     }
 
-    /// How many sessions its subject may have with this one; `None` for any number, for a token that is its own session, as
-    /// a personal token is, and for one that a client gets for itself.
+    /// How many sessions its subject may have with this one; `None` for any number, for a token that is its own
+    /// session, as a personal token is, and for one that a client gets for itself.
     pub(super) fn cap_of(&self, within: &Within, access: &Claims) -> Option<Cap> {
         let sessions = &self.settings().sessions;
         let sessions_max = usize::try_from(sessions.max?).unwrap_or(usize::MAX);

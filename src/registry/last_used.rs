@@ -23,8 +23,8 @@ impl LastUsed {
         Self { every, pending: Mutex::default() }
     }
 
-    /// Notes that a token was accepted at `now`, rounded down to the granularity. Only the first use in each step of time
-    /// takes the lock.
+    /// Notes that a token was accepted at `now`, rounded down to the granularity. Only the first use in each step of
+    /// time takes the lock.
     fn note(&self, known: &Known, now: impl FnOnce() -> i64) {
         let Some(every) = self.every else { return };
         let now = now();

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::token::{News, Position, Replica, Roll};
 
-/// What part of its lease a replica uses: the rest is for clocks that run at different speeds. Whoever waits for the end
-/// of a lease waits for all of it.
+/// What part of its lease a replica uses: the rest is for clocks that run at different speeds. Whoever waits for the
+/// end of a lease waits for all of it.
 const USED_TENTHS: u32 = 9;
 
 /// One replica's own view of its membership.
@@ -27,8 +27,8 @@ pub(super) struct Membership {
 pub(super) enum Next {
     /// It is no replica any more, or its position is not in the registry's log: forget everything, and join anew.
     Join,
-    /// Forget what the answer names, then rely on memory until this time; without one, as long as before. Where there was
-    /// something to forget, say so at once: somebody waits.
+    /// Forget what the answer names, then rely on memory until this time; without one, as long as before. Where there
+    /// was something to forget, say so at once: somebody waits.
     Follow { until: Option<Duration>, tell: bool },
 }
 
@@ -40,14 +40,14 @@ impl Membership {
         Self { id, position, lease }
     }
 
-    /// Takes the answer to a renewal that was asked for at `asked_at`, a time taken before the question was sent. `None`
-    /// is a refusal.
+    /// Takes the answer to a renewal that was asked for at `asked_at`, a time taken before the question was sent.
+    /// `None` is a refusal.
     pub(super) fn renewed(&mut self, asked_at: Duration, answer: Option<&News>) -> Next {
         self.take(answer, Some(asked_at + self.lease * USED_TENTHS / 10))
     }
 
-    /// Takes the answer to a question for news alone, which gives no lease: what it says to have been told is not durable,
-    /// and a lease must not rest on that.
+    /// Takes the answer to a question for news alone, which gives no lease: what it says to have been told is not
+    /// durable, and a lease must not rest on that.
     pub(super) fn heard(&mut self, answer: Option<&News>) -> Next {
         self.take(answer, None)
     }
@@ -78,8 +78,8 @@ pub(super) enum Look {
     Confirmed,
     /// These have not, and may still rely on what they remember.
     Pending(Vec<Replica>),
-    /// These have not, and can't rely on it any longer: the change is in force. `silent` are those that were not even told:
-    /// nobody need wait for them again.
+    /// These have not, and can't rely on it any longer: the change is in force. `silent` are those that were not even
+    /// told: nobody need wait for them again.
     Expired { silent: Vec<Uuid> },
 }
 
@@ -99,8 +99,8 @@ impl Wait {
         self.target
     }
 
-    /// Looks at the roll as it was at some moment after the wait began and before `now`. A replica in this process, `own`,
-    /// has been told directly.
+    /// Looks at the roll as it was at some moment after the wait began and before `now`. A replica in this process,
+    /// `own`, has been told directly.
     pub(super) fn look(&mut self, roll: &Roll, own: Option<Uuid>, now: Duration) -> Look {
         let target = *self.target.get_or_insert_with(|| {
             // The change was there at this look, so nobody who relies on an older position began to after it.
@@ -123,8 +123,8 @@ impl Wait {
         Look::Expired { silent }
     }
 
-    /// Whether the longest lease has passed, so that the wait can end though the roll can't be looked at any more. Without
-    /// one look nobody knows how long that is.
+    /// Whether the longest lease has passed, so that the wait can end though the roll can't be looked at any more.
+    /// Without one look nobody knows how long that is.
     pub(super) fn is_over(&self, now: Duration) -> bool {
         self.longest.is_some_and(|longest| now >= self.since + longest)
     }

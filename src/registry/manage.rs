@@ -22,8 +22,8 @@ impl Registry {
         self.store()?.record(jti).await?.ok_or_else(token_not_found)
     }
 
-    /// The first records that a filter asks for, newest first, as many as its limit. With `check = "refresh"` access tokens
-    /// have none, but for personal ones.
+    /// The first records that a filter asks for, newest first, as many as its limit. With `check = "refresh"` access
+    /// tokens have none, but for personal ones.
     ///
     /// ```
     /// use counterfoil::{Cursor, Error, Filter, Record, Registry};
@@ -61,8 +61,8 @@ impl Registry {
         }
     }
 
-    /// One page of records, newest first, which takes about as long whatever is asked for: it looks at 5,000 records at most,
-    /// and then says where to go on. So a page may have fewer records than the limit, or none, and a
+    /// One page of records, newest first, which takes about as long whatever is asked for: it looks at 5,000 records at
+    /// most, and then says where to go on. So a page may have fewer records than the limit, or none, and a
     /// [`next`](RecordPage::next) all the same.
     ///
     /// ```
@@ -98,8 +98,8 @@ impl Registry {
         store.list(&filter, self.live_at(), WALK_MAX).await
     }
 
-    /// Sets the label of a record of this subject, 1 to 100 characters, or clears it; and with it that of its session, so
-    /// that a device has one name.
+    /// Sets the label of a record of this subject, 1 to 100 characters, or clears it; and with it that of its session,
+    /// so that a device has one name.
     ///
     /// # Errors
     ///
@@ -114,13 +114,14 @@ impl Registry {
         self.get(jti).await
     }
 
-    /// Live sessions of a subject, newest first, `limit` of them (1 to 1000) from [`after`](Cursor::of_session) on. None is
-    /// marked as [`current`](Session::current): whoever asks compares [`sid`](Session::sid) with that of its own token.
+    /// Live sessions of a subject, newest first, `limit` of them (1 to 1000) from [`after`](Cursor::of_session) on.
+    /// None is marked as [`current`](Session::current): whoever asks compares [`sid`](Session::sid) with that of its
+    /// own token.
     ///
     /// # Errors
     ///
-    /// [`is_invalid`](Error::is_invalid) for another limit; [`is_unavailable`](Error::is_unavailable) where the database
-    /// can't be asked.
+    /// [`is_invalid`](Error::is_invalid) for another limit; [`is_unavailable`](Error::is_unavailable) where the
+    /// database can't be asked.
     pub async fn sessions(
         &self,
         subject: &Subject,
@@ -141,8 +142,8 @@ impl Registry {
         Ok(found.filter(is_live).map(|record| record.session))
     }
 
-    /// Revokes one token. When this returns, no process that uses this registry accepts it any more; revoking it again is not
-    /// an error.
+    /// Revokes one token. When this returns, no process that uses this registry accepts it any more; revoking it again
+    /// is not an error.
     ///
     /// An actor that is a [subject](crate::Actor::subject) reaches its own tokens alone. Revoking a refresh token
     /// touches that record alone: [`end_session`](Self::end_session) takes back all that descends from one login.
@@ -192,8 +193,8 @@ impl Registry {
 
     /// Undoes a revocation by jti. A subject undoes only its own; any other actor undoes anybody's.
     ///
-    /// Where it is asked for with a token, say [with which](super::Checked::act_as): one that is taken back just now must not undo
-    /// that.
+    /// Where it is asked for with a token, say [with which](super::Checked::act_as): one that is taken back just now
+    /// must not undo that.
     ///
     /// # Errors
     ///
@@ -241,9 +242,9 @@ impl Registry {
     /// use counterfoil::{Actor, Denial, Expect, Grant, Registry, Settings, Subject, SystemClock};
     ///
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let registry = Registry::open(Settings::for_tests(), SystemClock).await?;
-    /// let alice: Subject = "alice".parse()?;
-    /// let (here, lost) = (registry.issue(Grant::to(alice.clone())).await?, registry.issue(Grant::to(alice.clone())).await?);
+    /// let registry = Registry::open(Settings::for_tests(), SystemClock).await?; let alice: Subject = "alice".parse()?;
+    /// let (here, lost) = (registry.issue(Grant::to(alice.clone())).await?,
+    /// registry.issue(Grant::to(alice.clone())).await?);
     ///
     /// let keep = here.access_claims().sid;
     /// let revoked = registry.revoke_all(&alice, Some(keep), Actor::subject(&alice)).await?;

@@ -1,4 +1,5 @@
-//! The registry: issues, checks, revokes, lists and purges. It alone signs and verifies tokens, and asks the store about them.
+//! The registry: issues, checks, revokes, lists and purges. It alone signs and verifies tokens, and asks the store
+//! about them.
 
 mod batch;
 mod check;

@@ -1,5 +1,5 @@
-//! Issuing once, however often it is asked for: the first time notes the ids of the tokens, and every further time finds
-//! the records that have them, and signs these again. So no token is ever kept.
+//! Issuing once, however often it is asked for: the first time notes the ids of the tokens, and every further time
+//! finds the records that have them, and signs these again. So no token is ever kept.
 
 use super::draft::Drafted;
 use super::issue::sign_again;
@@ -103,8 +103,9 @@ impl Registry {
         })
     }
 
-    /// Gives what was issued by this note; `None` where it has been revoked. The note is looked for again, and made again
-    /// where it is gone: somebody who went by it too and was refused took it back, if that was before the tokens were there.
+    /// Gives what was issued by this note; `None` where it has been revoked. The note is looked for again, and made
+    /// again where it is gone: somebody who went by it too and was refused took it back, if that was before the tokens
+    /// were there.
     async fn given(&self, once: Once<'_>, kept: &Repeat, issued: Option<Issued>) -> Result<Repeated, Error> {
         let Some(issued) = issued else { return Ok(Repeated::Revoked) };
         match self.noted(once, kept).await? {
@@ -132,7 +133,8 @@ impl Registry {
                 Some(record) if record.revocation.is_some() => return Ok(Some(None)),
                 record => record,
             };
-            // One without a record of its own, or with none any more, says the same again: it was asked for at the same time.
+            // One without a record of its own, or with none any more, says the same again: it was asked for at the same
+            // time.
             let members = record.map_or_else(|| claims.to_members(), |record| record.token);
             tokens.push(sign_again(&ring, members)?);
         }

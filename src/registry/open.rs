@@ -80,13 +80,14 @@ impl Registry {
     /// Opens the registry: loads the keys, reaches the database and checks or migrates its schema.
     ///
     /// A database that can't be reached doesn't fail the opening: every call answers
-    /// [`is_unavailable`](Error::is_unavailable) until it is there, which the background work finds out: see [`run`](Self::run).
+    /// [`is_unavailable`](Error::is_unavailable) until it is there, which the background work finds out: see
+    /// [`run`](Self::run).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where a key can't be loaded or opened, or the database refuses the log-in, is missing, or has
-    /// another encoding than UTF8;
-    /// [`is_schema`](Error::is_schema) where its schema is newer, or older and `migrate` is off.
+    /// [`is_config`](Error::is_config) where a key can't be loaded or opened, or the database refuses the log-in, is
+    /// missing, or has another encoding than UTF8; [`is_schema`](Error::is_schema) where its schema is newer, or older
+    /// and `migrate` is off.
     pub async fn open(settings: Settings, clock: impl Clock) -> Result<Self, Error> {
         let registry = Self::unopened(settings, clock, Missing::Made)?;
         match registry.try_open(Missing::Made).await {
@@ -99,9 +100,9 @@ impl Registry {
         }
     }
 
-    /// Opens the registry as it is, for one command: neither its database nor keys are made, migrated or replaced, since what the
-    /// command goes by may be another's settings, or another directory. Where the database can't be reached the registry
-    /// is there all the same, and why is told too.
+    /// Opens the registry as it is, for one command: neither its database nor keys are made, migrated or replaced,
+    /// since what the command goes by may be another's settings, or another directory. Where the database can't be
+    /// reached the registry is there all the same, and why is told too.
     ///
     /// # Errors
     ///
@@ -219,8 +220,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where the database refuses the log-in, is missing or has another encoding than UTF8;
-    /// [`is_unavailable`](Error::is_unavailable) where it can't be reached.
+    /// [`is_config`](Error::is_config) where the database refuses the log-in, is missing or has another encoding than
+    /// UTF8; [`is_unavailable`](Error::is_unavailable) where it can't be reached.
     pub async fn migrate(settings: &Settings) -> Result<Vec<String>, Error> {
         let store = connect(settings)?;
         let applied = store.migrate().await;
@@ -228,7 +229,8 @@ impl Registry {
         applied
     }
 
-    /// Writes the last uses that are gathered, and closes the connections to the database. Whoever still asks is refused as unavailable.
+    /// Writes the last uses that are gathered, and closes the connections to the database. Whoever still asks is
+    /// refused as unavailable.
     pub async fn close(&self) {
         self.flush_last_used().await;
         self.inner.store.close().await;
@@ -304,7 +306,8 @@ fn connect(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
     })
 }
 
-/// Revokes what was asked for together. One id that stands there twice takes two turns: the second finds what the first did.
+/// Revokes what was asked for together. One id that stands there twice takes two turns: the second finds what the first
+/// did.
 async fn revoke_in_turns(store: &dyn Store, mut asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, Error> {
     let mut done = Vec::with_capacity(asked.len());
     while !asked.is_empty() {

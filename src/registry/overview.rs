@@ -76,8 +76,8 @@ impl Registry {
         }
     }
 
-    /// What happened in the last hour, a second, from one sample to the next; the oldest first. Empty unless samples are
-    /// [kept](Self::keep_samples).
+    /// What happened in the last hour, a second, from one sample to the next; the oldest first. Empty unless samples
+    /// are [kept](Self::keep_samples).
     pub(crate) fn last_hour(&self) -> Vec<Rates> {
         self.inner.samples.lock().unwrap_or_else(PoisonError::into_inner).rates()
     }

@@ -17,7 +17,8 @@ use crate::store::Job;
 use crate::token::Act;
 use crate::token::PurgeRun;
 
-/// How far what a run leaves is counted: for millions PostgreSQL takes several cores for a while, and checks wait for them.
+/// How far what a run leaves is counted: for millions PostgreSQL takes several cores for a while, and checks wait for
+/// them.
 const BACKLOG_MAX: i64 = 100_000;
 
 /// How long the lease on the purge lasts beyond the batch that renews it.
@@ -90,8 +91,8 @@ impl Registry {
         self.store()?.note_purge_asked(act, self.seconds()).await
     }
 
-    /// Purges until `stop` is ready, which it looks at between two batches: so the lease is given back, and what has gone
-    /// is counted.
+    /// Purges until `stop` is ready, which it looks at between two batches: so the lease is given back, and what has
+    /// gone is counted.
     async fn purge_until(&self, stop: impl Future<Output = ()>, progress: impl FnMut(u64)) -> Result<Purged, Error> {
         let holder = Uuid::new_v4();
         let store = self.store()?;
@@ -208,7 +209,8 @@ impl Registry {
                     progress(purged.tokens);
                     from = batch.up_to.unwrap_or(from);
                     batches += 1;
-                    // A session lasts as long as its last token: while tokens are left, it is enough to look before them.
+                    // A session lasts as long as its last token: while tokens are left, it is enough to look before
+                    // them.
                     if batch.tokens < batch_rows {
                         bereft = Some(cutoff);
                     } else if batches % TOKENS_PER_SESSION == 0 {
@@ -244,7 +246,8 @@ impl Registry {
         }
     }
 
-    /// Removes up to `rows_max` of each kind that is neither token nor session. Fewer than that are returned where nothing is left.
+    /// Removes up to `rows_max` of each kind that is neither token nor session. Fewer than that are returned where
+    /// nothing is left.
     async fn purge_rest(&self, now: i64, cutoff: i64, rows_max: u32) -> Result<u64, Error> {
         let store = self.store()?;
         let remains = store.purge_remains(cutoff, now.saturating_mul(1_000), rows_max).await?;

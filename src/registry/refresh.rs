@@ -1,5 +1,5 @@
-//! Refreshing: another access token in a session that goes on, and with rotation another refresh token in the place of the
-//! one that was presented.
+//! Refreshing: another access token in a session that goes on, and with rotation another refresh token in the place of
+//! the one that was presented.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ impl Registry {
     /// Issues another access token in the session of a refresh token that was checked; with rotation (the setting
     /// `refresh.rotation`) another refresh token as well, and the presented one is spent.
     ///
-    /// A spent token is refused by every check but one that is [even spent](super::Expect::even_spent), for a route that
-    /// refreshes. Presented here within `refresh.grace` it gets the same successor again, where nobody has used that; presented after
-    /// its successor was used, it is in two hands, and its session is ended for good.
+    /// A spent token is refused by every check but one that is [even spent](super::Expect::even_spent), for a route
+    /// that refreshes. Presented here within `refresh.grace` it gets the same successor again, where nobody has used
+    /// that; presented after its successor was used, it is in two hands, and its session is ended for good.
     ///
     /// # Errors
     ///
-    /// [`is_superseded`](Error::is_superseded) where the token or its session was revoked or ended meanwhile, or is by this;
-    /// [`is_invalid`](Error::is_invalid) with the field `scope` for scopes that were not granted;
+    /// [`is_superseded`](Error::is_superseded) where the token or its session was revoked or ended meanwhile, or is by
+    /// this; [`is_invalid`](Error::is_invalid) with the field `scope` for scopes that were not granted;
     /// [`is_unavailable`](Error::is_unavailable).
     pub async fn refresh(&self, presented: &Checked, refresh: Refresh) -> Result<Issued, Error> {
         let outcome = self.refresh_uncounted(presented, refresh).await;
@@ -63,8 +63,8 @@ impl Registry {
         self.register_for(presented, Drafted { subject, origin, within, access, refresh: None, cookies }).await
     }
 
-    /// Takes away the audiences that may not be given any more. Where none is left, tokens without any would be for the issuer
-    /// instead, which was not granted.
+    /// Takes away the audiences that may not be given any more. Where none is left, tokens without any would be for the
+    /// issuer instead, which was not granted.
     pub(super) fn cut_audience(&self, audience: &mut Vec<String>, allowed: Option<&[String]>) -> Result<(), Error> {
         let Some(allowed) = allowed else { return Ok(()) };
         let had_some = !audience.is_empty();

@@ -1,8 +1,8 @@
 //! The keys as this process knows them: a snapshot that is replaced whenever the table of keys changes.
 //!
-//! A replica reads the table again before it acknowledges a change of a key, so under a lease its ring knows of every change
-//! that anybody was told of. Outside of a lease the database is asked where it matters: whether the key that signed was
-//! retired.
+//! A replica reads the table again before it acknowledges a change of a key, so under a lease its ring knows of every
+//! change that anybody was told of. Outside of a lease the database is asked where it matters: whether the key that
+//! signed was retired.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -91,12 +91,13 @@ impl Registry {
         }
     }
 
-    /// The published keys, with every one that was published before this call where the database can be asked, and else as
-    /// they are known here. Whoever asks together asks once.
+    /// The published keys, with every one that was published before this call where the database can be asked, and else
+    /// as they are known here. Whoever asks together asks once.
     ///
     /// # Errors
     ///
-    /// [`is_unavailable`](Error::is_unavailable) until the table has been read once: until then nobody knows which were retired.
+    /// [`is_unavailable`](Error::is_unavailable) until the table has been read once: until then nobody knows which were
+    /// retired.
     pub(crate) async fn jwks(&self) -> Result<Jwks, Error> {
         self.permit()?;
         if let Err(error) = self.inner.ring_loads.call(()).await {
@@ -129,8 +130,8 @@ impl Registry {
         self.verify_by(token, false).await
     }
 
-    /// The same for whoever says that there is nothing to change where a token is none of ours: under a lease too the key is
-    /// looked for each time, since another process may sign with it already.
+    /// The same for whoever says that there is nothing to change where a token is none of ours: under a lease too the
+    /// key is looked for each time, since another process may sign with it already.
     pub(super) async fn verify_surely(&self, token: &str) -> Result<Verified, Denial> {
         self.verify_by(token, true).await
     }
@@ -144,7 +145,8 @@ impl Registry {
         if verdict.as_ref().err() != Some(&Denial::Invalid) || !is_sealed || !ring.is_of_unknown_key(token) {
             return verdict;
         }
-        // Anybody can name one, and under a lease it is none that anybody was told of: a look from time to time is enough.
+        // Anybody can name one, and under a lease it is none that anybody was told of: a look from time to time is
+        // enough.
         let may_guess = is_leased && !surely;
         if may_guess && !self.inner.ring.may_ask(self.clock().steady()) {
             return verdict;
@@ -163,8 +165,8 @@ impl Registry {
         }
     }
 
-    /// Whether a key that verified a token without a record is still good. Of a `reading` under a lease the ring knows, and
-    /// what changes from there on voids the reading.
+    /// Whether a key that verified a token without a record is still good. Of a `reading` under a lease the ring knows,
+    /// and what changes from there on voids the reading.
     pub(super) async fn check_key(&self, kid: &str, reading: Option<Reading>) -> Result<(), Denial> {
         if reading.is_some() {
             let ring = self.ring();
@@ -188,7 +190,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`is_unavailable`](Error::is_unavailable) where the key was retired meanwhile; another one signs at the next attempt.
+    /// [`is_unavailable`](Error::is_unavailable) where the key was retired meanwhile; another one signs at the next
+    /// attempt.
     pub(super) async fn still_signs(&self, ring: &KeyRing) -> Result<(), Error> {
         if !self.was_retired(ring.current_kid()).await? {
             return Ok(());

@@ -14,8 +14,8 @@ use crate::token::{Act, Actor, KeyInfo, KeyState, StoredKey, Target};
 /// How long the lease on the rotation lasts; it takes a moment, and the wait for other replicas.
 const ROTATION_LEASE: Duration = Duration::from_secs(60);
 
-/// How long a process may go on signing with a key that was replaced, beyond what it has begun: a strict one that has not
-/// heard of it, or one that was stopped.
+/// How long a process may go on signing with a key that was replaced, beyond what it has begun: a strict one that has
+/// not heard of it, or one that was stopped.
 const LATE_SECONDS: i64 = 60;
 
 /// How often a change of the keys is tried that somebody else's came in the way of.
@@ -25,8 +25,8 @@ const TRIES: u32 = 4;
 const RULE: &str = "keys";
 
 impl Registry {
-    /// Reads the keys at the opening. The first process ever makes them; one whose settings name another algorithm replaces
-    /// the next key, which has signed nothing yet.
+    /// Reads the keys at the opening. The first process ever makes them; one whose settings name another algorithm
+    /// replaces the next key, which has signed nothing yet.
     pub(super) async fn open_keys(&self) -> Result<(), Error> {
         let (ring, store) = (&self.inner.ring, &*self.inner.store);
         if ring.source.is_sealed() {
@@ -86,13 +86,14 @@ impl Registry {
         info.ok_or_else(|| Error::new(Kind::Conflict, "the new key was retired just now"))
     }
 
-    /// Retires a key for good: whatever it signed is refused everywhere when this returns. Where it is the current key the
-    /// next takes its place, and for either a new next is published.
+    /// Retires a key for good: whatever it signed is refused everywhere when this returns. Where it is the current key
+    /// the next takes its place, and for either a new next is published.
     ///
     /// # Errors
     ///
-    /// [`is_not_found`](Error::is_not_found) where nobody knows of such a key; [`is_config`](Error::is_config) where it is in the
-    /// database and keys are files here; [`is_unavailable`](Error::is_unavailable), after which trying again is safe.
+    /// [`is_not_found`](Error::is_not_found) where nobody knows of such a key; [`is_config`](Error::is_config) where it
+    /// is in the database and keys are files here; [`is_unavailable`](Error::is_unavailable), after which trying again
+    /// is safe.
     pub(crate) async fn retire_key(&self, kid: &str, act: &Act) -> Result<KeyInfo, Error> {
         let source = &self.inner.ring.source;
         let fresh = if source.is_sealed() { Some(source.generate()?) } else { None };
@@ -152,7 +153,8 @@ impl Registry {
         if !store.hold_job(Job::Rotation, holder, now, now + whole_seconds(ROTATION_LEASE)).await? {
             return Ok(());
         }
-        // Somebody else may have come first, and given the lease back since: then the keys are younger than they were here.
+        // Somebody else may have come first, and given the lease back since: then the keys are younger than they were
+        // here.
         let outcome = match self.load_ring().await {
             Ok(()) if self.ring().current_kid() == ring.current_kid() => {
                 let act = Act::by(Actor::system("keys.rotate_every"));

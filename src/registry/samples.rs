@@ -1,5 +1,5 @@
-//! What the counters were in the last hour, one sample each ten seconds, and what happened a second between two of them.
-//! Pure: `overview` takes the samples, in a task of its own, so nothing here is on the way of a check.
+//! What the counters were in the last hour, one sample each ten seconds, and what happened a second between two of
+//! them. Pure: `overview` takes the samples, in a task of its own, so nothing here is on the way of a check.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -79,8 +79,8 @@ pub(crate) struct Rates {
     pub(crate) issued: f64,
     pub(crate) revoked: f64,
     pub(crate) purged: f64,
-    /// How long changes waited until they were in force everywhere, in seconds; `None` where there were none. The second is
-    /// an estimate from the buckets of what all but one in a hundred did not exceed.
+    /// How long changes waited until they were in force everywhere, in seconds; `None` where there were none. The
+    /// second is an estimate from the buckets of what all but one in a hundred did not exceed.
     pub(crate) acknowledge_mean: Option<f64>,
     pub(crate) acknowledge_p99: Option<f64>,
     pub(crate) is_leased: bool,

@@ -1,5 +1,5 @@
-//! The registry's background work: waiting for a database that is down, following the log of changes, purging, looking after the keys, noting last
-//! use.
+//! The registry's background work: waiting for a database that is down, following the log of changes, purging, looking
+//! after the keys, noting last use.
 
 use std::future::Future;
 use std::time::Duration;
@@ -33,11 +33,11 @@ impl Stop {
 }
 
 impl Registry {
-    /// Starts the background work: reaching a database that was down, the lease by which checks ask none, following what
-    /// other processes change, the purge, the keys, notes of last use. [`fairing()`](crate::fairing()) does it by itself; a program
-    /// that opens its own registry, and lives longer than a command, does it once and keeps what it is given. Without it every
-    /// check asks the database, a database that was down at the opening stays away, and a key that others rotated goes on
-    /// signing here until nobody accepts it any more.
+    /// Starts the background work: reaching a database that was down, the lease by which checks ask none, following
+    /// what other processes change, the purge, the keys, notes of last use. [`fairing()`](crate::fairing()) does it by
+    /// itself; a program that opens its own registry, and lives longer than a command, does it once and keeps what it
+    /// is given. Without it every check asks the database, a database that was down at the opening stays away, and a
+    /// key that others rotated goes on signing here until nobody accepts it any more.
     ///
     /// # Panics
     ///

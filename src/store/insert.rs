@@ -17,7 +17,8 @@ pub(crate) enum Premise {
     Foreign,
 }
 
-/// By whom, and from where, tokens were asked for. It is kept with each of them, and with the session that begins with them.
+/// By whom, and from where, tokens were asked for. It is kept with each of them, and with the session that begins with
+/// them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Origin {
     /// The name of the client that asked.
@@ -94,7 +95,8 @@ pub(crate) enum Inserted {
     Superseded,
     /// Nothing was stored: the subject is a user of the server or a client, and it was not to be.
     Reserved,
-    /// Nothing was stored: a token of one of these ids is on the registry already. Told of one that was asked for by itself.
+    /// Nothing was stored: a token of one of these ids is on the registry already. Told of one that was asked for by
+    /// itself.
     Duplicate,
     /// Nothing was stored: the subject has as many sessions as it may have.
     Full,

@@ -21,8 +21,8 @@ pub(super) trait Trust<DB: Database>: Send + Sync {
     ) -> impl Future<Output = bool> + Send;
 }
 
-/// Connections of its own for work of which there is always more. A pool tries each connection when it gets it back, which
-/// takes as long as a short statement, and hands out another one meanwhile, which has seen none of the work.
+/// Connections of its own for work of which there is always more. A pool tries each connection when it gets it back,
+/// which takes as long as a short statement, and hands out another one meanwhile, which has seen none of the work.
 pub(super) struct Lane<DB: Database, T> {
     pool: Pool<DB>,
     trust: T,
@@ -44,9 +44,9 @@ impl<DB: Database, T: Trust<DB>> Lane<DB, T> {
         Self { pool: pool.clone(), trust, free, kept: Mutex::default() }
     }
 
-    /// Has work done: on a connection that is kept, or on one of the pool's where all of those are at work, and may wait for
-    /// a lock. Where it fails, or is given up half-way, nobody knows what the connection is still good for, and the next work
-    /// gets another.
+    /// Has work done: on a connection that is kept, or on one of the pool's where all of those are at work, and may
+    /// wait for a lock. Where it fails, or is given up half-way, nobody knows what the connection is still good for,
+    /// and the next work gets another.
     pub(super) async fn with<R>(
         &self,
         work: impl AsyncFnOnce(&mut DB::Connection) -> Result<R, sqlx::Error>,

@@ -8,8 +8,8 @@ use crate::token::{Action, FeedEvent, FeedPage};
 /// How far a clock may be behind where it judges what has expired: the largest leeway there is.
 pub(super) const LEEWAY_SECONDS_MAX: i64 = 5 * 60;
 
-/// For how long a retired key has to be known. When the last token that it signed expires is not looked up: no index has
-/// that, and nothing may hold a retirement up.
+/// For how long a retired key has to be known. When the last token that it signed expires is not looked up: no index
+/// has that, and nothing may hold a retirement up.
 const KEY_TOLD_SECONDS: i64 = 10 * 365 * 24 * 60 * 60;
 
 /// A change to be noted in the log.
@@ -61,8 +61,8 @@ impl Change {
     }
 }
 
-/// An event of the feed as it comes, with the position as of the same moment. Without any event there is one row with the
-/// position alone.
+/// An event of the feed as it comes, with the position as of the same moment. Without any event there is one row with
+/// the position alone.
 pub(super) struct FeedRow {
     pub(super) position: i64,
     pub(super) is_kept: bool,
@@ -116,8 +116,8 @@ pub(super) fn page(found: Vec<FeedRow>, limit: u16) -> Result<Option<FeedPage>, 
     }))
 }
 
-/// A moment that the sessions which ended began before: after the last of them by its own id, whatever clock made it, and
-/// after the second of the change, which no token that was issued before it is younger than.
+/// A moment that the sessions which ended began before: after the last of them by its own id, whatever clock made it,
+/// and after the second of the change, which no token that was issued before it is younger than.
 fn before_ms(at: i64, last_sid: Option<Uuid>) -> i64 {
     let began_ms = last_sid.and_then(|sid| i64::try_from(sid.as_u128() >> 80).ok()).unwrap_or(0);
     began_ms.max(at.saturating_mul(1_000)).saturating_add(1)

@@ -30,8 +30,8 @@ pub(crate) enum Rotated {
         /// Access tokens that were revoked with a successor that nobody had used.
         replaced: Vec<Jti>,
     },
-    /// It was spent a moment ago, and its successor, whose claims these are, wasn't: it is given again. The access token is
-    /// stored.
+    /// It was spent a moment ago, and its successor, whose claims these are, wasn't: it is given again. The access
+    /// token is stored.
     Again { claims: String },
     /// It was spent, and so was what was issued for it: two hold what one should. The session has been ended.
     Reused,

@@ -20,11 +20,12 @@ pub(crate) const ADDRESS_KNOWN_SECONDS: i64 = 30 * 24 * 60 * 60;
 /// How many of them are known of one user, the last ones.
 pub(super) const ADDRESSES_MAX: i64 = 100;
 
-/// How many tokens one transaction revokes. They go before the scope that they hold, so that whoever was stopped midway, and tries again,
-/// finds it still there to be taken away with those that are left.
+/// How many tokens one transaction revokes. They go before the scope that they hold, so that whoever was stopped
+/// midway, and tries again, finds it still there to be taken away with those that are left.
 pub(super) const SCOPED_MAX: i64 = 5_000;
 
-/// The password that is to be replaced by the user, who has just proved to know it. It has no `Debug` form: the hash would be in it.
+/// The password that is to be replaced by the user, who has just proved to know it. It has no `Debug` form: the hash
+/// would be in it.
 #[derive(Clone, Copy)]
 pub(crate) struct Replaced<'a> {
     pub(crate) hash: &'a str,
@@ -68,7 +69,7 @@ pub(crate) enum UserChanged {
     NotFound,
     /// The scopes are not those any more that were looked at.
     Overtaken,
-    /// So many tokens hold a scope that is taken away that some of them were revoked, and nothing else is changed yet: it is to be asked
-    /// for again. What is revoked by then is safe to be so, whatever becomes of the rest.
+    /// So many tokens hold a scope that is taken away that some of them were revoked, and nothing else is changed yet:
+    /// it is to be asked for again. What is revoked by then is safe to be so, whatever becomes of the rest.
     Begun,
 }

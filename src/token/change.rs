@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::{Jti, Sid, Subject};
 
-/// What a change is about. It names no state: hearing of it means to forget what was known, and to ask again. So it does
-/// no harm to hear of a change twice, late, or of a revocation after it was undone.
+/// What a change is about. It names no state: hearing of it means to forget what was known, and to ask again. So it
+/// does no harm to hear of a change twice, late, or of a revocation after it was undone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     /// One token.

@@ -58,7 +58,8 @@ pub(crate) struct StoredKey {
     /// `None` for one that was retired and is known by its id alone.
     pub(crate) algorithm: Option<String>,
     pub(crate) state: KeyState,
-    /// The key, sealed under the master key: with its private part until it is replaced, and nothing once it is retired.
+    /// The key, sealed under the master key: with its private part until it is replaced, and nothing once it is
+    /// retired.
     pub(crate) sealed: Option<Vec<u8>>,
     /// When it became known to whoever verifies.
     pub(crate) published_at: i64,

@@ -290,8 +290,8 @@ impl Filter {
     }
 }
 
-/// What leads to the records that a filter asks for, in the order of their list. The rest of the filter is compared with
-/// each of them.
+/// What leads to the records that a filter asks for, in the order of their list. The rest of the filter is compared
+/// with each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Along {
     Session,

@@ -71,8 +71,8 @@ impl Reason {
         }
     }
 
-    /// Its sentence in two parts with the moment that it speaks of between them, for whoever writes times in another way. A
-    /// sentence without a moment is the first part alone.
+    /// Its sentence in two parts with the moment that it speaks of between them, for whoever writes times in another
+    /// way. A sentence without a moment is the first part alone.
     #[cfg(feature = "server")]
     pub(crate) fn around(&self) -> (String, Option<(DateTime<Utc>, String)>) {
         let sentence = self.sentence();

@@ -295,8 +295,8 @@ fn a_sibling_domain_signs_nobody_in() {
     });
 }
 
-/// Where cookies have to go over plain HTTP no name protects them. Then nobody is signed out or in by having two, and what is wrong
-/// is said.
+/// Where cookies have to go over plain HTTP no name protects them. Then nobody is signed out or in by having two, and
+/// what is wrong is said.
 #[test]
 fn without_tls_a_sibling_domain_signs_nobody_in_who_is_signed_in() {
     run(async {

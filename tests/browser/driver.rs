@@ -1,5 +1,5 @@
-//! chromedriver, one for this test process, and the sessions with it: each is a Chromium of its own. What is said is W3C
-//! WebDriver, JSON over HTTP.
+//! chromedriver, one for this test process, and the sessions with it: each is a Chromium of its own. What is said is
+//! W3C WebDriver, JSON over HTTP.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -56,8 +56,8 @@ impl Session {
     /// Starts one.
     pub(super) async fn start() -> Self {
         let driver = Driver::shared();
-        // What it would ask of its makers' hosts is off, and no other host has a name but those of one domain, which browsers
-        // trust as they trust localhost.
+        // What it would ask of its makers' hosts is off, and no other host has a name but those of one domain, which
+        // browsers trust as they trust localhost.
         let arguments = [
             "--headless",
             "--no-sandbox",

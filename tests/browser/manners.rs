@@ -1,5 +1,5 @@
-//! What every page has to hold: nobody is shut out (axe-core), nothing moves while it loads, it fits on every screen, and
-//! it asks nobody but its own server.
+//! What every page has to hold: nobody is shut out (axe-core), nothing moves while it loads, it fits on every screen,
+//! and it asks nobody but its own server.
 
 use std::path::PathBuf;
 

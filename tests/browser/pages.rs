@@ -1,4 +1,5 @@
-//! Every page of the console for users: nobody is shut out, nothing moves, nothing leaves, and nothing secret is in sight.
+//! Every page of the console for users: nobody is shut out, nothing moves, nothing leaves, and nothing secret is in
+//! sight.
 
 use super::manners::{screenshot, well_mannered};
 use super::page::Browser;

@@ -16,7 +16,8 @@ async fn revoke(server: &Server, token: &str) {
     server.registry.revoke(jti_of(token).parse().unwrap(), Actor::application("test")).await.unwrap();
 }
 
-/// Revokes a token, does something else when that is in force here, and lets the leases of others pass as long as it waits.
+/// Revokes a token, does something else when that is in force here, and lets the leases of others pass as long as it
+/// waits.
 async fn revoke_in_time(server: &Server, token: &str, meanwhile: &str) {
     let (registry, jti) = (server.registry.clone(), jti_of(token).parse().unwrap());
     let revoking = tokio::spawn(async move { registry.revoke(jti, Actor::application("test")).await });
@@ -225,8 +226,8 @@ fn whoever_has_to_hear_of_a_change_need_not_look_for_it() {
     });
 }
 
-/// Where the database writes nothing to its disk that nobody waits for, the place on the roll is there after a crash, and what
-/// its lease was given with.
+/// Where the database writes nothing to its disk that nobody waits for, the place on the roll is there after a crash,
+/// and what its lease was given with.
 #[test]
 fn what_a_lease_rests_on_outlasts_a_crash() {
     crate::support::run(async {

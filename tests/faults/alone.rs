@@ -91,8 +91,8 @@ fn a_log_in_does_not_outlive_a_revoke_all_that_overtakes_it() {
             let mut log_in = JoinSet::new();
             let asking = fleet.clone();
             log_in.spawn(async move { asking.log_in(seat, SLOW).await });
-            // The generation is what a log-in reads first, and what its end is held against; the user comes next. That a
-            // statement is shown doesn't mean that it has run: it may only have been prepared.
+            // The generation is what a log-in reads first, and what its end is held against; the user comes next. That
+            // a statement is shown doesn't mean that it has run: it may only have been prepared.
             let has_begun = format!(
                 "select count(*) from pg_stat_activity where application_name = 'counterfoil' \
                 and query like '%from cf_users where username%' and query_start > '{before}'"

@@ -1,4 +1,5 @@
-//! What was asked and answered: calls with a beginning and an end, and what is known of them. Pure: no server, no clock.
+//! What was asked and answered: calls with a beginning and an end, and what is known of them. Pure: no server, no
+//! clock.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! A history by what its calls are about: when what may have ended, and when it has for certain. Pure, as the history is.
+//! A history by what its calls are about: when what may have ended, and when it has for certain. Pure, as the history
+//! is.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -139,7 +140,8 @@ impl<'a> Index<'a> {
         if self.history.is_lost(call) {
             self.lost.insert(&token.jti);
         }
-        // The first call that names a session began it; refreshes follow, and whoever asked for it at the same time or again.
+        // The first call that names a session began it; refreshes follow, and whoever asked for it at the same time or
+        // again.
         self.sessions.entry(&token.sid).or_insert_with(|| Session {
             subject: subject.clone(),
             begun: call.begun,
@@ -148,8 +150,8 @@ impl<'a> Index<'a> {
         });
     }
 
-    /// What was asked for more than once is signed by the key of that time, and its record is of whoever came first, who may have
-    /// given no answer: so any key may have signed that which was retired later.
+    /// What was asked for more than once is signed by the key of that time, and its record is of whoever came first,
+    /// who may have given no answer: so any key may have signed that which was retired later.
     fn sign_again(&mut self) {
         for given in self.once.values() {
             let asked = given.iter().map(|(call, _)| call.begun).min().unwrap_or_default();
@@ -161,8 +163,8 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The sessions of refresh tokens that were presented again, which may have ended them. One whose place another took is
-    /// presented again at its first time.
+    /// The sessions of refresh tokens that were presented again, which may have ended them. One whose place another
+    /// took is presented again at its first time.
     fn reuses(&self) -> Vec<(&'a str, Change)> {
         let again = self.spends.values().filter_map(|spends| Some((spends, spends.get(1)?.call.begun)));
         let replaced: HashMap<&str, Time> = again
@@ -227,8 +229,8 @@ impl<'a> Index<'a> {
         end
     }
 
-    /// When what signed a token was retired. Where that was more than one key, it ends with the key of its record, whichever
-    /// that is, and what another one signed with that one too.
+    /// When what signed a token was retired. Where that was more than one key, it ends with the key of its record,
+    /// whichever that is, and what another one signed with that one too.
     fn signature_end(&self, token: &str) -> End {
         let ends = self.signers(token).map(|kid| self.key_end(kid));
         ends.reduce(|one, other| End {
@@ -242,8 +244,8 @@ impl<'a> Index<'a> {
         self.signers.get(token).into_iter().flatten().copied()
     }
 
-    /// When a scope was taken from the user of a token that holds it. One that is issued later than that holds it again only
-    /// where it was given back meanwhile.
+    /// When a scope was taken from the user of a token that holds it. One that is issued later than that holds it again
+    /// only where it was given back meanwhile.
     fn scope_end(&self, Known { issued, begun, answered }: Known<'a>) -> End {
         let mut end = End::NEVER;
         let Some(session) = self.sessions.get(&*issued.sid).filter(|_| issued.is_wide) else { return end };
@@ -274,8 +276,8 @@ impl<'a> Index<'a> {
         Some((issued, &self.sessions.get(&*issued.sid)?.subject))
     }
 
-    /// Its revocation, or the end of the key that signed this text of it, was acknowledged before the call began, and can't
-    /// have been undone before the call ended.
+    /// Its revocation, or the end of the key that signed this text of it, was acknowledged before the call began, and
+    /// can't have been undone before the call ended.
     pub(super) fn must_be_refused(&self, call: &Call, token: &str) -> bool {
         let unrevokes = of(&self.unrevokes, token);
         let is_undone = |revoke: &Change| unrevokes.iter().any(|un| un.begun < call.ended && un.until > revoke.begun);

@@ -4,8 +4,8 @@
 //! perhaps, and at any time until nobody is left who could still do it. A log-in and a revoke-all that overlap may have
 //! come in either order, whichever was sent first: a request may lie unread in a stopped server's socket.
 //!
-//! A refresh token that is presented again may end its session, and does where its successor had been used and nothing else can
-//! have ended it.
+//! A refresh token that is presented again may end its session, and does where its successor had been used and nothing
+//! else can have ended it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -137,8 +137,8 @@ impl Index<'_> {
             .collect()
     }
 
-    /// What the servers say in the end, and somebody who heard of revocations alone doesn't. That one may refuse sessions that
-    /// began in the moment of a revoke-all, and so too many.
+    /// What the servers say in the end, and somebody who heard of revocations alone doesn't. That one may refuse
+    /// sessions that began in the moment of a revoke-all, and so too many.
     fn told_otherwise(&self) -> Vec<Violation> {
         let Some(gateway) = &self.history.gateway else { return Vec::new() };
         let quiet = self.history.calls.iter().filter(|call| call.setting == Setting::Quiet);

@@ -84,8 +84,8 @@ impl Injector {
         }
     }
 
-    /// Makes a change while all servers are asked about a token, and perhaps whoever makes it is stopped or killed; then it is made
-    /// once more.
+    /// Makes a change while all servers are asked about a token, and perhaps whoever makes it is stopped or killed;
+    /// then it is made once more.
     async fn change_amid_checks(&mut self, token: &Token, change: &Effect) {
         let tamper = self.tamper();
         let (over, mut checks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());

@@ -52,8 +52,8 @@ fn a_replaced_file_is_noticed_within_a_lease() {
     });
 }
 
-/// One that is gone is no registry any more: nothing is said of any token, and no change is acknowledged that nobody will
-/// ever find.
+/// One that is gone is no registry any more: nothing is said of any token, and no change is acknowledged that nobody
+/// will ever find.
 #[test]
 fn a_removed_file_is_noticed_within_a_lease() {
     run(async {

@@ -1,4 +1,5 @@
-//! An application that has tokens issued for its users, each time under a key of its own, and asks again as often as it likes.
+//! An application that has tokens issued for its users, each time under a key of its own, and asks again as often as it
+//! likes.
 
 use serde_json::{Value, json};
 

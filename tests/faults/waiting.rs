@@ -209,7 +209,8 @@ fn a_client_that_is_being_deleted_is_no_client() {
     });
 }
 
-/// A table is emptied by somebody who waits for another change: whoever has heard of that one forgets everything all the same.
+/// A table is emptied by somebody who waits for another change: whoever has heard of that one forgets everything all
+/// the same.
 #[test]
 fn a_table_that_is_emptied_beside_another_change_is_noticed() {
     run(async {

@@ -1,5 +1,5 @@
-//! PgBouncer in transaction mode: connections to it share fewer connections to the database, and each transaction may be
-//! on another one.
+//! PgBouncer in transaction mode: connections to it share fewer connections to the database, and each transaction may
+//! be on another one.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

@@ -10,7 +10,8 @@ static DOCUMENT: LazyLock<Value> =
 /// A claim of the tests' own, which no document can name.
 const ADDITIONAL: &str = "tenant";
 
-/// Fails where an answer of a documented route has a status that the document has not, or a body that is not as it says.
+/// Fails where an answer of a documented route has a status that the document has not, or a body that is not as it
+/// says.
 pub(crate) fn assert_documented(method: &str, path: &str, answer: &Answer) {
     let Some(operation) = operation(method, path) else { return };
     let said = &operation["responses"][answer.status.to_string()];
@@ -41,7 +42,8 @@ fn operation(method: &str, path: &str) -> Option<&'static Value> {
     paths[found].get(method.to_ascii_lowercase())
 }
 
-/// Why a value is not what a schema says: of another type, without a member that must be there, or with one that is not named.
+/// Why a value is not what a schema says: of another type, without a member that must be there, or with one that is not
+/// named.
 pub(crate) fn misfit(document: &Value, schema: &Value, value: &Value) -> Option<String> {
     if let Some(reference) = schema["$ref"].as_str() {
         return misfit(document, document.pointer(&reference[1..]).unwrap(), value);

@@ -1,5 +1,5 @@
-//! The cookies of the console: not for scripts, not for other sites, and, where browsers keep them for TLS, from no other
-//! host.
+//! The cookies of the console: not for scripts, not for other sites, and, where browsers keep them for TLS, from no
+//! other host.
 
 use std::borrow::Cow;
 
@@ -15,12 +15,12 @@ use crate::token::Denial;
 /// The cookie that holds the token.
 pub(super) const TOKEN: &str = CONSOLE_COOKIE;
 
-/// The cookie that the hidden field of the form for signing in must equal (double submit): before anybody has signed in there
-/// is no token that could have such a value in it.
+/// The cookie that the hidden field of the form for signing in must equal (double submit): before anybody has signed in
+/// there is no token that could have such a value in it.
 pub(super) const FORM: &str = "counterfoil_console_form";
 
-/// The value that came in this cookie. Two that differ are [`Denial::Ambiguous`]: another host of the domain may have planted
-/// one of them, and browsers don't say which.
+/// The value that came in this cookie. Two that differ are [`Denial::Ambiguous`]: another host of the domain may have
+/// planted one of them, and browsers don't say which.
 pub(super) fn sent<'r>(request: &'r Request<'_>, cookie: &'static str) -> Result<Option<&'r str>, Denial> {
     let registry = request.rocket().state::<Registry>().ok_or(Denial::Unavailable)?;
     sent_cookie(request, &name(registry.settings(), cookie))

@@ -82,8 +82,8 @@ impl ConsoleError {
         Self { signs_in: true, ..Self::new(Status::Unauthorized, "Sign in to go on", text) }
     }
 
-    /// Two cookies that differ, as another host of the domain can make browsers send. Signing in helps as little as removing
-    /// them from here, which leaves the other host's.
+    /// Two cookies that differ, as another host of the domain can make browsers send. Signing in helps as little as
+    /// removing them from here, which leaves the other host's.
     fn ambiguous() -> Self {
         let text = "Your browser sent two cookies of this console that differ, and nobody can tell which one is yours, so \
                     nothing was done. Another host of this domain may have set one. Delete this browser's cookies for this \

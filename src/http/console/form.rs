@@ -11,8 +11,8 @@ use super::signed_in::SignedIn;
 use crate::guard::read_body;
 use crate::registry::{Registry, is_same};
 
-/// A form that a page of the console sent: its `csrf` is the one of who is signed in, and no other site made the browser
-/// send it.
+/// A form that a page of the console sent: its `csrf` is the one of who is signed in, and no other site made the
+/// browser send it.
 pub(super) struct Posted<T>(pub(super) T);
 
 /// A form with nothing to fill in.
@@ -68,8 +68,8 @@ pub(super) async fn read<T: for<'a> FromForm<'a> + 'static>(
     Form::<T>::parse_encoded(RawStr::new(text)).map_err(|_| ConsoleError::bad_form())
 }
 
-/// Whether a page of this origin sent the request, as far as the browser says: by `Sec-Fetch-Site`, which no page can set,
-/// or by `Origin`, which older browsers send, and which is sent over plain HTTP too.
+/// Whether a page of this origin sent the request, as far as the browser says: by `Sec-Fetch-Site`, which no page can
+/// set, or by `Origin`, which older browsers send, and which is sent over plain HTTP too.
 fn is_from_here(request: &Request<'_>) -> bool {
     let headers = request.headers();
     let mut sites = headers.get("Sec-Fetch-Site").peekable();

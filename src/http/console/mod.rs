@@ -1,5 +1,5 @@
-//! The console: pages for users and administrators, drawn by the server. They know what the other routes know, and have no
-//! way to tokens of their own.
+//! The console: pages for users and administrators, drawn by the server. They know what the other routes know, and have
+//! no way to tokens of their own.
 
 mod admin;
 mod assets;

@@ -97,7 +97,8 @@ impl<'r> SignedIn<'r> {
         }
     }
 
-    /// Refuses who is not signed in any more, or may do less: a form may be held back until after that was acknowledged.
+    /// Refuses who is not signed in any more, or may do less: a form may be held back until after that was
+    /// acknowledged.
     pub(super) async fn look_again(&self, request: &Request<'_>) -> Result<(), Denial> {
         let now = find(request).await?;
         if self.scopes().is_subset(&SignedIn::of(request, &now).scopes()) { Ok(()) } else { Err(Denial::Revoked) }

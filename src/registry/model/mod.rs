@@ -1,20 +1,22 @@
-//! The protocol of `lease`, checked exhaustively: every order of steps that a few processes and their database can take.
+//! The protocol of `lease`, checked exhaustively: every order of steps that a few processes and their database can
+//! take.
 //!
-//! Steps are split as finely as they are in the program: a process can stop between any two of them for any time, answers
-//! are lost, processes and the database crash, clocks run at different speeds. What decides is the program's own
-//! `Membership` and `Wait`; the rest of the program is modelled by its steps. The promise that is checked: no check that
-//! began after a revocation was acknowledged accepts the token from memory.
+//! Steps are split as finely as they are in the program: a process can stop between any two of them for any time,
+//! answers are lost, processes and the database crash, clocks run at different speeds. What decides is the program's
+//! own `Membership` and `Wait`; the rest of the program is modelled by its steps. The promise that is checked: no check
+//! that began after a revocation was acknowledged accepts the token from memory.
 //!
-//! Time goes by in ticks, and everything that happens between two ticks happens at once, in any order. A lease is one or
-//! two ticks long. A slow clock moves on by nine tenths of a tick, so a replica that used all of its lease would overrun it.
+//! Time goes by in ticks, and everything that happens between two ticks happens at once, in any order. A lease is one
+//! or two ticks long. A slow clock moves on by nine tenths of a tick, so a replica that used all of its lease would
+//! overrun it.
 //!
 //! Not in the model: the table of stamps, which is replaced by what it is for (an entry or a fill whose token was to be
 //! forgotten since its tick is no good); sessions, subjects and keys, since a change of any of them is one of tokens;
 //! notifications, since a replica may ask whenever it likes. A change is visible as soon as it is durable. A restored
 //! backup takes as long as the longest lease to come back; `Rule::RestoreTakesTime` shows why it has to.
 //!
-//! `configurations` checks the protocol as it is. `rules` takes one rule out at a time, and the checker has to find what
-//! goes wrong without it: so no rule is there for nothing, and the model is fine enough to see what each is for.
+//! `configurations` checks the protocol as it is. `rules` takes one rule out at a time, and the checker has to find
+//! what goes wrong without it: so no rule is there for nothing, and the model is fine enough to see what each is for.
 
 mod actions;
 mod changes;
@@ -109,7 +111,8 @@ struct Protocol {
     reads_ahead: bool,
     /// Checks fill the memory, and stop between their two comparisons.
     has_checks: bool,
-    /// The database takes the snapshot of a question before it changes the row; for one that was given up it still does.
+    /// The database takes the snapshot of a question before it changes the row; for one that was given up it still
+    /// does.
     has_late_renewals: bool,
     loses_answers: bool,
     restarts: bool,

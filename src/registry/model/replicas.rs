@@ -140,8 +140,8 @@ impl Protocol {
         }
     }
 
-    /// What the statement of a question writes, and whether it found its row and its position. A renewal has to find the row
-    /// where it changes it.
+    /// What the statement of a question writes, and whether it found its row and its position. A renewal has to find
+    /// the row where it changes it.
     fn change_row(&self, state: &mut State, id: u8, applied: u8, is_renewal: bool, snapshot: Snapshot) -> bool {
         if !snapshot.is_known {
             return false;

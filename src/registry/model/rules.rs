@@ -1,5 +1,5 @@
-//! Each rule of the protocol taken out of the model by itself: the checker has to find a run in which a token is accepted
-//! that nobody may accept any more.
+//! Each rule of the protocol taken out of the model by itself: the checker has to find a run in which a token is
+//! accepted that nobody may accept any more.
 
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -25,7 +25,8 @@ pub(super) enum Rule {
     MarkOutOnlyUntold,
     /// To mark out has the condition that the change is in the log.
     MarkOutInOwnHistory,
-    /// To mark out gives the roll another id, so that nobody is taken to be alone once it is undone by a crash or a backup.
+    /// To mark out gives the roll another id, so that nobody is taken to be alone once it is undone by a crash or a
+    /// backup.
     MarkOutMovesRoll,
     /// A renewal without a row is refused.
     GoneIsRefused,

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use crate::registry::lease::{Membership, Wait};
 use crate::token::{Position, Replica, Roll};
 
-/// How long time stands still. Clocks of full speed move on by this much at once, so that one tick is the least lease of
-/// which nine tenths and the whole can be told apart by a clock that is a tenth slow.
+/// How long time stands still. Clocks of full speed move on by this much at once, so that one tick is the least lease
+/// of which nine tenths and the whole can be told apart by a clock that is a tenth slow.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// A set of tokens, one bit each.
@@ -199,7 +199,8 @@ pub(super) struct Process {
     pub(super) asking: Asking,
     /// Until when it may rely on its memory; zero once that has passed.
     pub(super) until: Duration,
-    /// The tokens with a good entry. A tick and the stamps of the table tell good ones from bad ones; here that is said.
+    /// The tokens with a good entry. A tick and the stamps of the table tell good ones from bad ones; here that is
+    /// said.
     pub(super) memory: Tokens,
     pub(super) fill: Option<Fill>,
     /// A check that has passed the first of its two comparisons: the tokens that it must not accept.
@@ -303,7 +304,8 @@ impl State {
         RollName { id: self.rolls, number: self.database.roll.number + 1 }
     }
 
-    /// Changes the database by a commit that is waited for until it is durable. That makes what came before it durable too.
+    /// Changes the database by a commit that is waited for until it is durable. That makes what came before it durable
+    /// too.
     pub(super) fn commit(&mut self, change: impl FnOnce(&mut Database)) {
         change(&mut self.database);
         self.durable = None;

@@ -33,9 +33,9 @@ impl Postgres {
         };
         let ids: Vec<Uuid> = asked.iter().map(|revoke| revoke.jti.as_uuid()).collect();
         let times: Vec<i64> = asked.iter().map(|revoke| revoke.now).collect();
-        // One statement that commits by itself, so that no process can be stopped between the lock of the position and the
-        // end of the transaction. Its first part sets for it what BEGIN sets for others. Where nobody else is on the roll there is
-        // nobody to wake.
+        // One statement that commits by itself, so that no process can be stopped between the lock of the position and
+        // the end of the transaction. Its first part sets for it what BEGIN sets for others. Where nobody else is on
+        // the roll there is nobody to wake.
         let statement = sqlx::query!(
             r#"with limits as materialized (
                 select set_config('counterfoil.noted', 'on', true), set_config('lock_timeout', '3s', true),
@@ -128,8 +128,9 @@ impl Postgres {
             tx.rollback().await?;
             return Ok(Done { outcome: None, mark: None });
         };
-        // A statement of its own, which begins when the lock is there: one that waits for it holds the session of now against
-        // the subject of before, and takes one for ended that all of the subject's others have just been ended but for.
+        // A statement of its own, which begins when the lock is there: one that waits for it holds the session of now
+        // against the subject of before, and takes one for ended that all of the subject's others have just been ended
+        // but for.
         let is_over = sqlx::query_scalar!(
             r#"select (s.ended_at is not null or s.generation <> u.generation) as "over!"
             from cf_sessions s join cf_subjects u on u.subject = s.subject where s.sid = $1"#,
@@ -181,8 +182,9 @@ impl Postgres {
         let mut tx = self.begin().await?;
         let reason = act.reason.as_deref();
         let (generation, changes) = end_generation(&mut tx, subject.as_str(), keep, act, reason, now).await?;
-        // No index is asked by expiry: where the tables have no statistics yet, it would be read through for each session. And
-        // nothing is asked that is answered by reading a table: with that switched off, whatever else it costs seems cheap.
+        // No index is asked by expiry: where the tables have no statistics yet, it would be read through for each
+        // session. And nothing is asked that is answered by reading a table: with that switched off, whatever else it
+        // costs seems cheap.
         let live = sqlx::query_scalar!(
             r#"select count(*) as "live!" from cf_sessions s join cf_tokens t on t.sid = s.sid
             where s.subject = $1 and s.generation = $2 and s.ended_at is null

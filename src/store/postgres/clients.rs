@@ -180,7 +180,8 @@ impl Postgres {
         key: &str,
         asked: &Repeat,
     ) -> Result<Option<Repeat>, sqlx::Error> {
-        // What has run out is asked for anew; what hasn't is locked by writing it as it is, and so is the one to be read.
+        // What has run out is asked for anew; what hasn't is locked by writing it as it is, and so is the one to be
+        // read.
         let kept = sqlx::query_as!(
             RepeatRow,
             r#"insert into cf_repeats as r (client_id, repeat_key, body_digest, sid, access_jti, refresh_jti, asked_at, expires_at)
@@ -209,8 +210,8 @@ impl Postgres {
 
     pub(super) async fn forget_repeat(&self, client_id: &str, key: &str, access: Jti) -> Result<(), sqlx::Error> {
         let mut tx = self.begin().await?;
-        // Whoever puts the session there looks for the note afterwards: the note is locked first, and the session looked for by
-        // a statement that begins then.
+        // Whoever puts the session there looks for the note afterwards: the note is locked first, and the session
+        // looked for by a statement that begins then.
         sqlx::query_scalar!(
             "select sid from cf_repeats where client_id = $1 and repeat_key = $2 and access_jti = $3 for update",
             client_id,

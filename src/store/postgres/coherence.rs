@@ -21,7 +21,8 @@ impl Postgres {
         lease_ms: i64,
         instead_of: Option<Uuid>,
     ) -> Result<Position, sqlx::Error> {
-        // The position is locked last, as everywhere. An earlier place that somebody has locked stays, and is waited for once.
+        // The position is locked last, as everywhere. An earlier place that somebody has locked stays, and is waited
+        // for once.
         let statement = sqlx::query_as!(
             Position,
             r#"with limits as materialized (
@@ -52,9 +53,9 @@ impl Postgres {
     }
 
     pub(super) async fn renew(&self, id: Uuid, applied: Position) -> Result<Option<News>, sqlx::Error> {
-        // One statement, so one snapshot. It may be an old one: a renewal that was given up goes on in the server, and must
-        // not take back what a later one has told. What it says to have told must be as durable as the lease that rests on it: only
-        // a renewal that tells nothing new may be lost in a crash.
+        // One statement, so one snapshot. It may be an old one: a renewal that was given up goes on in the server, and
+        // must not take back what a later one has told. What it says to have told must be as durable as the lease that
+        // rests on it: only a renewal that tells nothing new may be lost in a crash.
         let statement = sqlx::query_as!(
             Noted,
             r#"with mine as (
@@ -80,8 +81,8 @@ impl Postgres {
     }
 
     pub(super) async fn hear(&self, id: Uuid, applied: Position) -> Result<Option<News>, sqlx::Error> {
-        // Nothing is written where nothing is said anew. Whoever waits sees the row before it is on a disk, and a crash that
-        // undoes it lets them wait for longer, never for less.
+        // Nothing is written where nothing is said anew. Whoever waits sees the row before it is on a disk, and a crash
+        // that undoes it lets them wait for longer, never for less.
         let statement = sqlx::query_as!(
             Noted,
             r#"with mine as materialized (
@@ -131,12 +132,12 @@ impl Postgres {
     }
 
     pub(super) async fn mark_out(&self, ids: &[Uuid], untold: Position) -> Result<(), sqlx::Error> {
-        // Looked at again with each row locked: one that renews just now has been told, and stays. In another history, as
-        // after a restored backup, the number means another change, and nobody goes. The roll gets another id, so that who
-        // was alone without them looks again, should they come back with a backup or a crash.
+        // Looked at again with each row locked: one that renews just now has been told, and stays. In another history,
+        // as after a restored backup, the number means another change, and nobody goes. The roll gets another id, so
+        // that who was alone without them looks again, should they come back with a backup or a crash.
         //
-        // A row that somebody has locked stays on the roll, and the next who waits waits for it too: nobody else has to. The
-        // position is locked last, and where nobody goes not at all.
+        // A row that somebody has locked stays on the roll, and the next who waits waits for it too: nobody else has
+        // to. The position is locked last, and where nobody goes not at all.
         sqlx::query!(
             "with limits as materialized (
                 select set_config('lock_timeout', '3s', true)
@@ -158,8 +159,8 @@ impl Postgres {
     }
 
     pub(super) async fn purge_changes(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
-        // The last one stays: it is where all replicas stand. Up to the first that is kept, so that none is missing between
-        // two that are there, whichever clock their times are from.
+        // The last one stays: it is where all replicas stand. Up to the first that is kept, so that none is missing
+        // between two that are there, whichever clock their times are from.
         let gone = sqlx::query!(
             "delete from cf_changes where seq in (
                 select seq from cf_changes
@@ -183,8 +184,8 @@ impl Postgres {
         now: i64,
     ) -> Result<Option<FeedPage>, sqlx::Error> {
         // One statement, so one snapshot: what it does not see has a larger number than the position that it sees.
-        // Claims may have a NUL in a text, which jsonb refuses; written as another character it leaves all else as it is, an
-        // escaped backslash before it too.
+        // Claims may have a NUL in a text, which jsonb refuses; written as another character it leaves all else as it
+        // is, an escaped backslash before it too.
         let found = sqlx::query_as!(
             FeedRow,
             r#"with looked as materialized (
@@ -253,7 +254,8 @@ impl Postgres {
         matches!(heard.await, Ok(Ok(())))
     }
 
-    /// Whether a word is of what this process did itself, and has forgotten already: it is enough to say so at the next poll.
+    /// Whether a word is of what this process did itself, and has forgotten already: it is enough to say so at the next
+    /// poll.
     fn is_own(&self, payload: &str) -> bool {
         self.joined().is_some_and(|id| payload == id.to_string())
     }
@@ -265,8 +267,8 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     Ok(listener)
 }
 
-/// Notes what others have to forget, and what the feed says of it, as the last thing that a transaction does: the position
-/// stays locked until its end.
+/// Notes what others have to forget, and what the feed says of it, as the last thing that a transaction does: the
+/// position stays locked until its end.
 pub(super) async fn note_changes(
     connection: &mut PgConnection,
     changes: &[Change],

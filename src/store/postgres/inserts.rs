@@ -46,8 +46,8 @@ impl Postgres {
     }
 }
 
-/// How often the insert of a new session is tried: at first its subject may not be there yet, and later somebody else may
-/// remove it at this very moment.
+/// How often the insert of a new session is tried: at first its subject may not be there yet, and later somebody else
+/// may remove it at this very moment.
 const ADDING_TRIES: u32 = 4;
 
 /// An insert that was not stored.
@@ -61,12 +61,12 @@ fn at(place: i32) -> usize {
     usize::try_from(place).unwrap_or(usize::MAX)
 }
 
-/// Begins sessions, each if its premise is true, and gives those whose is not: mostly none, which spares a row for each. One
-/// statement that commits by itself, with the subjects locked in order. Where a lock was waited for, the subject's row is as it
-/// is now, and so is all that a premise rests on.
+/// Begins sessions, each if its premise is true, and gives those whose is not: mostly none, which spares a row for
+/// each. One statement that commits by itself, with the subjects locked in order. Where a lock was waited for, the
+/// subject's row is as it is now, and so is all that a premise rests on.
 ///
-/// The session's subject and the tokens' session are there, since they are held or begun here; so no trigger has to look
-/// (`counterfoil.noted`).
+/// The session's subject and the tokens' session are there, since they are held or begun here; so no trigger has to
+/// look (`counterfoil.noted`).
 async fn insert_new(executor: impl PgExecutor<'_>, of: &Rows<'_>) -> Result<Vec<Refused>, sqlx::Error> {
     sqlx::query_as!(
         Refused,
@@ -128,8 +128,8 @@ async fn insert_new(executor: impl PgExecutor<'_>, of: &Rows<'_>) -> Result<Vec<
     .await
 }
 
-/// Adds subjects that are not there. It need not be durable: what is then put on the registry for them is, and with it whatever
-/// came before.
+/// Adds subjects that are not there. It need not be durable: what is then put on the registry for them is, and with it
+/// whatever came before.
 async fn add_subjects(executor: impl PgExecutor<'_>, subjects: &[&str]) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "with limits as materialized (
@@ -187,8 +187,8 @@ pub(super) async fn insert_tokens(
     Ok(())
 }
 
-/// Joins live sessions, each if the token presented for it is still not revoked. One statement that commits by itself. The
-/// rows are locked in order, and looked at again where a lock was waited for.
+/// Joins live sessions, each if the token presented for it is still not revoked. One statement that commits by itself.
+/// The rows are locked in order, and looked at again where a lock was waited for.
 async fn insert_joining(executor: impl PgExecutor<'_>, of: &Rows<'_>) -> Result<Vec<i32>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"with limits as materialized (

@@ -123,8 +123,8 @@ impl Postgres {
         now: i64,
     ) -> Result<Done<Retired>, sqlx::Error> {
         let nothing = |outcome| Ok(Done { outcome, mark: None });
-        // One that the table doesn't have is of the settings, or of another time's. Before anything is locked: where nothing names
-        // it, all tokens are looked through.
+        // One that the table doesn't have is of the settings, or of another time's. Before anything is locked: where
+        // nothing names it, all tokens are looked through.
         if retire.algorithm.is_none() && !self.is_named(retire.kid).await? {
             return nothing(Retired::NotFound);
         }
@@ -198,8 +198,8 @@ impl Postgres {
         act: &Act,
         now: i64,
     ) -> Result<Done<u64>, sqlx::Error> {
-        // Looked up once for each key, and not in the transaction: no index has the tokens of a key. What was issued under an
-        // Idempotency-Key before it signed it may have signed again.
+        // Looked up once for each key, and not in the transaction: no index has the tokens of a key. What was issued
+        // under an Idempotency-Key before it signed it may have signed again.
         sqlx::query!(
             "update cf_keys k set needed_until = coalesce((
                 select max(t.expires_at) from cf_tokens t
@@ -232,8 +232,8 @@ impl Postgres {
     }
 }
 
-/// One change at a time: which key signs and which is next rests on what the others are. What follows begins once the lock is
-/// there, and sees what was done before.
+/// One change at a time: which key signs and which is next rests on what the others are. What follows begins once the
+/// lock is there, and sees what was done before.
 async fn lock_keys(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!("select name from cf_jobs where name = 'rotation' for update").fetch_optional(connection).await?;
     Ok(())

@@ -23,10 +23,10 @@ use sqlx::{Connection, Transaction};
 use super::lane::{Lane, Trust};
 use super::*;
 
-/// Begins a change, in one round trip. Whatever the server's defaults are, each of its statements sees what was committed when it
-/// began, and looks again where it waited, and it is durable when it is acknowledged. It notes by itself what others have to
-/// hear of, and never waits for ever, nor lets others wait for a process that was stopped between two statements: its
-/// transaction ends before the patience of those who wait for its locks.
+/// Begins a change, in one round trip. Whatever the server's defaults are, each of its statements sees what was
+/// committed when it began, and looks again where it waited, and it is durable when it is acknowledged. It notes by
+/// itself what others have to hear of, and never waits for ever, nor lets others wait for a process that was stopped
+/// between two statements: its transaction ends before the patience of those who wait for its locks.
 const BEGIN: &str = "begin isolation level read committed; \
     select set_config('synchronous_commit', 'on', true) \
         where current_setting('synchronous_commit') in ('off', 'local', 'remote_write'); \
@@ -35,23 +35,24 @@ const BEGIN: &str = "begin isolation level read committed; \
     set local statement_timeout = '4s'; \
     set local idle_in_transaction_session_timeout = '2s'";
 
-/// Begins to read a page: as of one moment, along an index and in its order. A plan that reads what a page does not need and
-/// sorts it would be taken for cheaper where an average subject or address has few tokens, and this one has millions.
+/// Begins to read a page: as of one moment, along an index and in its order. A plan that reads what a page does not
+/// need and sorts it would be taken for cheaper where an average subject or address has few tokens, and this one has
+/// millions.
 const BROWSE: &str = "begin isolation level repeatable read read only; \
     set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; \
     set local enable_hashjoin = off; set local enable_mergejoin = off; set local max_parallel_workers_per_gather = 0; \
     set local jit = off";
 
-/// Begins to migrate. Whoever waited for another process to migrate sees what that one made, whatever the server's defaults are, and
-/// waits for as long as it takes.
+/// Begins to migrate. Whoever waited for another process to migrate sees what that one made, whatever the server's
+/// defaults are, and waits for as long as it takes.
 const BEGIN_TO_MIGRATE: &str = "begin isolation level read committed; set local lock_timeout = 0";
 
 /// Held for the length of a migration, so that one process migrates at a time ("cfoil" and a number).
 const MIGRATION_LOCK: i64 = 0x6366_6f69_6c01;
 
-/// How long a statement waits for a lock in the server: less than its caller does for an answer. Otherwise each that is given up
-/// here would go on waiting there, and its lane open another connection. It is the session's, because the lock of a table is waited
-/// for before a statement has a chance to say anything.
+/// How long a statement waits for a lock in the server: less than its caller does for an answer. Otherwise each that is
+/// given up here would go on waiting there, and its lane open another connection. It is the session's, because the lock
+/// of a table is waited for before a statement has a chance to say anything.
 const LOCK_LIMIT: &str = "3s";
 /// The same for what follows the log.
 const FOLLOW_LOCK_LIMIT: &str = "1500ms";
@@ -108,10 +109,11 @@ impl Postgres {
                 })
                 .after_connect(move |connection, _| {
                     Box::pin(async move {
-                        // Every statement is made so that one plan fits all its parameters, and making a plan takes longer
-                        // than most of them. It is made along an index though the table may be empty as yet: it is kept while that
-                        // grows. Where there is none, a scan counts as too dear for words, and is not to be compiled for that.
-                        // A statement by itself that waited for a row is to find it as it is now, as in a change.
+                        // Every statement is made so that one plan fits all its parameters, and making a plan takes
+                        // longer than most of them. It is made along an index though the table may be empty as yet: it
+                        // is kept while that grows. Where there is none, a scan counts as too dear for words, and is
+                        // not to be compiled for that. A statement by itself that waited for a row is to find it as it
+                        // is now, as in a change.
                         sqlx::query!(
                             "select set_config('plan_cache_mode', 'force_generic_plan', false) as plans,
                                 set_config('enable_seqscan', 'off', false) as scans, set_config('jit', 'off', false) as jit,
@@ -213,8 +215,8 @@ impl Postgres {
         self.pool.begin_with(BEGIN).await
     }
 
-    /// A connection of its own, whose error says more than the pool's. In another encoding than this program's there are texts that
-    /// can't be stored, and lengths are of something else.
+    /// A connection of its own, whose error says more than the pool's. In another encoding than this program's there
+    /// are texts that can't be stored, and lengths are of something else.
     async fn connect(&self) -> Result<PgConnection, Error> {
         let connecting = failure::within(CONNECT_LIMIT, PgConnection::connect_with(&self.options));
         let mut connection = connecting.await.map_err(failure::unreachable)?;
@@ -232,7 +234,8 @@ impl Postgres {
     }
 }
 
-/// Trusts a connection that was used just now: after a while the server may have been restarted, or another one have its name.
+/// Trusts a connection that was used just now: after a while the server may have been restarted, or another one have
+/// its name.
 struct Idle;
 
 impl Trust<sqlx::Postgres> for Idle {

@@ -1,5 +1,5 @@
-//! Removing what nothing that could still be presented needs, in bounded batches that wait for no lock, and for no disk: what
-//! a crash brings back has still expired.
+//! Removing what nothing that could still be presented needs, in bounded batches that wait for no lock, and for no
+//! disk: what a crash brings back has still expired.
 
 use std::ops::Range;
 
@@ -53,8 +53,8 @@ impl Postgres {
         Ok(PurgedBatch { tokens: rows::count(gone.tokens), up_to: gone.up_to })
     }
 
-    /// One statement, so that what rests between is short. A session that somebody joins meanwhile expires later, which is
-    /// looked at again under its lock; a token that plain SQL puts into one is found by a trigger, and nothing goes.
+    /// One statement, so that what rests between is short. A session that somebody joins meanwhile expires later, which
+    /// is looked at again under its lock; a token that plain SQL puts into one is found by a trigger, and nothing goes.
     pub(super) async fn purge_sessions(&self, expired: &Range<i64>, rows_max: u32) -> Result<u64, sqlx::Error> {
         let statement = sqlx::query!(
             r#"with loosely as materialized (
@@ -182,8 +182,8 @@ impl Postgres {
     }
 }
 
-/// Removes those of these subjects that nothing is left of. A subject loses its last row in a purge or never, so those of
-/// what goes are all there is to look at. They are locked first and looked at again by the next statement.
+/// Removes those of these subjects that nothing is left of. A subject loses its last row in a purge or never, so those
+/// of what goes are all there is to look at. They are locked first and looked at again by the next statement.
 async fn forget_subjects(connection: &mut PgConnection, bereft: &[String]) -> Result<u64, sqlx::Error> {
     let idle = sqlx::query_scalar!(
         "select subject from cf_subjects where subject = any($1) order by subject for update skip locked",

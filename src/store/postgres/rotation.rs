@@ -110,8 +110,8 @@ impl Postgres {
                 break generation;
             }
         };
-        // A token that is its own session is none that anybody logged in for. Nor is one a session any more of whose tokens none
-        // is good for anything: each was revoked, or its key was retired.
+        // A token that is its own session is none that anybody logged in for. Nor is one a session any more of whose
+        // tokens none is good for anything: each was revoked, or its key was retired.
         let live = sqlx::query!(
             "select s.sid, s.expires_at from cf_sessions s
             where s.subject = $1 and s.generation = $2 and s.ended_at is null and s.expires_at > $3

@@ -33,8 +33,8 @@ macro_rules! select_records {
     };
 }
 
-/// One page of records, newest first, along one index. A query for each, and not one whose subject may be null: a plan that
-/// fits them all would use the index of none.
+/// One page of records, newest first, along one index. A query for each, and not one whose subject may be null: a plan
+/// that fits them all would use the index of none.
 macro_rules! select_page {
     ($whose:literal $(, $argument:expr)* $(,)?) => {
         select_records!(

@@ -56,8 +56,8 @@ impl Postgres {
     }
 }
 
-/// Locks a record that is to be un-revoked and the token that this is asked for with, and what both rest on: subject, session
-/// and token, in this order as everywhere.
+/// Locks a record that is to be un-revoked and the token that this is asked for with, and what both rest on: subject,
+/// session and token, in this order as everywhere.
 async fn lock_to_undo(connection: &mut PgConnection, jti: Jti, act: &Act) -> Result<(), sqlx::Error> {
     sqlx::query_scalar!(
         r#"with tokens as materialized (
@@ -88,8 +88,8 @@ async fn lock_to_undo(connection: &mut PgConnection, jti: Jti, act: &Act) -> Res
     Ok(())
 }
 
-/// Whether a presented token is live. In a statement that begins when its rows are locked: one that waited for them would hold
-/// what is there now against what was.
+/// Whether a presented token is live. In a statement that begins when its rows are locked: one that waited for them
+/// would hold what is there now against what was.
 async fn is_live(connection: &mut PgConnection, presented: &Presented) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select (

@@ -116,9 +116,10 @@ impl Postgres {
         let mut changes = Vec::new();
         let lost: Vec<String> = before.scope.difference(&user.scope).iter().map(str::to_owned).collect();
         if !lost.is_empty() {
-            // One that is revoked already becomes final too: it must not come back with what was taken away. Nobody takes one that
-            // has expired, of which there may be very many. They are locked in the order of their ids, but neither the primary key is to be
-            // walked for that, which for a subject with few tokens is read to its end, nor the index by expiry, which has everybody's.
+            // One that is revoked already becomes final too: it must not come back with what was taken away. Nobody
+            // takes one that has expired, of which there may be very many. They are locked in the order of their ids,
+            // but neither the primary key is to be walked for that, which for a subject with few tokens is read to its
+            // end, nor the index by expiry, which has everybody's.
             let revoked = sqlx::query!(
                 r#"with due as (
                     select jti, revoked_at is null as was_live from cf_tokens
@@ -330,7 +331,8 @@ async fn forget_addresses(connection: &mut PgConnection, name: &str, keep: Optio
     Ok(())
 }
 
-/// Adds a user, unless there is one of that name, or a client with that id. A name that has been used before inherits no tokens.
+/// Adds a user, unless there is one of that name, or a client with that id. A name that has been used before inherits
+/// no tokens.
 async fn add(connection: &mut PgConnection, user: &StoredUser, act: &Act, now: i64) -> Result<Done<bool>, sqlx::Error> {
     let name = user.username.as_str();
     let fresh = sqlx::query!("insert into cf_subjects (subject) values ($1) on conflict (subject) do nothing", name)

@@ -101,8 +101,8 @@ pub(super) fn not_orphaned<T>(outcome: Result<T, sqlx::Error>) -> Result<Option<
     }
 }
 
-/// [`not_twice`] for inserts, where there is one. Of several, one that was there already says nothing about the others: that is an
-/// error, after which each is tried by itself.
+/// [`not_twice`] for inserts, where there is one. Of several, one that was there already says nothing about the others:
+/// that is an error, after which each is tried by itself.
 pub(super) fn alone_not_twice<T>(
     inserts: &[Insert],
     outcome: Result<T, sqlx::Error>,
@@ -168,9 +168,9 @@ pub(super) enum Step {
 }
 
 impl Standing {
-    /// Whether revoking by jti changes the record: the first revocation does, and so do one of higher standing and a final
-    /// one. A spent token still gets what was issued for it, which nobody may have; once somebody revoked it, no more.
-    /// PostgreSQL has the same in its statement.
+    /// Whether revoking by jti changes the record: the first revocation does, and so do one of higher standing and a
+    /// final one. A spent token still gets what was issued for it, which nobody may have; once somebody revoked it, no
+    /// more. PostgreSQL has the same in its statement.
     pub(super) fn revoke(&self, act: &Act, is_final: bool) -> Step {
         let first = self.revoked_by_kind.is_none() || self.by_rotation;
         let is_higher = self.is_by_subject() && act.actor.kind != ActorKind::Subject;

@@ -177,7 +177,8 @@ impl Sqlite {
         key: &str,
         asked: &Repeat,
     ) -> Result<Option<Repeat>, sqlx::Error> {
-        // What has run out is asked for anew; what hasn't is locked by writing it as it is, and so is the one to be read.
+        // What has run out is asked for anew; what hasn't is locked by writing it as it is, and so is the one to be
+        // read.
         let kept = sqlx::query_as!(
             RepeatRow,
             r#"insert into cf_repeats as r (client_id, repeat_key, body_digest, sid, access_jti, refresh_jti, asked_at, expires_at)

@@ -81,8 +81,8 @@ impl Sqlite {
 
     pub(super) async fn mark_out(&self, ids: &[Uuid], untold: Position) -> Result<(), sqlx::Error> {
         let ids = rows::json(&ids.iter().copied().map(rows::hex).collect::<Vec<_>>())?;
-        // In another history, as after a restored backup, the number means another change, and nobody goes. The roll gets
-        // another id, so that who was alone without them looks again, should they come back with a backup.
+        // In another history, as after a restored backup, the number means another change, and nobody goes. The roll
+        // gets another id, so that who was alone without them looks again, should they come back with a backup.
         let mut tx = self.begin().await?;
         let is_own_history = sqlx::query!(
             "update cf_position set roll = randomblob(16)
@@ -107,8 +107,8 @@ impl Sqlite {
     }
 
     pub(super) async fn purge_changes(&self, cutoff: i64, rows_max: u32) -> Result<u64, sqlx::Error> {
-        // The last one stays: it is where all replicas stand. Up to the first that is kept, so that none is missing between
-        // two that are there, whichever clock their times are from.
+        // The last one stays: it is where all replicas stand. Up to the first that is kept, so that none is missing
+        // between two that are there, whichever clock their times are from.
         let gone = sqlx::query!(
             "delete from cf_changes where seq in (
                 select seq from cf_changes

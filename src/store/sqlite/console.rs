@@ -1,5 +1,5 @@
-//! What administrators look at closely: why a token is refused, what happened to it, sessions that have ended, and the runs
-//! of the purge.
+//! What administrators look at closely: why a token is refused, what happened to it, sessions that have ended, and the
+//! runs of the purge.
 
 use uuid::Uuid;
 

@@ -123,8 +123,8 @@ impl Sqlite {
         now: i64,
     ) -> Result<Done<Retired>, sqlx::Error> {
         let nothing = |outcome| Ok(Done { outcome, mark: None });
-        // One that the table doesn't have is of the settings, or of another time's. Before anything is locked: where nothing names
-        // it, all tokens are looked through.
+        // One that the table doesn't have is of the settings, or of another time's. Before anything is locked: where
+        // nothing names it, all tokens are looked through.
         if retire.algorithm.is_none() && !self.is_named(retire.kid).await? {
             return nothing(Retired::NotFound);
         }
@@ -197,8 +197,8 @@ impl Sqlite {
         act: &Act,
         now: i64,
     ) -> Result<Done<u64>, sqlx::Error> {
-        // Looked up once for each key, and not in the transaction: no index has the tokens of a key. What was issued under an
-        // Idempotency-Key before it signed it may have signed again.
+        // Looked up once for each key, and not in the transaction: no index has the tokens of a key. What was issued
+        // under an Idempotency-Key before it signed it may have signed again.
         sqlx::query!(
             "update cf_keys set needed_until = coalesce((
                 select max(t.expires_at) from cf_tokens t

@@ -161,8 +161,8 @@ impl Sqlite {
     }
 }
 
-/// Removes those of these subjects that nothing is left of. A subject loses its last row in a purge or never, so those of
-/// what goes are all there is to look at.
+/// Removes those of these subjects that nothing is left of. A subject loses its last row in a purge or never, so those
+/// of what goes are all there is to look at.
 async fn forget_subjects(connection: &mut SqliteConnection, bereft: &[String]) -> Result<u64, sqlx::Error> {
     let bereft = rows::json(&bereft)?;
     let gone = sqlx::query!(

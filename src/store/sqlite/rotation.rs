@@ -99,8 +99,8 @@ impl Sqlite {
         let generation = sqlx::query_scalar!("select generation from cf_subjects where subject = ?1", subject)
             .fetch_one(&mut *tx)
             .await?;
-        // A token that is its own session is none that anybody logged in for. Nor is one a session any more of whose tokens none
-        // is good for anything: each was revoked, or its key was retired.
+        // A token that is its own session is none that anybody logged in for. Nor is one a session any more of whose
+        // tokens none is good for anything: each was revoked, or its key was retired.
         let live = sqlx::query_scalar!(
             r#"select s.sid as "sid: Uuid" from cf_sessions s
             where s.subject = ?1 and s.generation = ?2 and s.ended_at is null and s.expires_at > ?3

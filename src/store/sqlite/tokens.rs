@@ -8,9 +8,9 @@ use crate::store::rows::{self, RecordRow, SessionRow, StatusRow};
 use crate::store::{Generation, Refreshable, Status};
 use crate::token::{Along, Cursor, Filter, Jti, Record, RecordPage, Session, SessionPage, Subject};
 
-/// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end
-/// of its generation. The retirement of the key that signed it is told where neither is there. Records come first in every
-/// plan (`cross join`), so that they come in order.
+/// Records, by a condition. Whose session ended is told how: by the session's own end, or by the end of its generation.
+/// The retirement of the key that signed it is told where neither is there. Records come first in every plan
+/// (`cross join`), so that they come in order.
 macro_rules! select_records {
     ($condition:literal $(+ $more:literal)* $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
@@ -36,8 +36,8 @@ macro_rules! select_records {
     };
 }
 
-/// One page of records, newest first, along one index. A query for each, and not one whose subject may be null: a plan that
-/// fits them all would use the index of none.
+/// One page of records, newest first, along one index. A query for each, and not one whose subject may be null: a plan
+/// that fits them all would use the index of none.
 macro_rules! select_page {
     ($whose:literal $(, $argument:expr)* $(,)?) => {
         select_records!(
@@ -100,7 +100,8 @@ impl Sqlite {
 
     pub(super) async fn status(&self, ids: &[Jti]) -> Result<Vec<Option<Status>>, sqlx::Error> {
         let asked = rows::json(&ids.iter().map(|jti| rows::hex(jti.as_uuid())).collect::<Vec<_>>())?;
-        // One row, however many tokens: each row is passed by itself from the connection's own thread to the one that waits.
+        // One row, however many tokens: each row is passed by itself from the connection's own thread to the one that
+        // waits.
         let statement = sqlx::query_scalar!(
             r#"select json_group_array(json_array(
                 hex(t.jti), hex(t.sid), t.subject, t.token_type, t.not_before, t.expires_at, t.imported,

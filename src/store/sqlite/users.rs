@@ -113,8 +113,8 @@ impl Sqlite {
         let lost = before.scope.difference(&user.scope);
         if !lost.is_empty() {
             let lost = rows::json(&lost.iter().collect::<Vec<_>>())?;
-            // One that is revoked already becomes final too: it must not come back with what was taken away. Nobody takes one that
-            // has expired, of which there may be very many.
+            // One that is revoked already becomes final too: it must not come back with what was taken away. Nobody
+            // takes one that has expired, of which there may be very many.
             let revoked = sqlx::query!(
                 "update cf_tokens set revoked_at = coalesce(revoked_at, ?3),
                     revoked_by_kind = coalesce(revoked_by_kind, ?4), revoked_by = coalesce(revoked_by, ?5),
@@ -322,7 +322,8 @@ async fn forget_addresses(
     Ok(())
 }
 
-/// Adds a user, unless there is one of that name, or a client with that id. A name that has been used before inherits no tokens.
+/// Adds a user, unless there is one of that name, or a client with that id. A name that has been used before inherits
+/// no tokens.
 async fn add(
     connection: &mut SqliteConnection,
     user: &StoredUser,

@@ -50,8 +50,8 @@ fn encoded(text: &str) -> String {
     RawStr::new(text).percent_encode().to_string()
 }
 
-/// The name of a subject as a segment of a path. `.` and `..` are steps there to whoever reads an address, however they are
-/// encoded, so they get a mark before them; and one more mark gets what would be taken for a marked one.
+/// The name of a subject as a segment of a path. `.` and `..` are steps there to whoever reads an address, however they
+/// are encoded, so they get a mark before them; and one more mark gets what would be taken for a marked one.
 fn segment(name: &str) -> String {
     let mark = if is_step(name) { MARK } else { "" };
     format!("{mark}{}", encoded(name))
@@ -68,8 +68,8 @@ fn is_step(name: &str) -> bool {
     matches!(name.trim_start_matches(MARK), "." | "..")
 }
 
-/// Takes off what a list has beyond one page, and tells whether there was anything: lists are asked for one more than a page
-/// shows.
+/// Takes off what a list has beyond one page, and tells whether there was anything: lists are asked for one more than a
+/// page shows.
 fn cut<T>(items: &mut Vec<T>, page: u16) -> bool {
     let goes_on = items.len() > usize::from(page);
     items.truncate(usize::from(page));

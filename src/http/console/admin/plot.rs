@@ -67,8 +67,8 @@ impl Plot {
     }
 }
 
-/// The path of a line: from left, an hour before `until`, to right; `top` is at the top. A number with a gap on either side
-/// is a dot.
+/// The path of a line: from left, an hour before `until`, to right; `top` is at the top. A number with a gap on either
+/// side is a dot.
 fn path(points: &[Point], until: i64, top: f64) -> String {
     let mut path = String::new();
     let mut is_drawing = false;
