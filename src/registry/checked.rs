@@ -68,8 +68,9 @@ impl<'a> Expect<'a> {
         self
     }
 
-    /// A refresh token too that was used before, in a session that goes on: for a route that [refreshes](super::Registry::refresh),
-    /// which finds out whether it is a retry or theft, and for nothing that opens a door.
+    /// A refresh token too that was used before, in a session that goes on: for a route that
+    /// [refreshes](super::Registry::refresh), which finds out whether it is a retry or theft, and for nothing that
+    /// opens a door.
     pub fn even_spent(mut self) -> Self {
         self.even_spent = true;
         self
@@ -123,8 +124,8 @@ impl Checked {
         self.known.token_type
     }
 
-    /// An act that this actor asks for with this token. If the token is no longer live by then, an un-revocation asked for
-    /// with it fails.
+    /// An act that this actor asks for with this token. If the token is no longer live by then, an un-revocation asked
+    /// for with it fails.
     ///
     /// ```
     /// use counterfoil::{AccessToken, Actor, Error, Jti, Registry};

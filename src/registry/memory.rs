@@ -1,15 +1,15 @@
 //! What is remembered of tokens that were seen, and while it may be relied on. Pure: no database, and the clock is the
 //! caller's.
 //!
-//! An entry stands for the signature and the claims of a token, for good: it is found by a digest of the token's bytes, and
-//! made after full verification alone. For the token being live it stands only while three things hold: the process has a
-//! lease; nothing was forgotten since that the entry rests on; and the entry was read under a lease.
+//! An entry stands for the signature and the claims of a token, for good: it is found by a digest of the token's bytes,
+//! and made after full verification alone. For the token being live it stands only while three things hold: the process
+//! has a lease; nothing was forgotten since that the entry rests on; and the entry was read under a lease.
 //!
-//! To forget is to stamp. Each token rests on four places of one table of stamps, drawn from its id, session, subject and
-//! key. Forgetting any of these writes the next tick to its place, and an entry is good only where none of its places has a
-//! later stamp than the tick at which its reading began. So forgetting a subject with a million tokens is one store, there
-//! is no index to keep, and a reading that was under way when the change came is void by itself. Two things that share a
-//! place by chance cost a reading, never a wrong answer.
+//! To forget is to stamp. Each token rests on four places of one table of stamps, drawn from its id, session, subject
+//! and key. Forgetting any of these writes the next tick to its place, and an entry is good only where none of its
+//! places has a later stamp than the tick at which its reading began. So forgetting a subject with a million tokens is
+//! one store, there is no index to keep, and a reading that was under way when the change came is void by itself. Two
+//! things that share a place by chance cost a reading, never a wrong answer.
 
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use uuid::Uuid;
 
 use crate::token::{Claims, Target, TokenType};
 
-/// How many places the table of stamps has; 8 bytes each. One change makes 4 in this many of the remembered tokens be read
-/// again.
+/// How many places the table of stamps has; 8 bytes each. One change makes 4 in this many of the remembered tokens be
+/// read again.
 const PLACES: usize = 1 << 18;
 
 /// What the cache itself needs for an entry, in bytes: key, value, links and its share of the index.
@@ -35,8 +35,8 @@ const ROUNDING_BYTES: usize = 8;
 /// What an entry takes about, in bytes: for the first size of the index.
 const ENTRY_BYTES: u64 = 600;
 
-/// The key of an entry: a keyed 128-bit digest of the token's bytes (SipHash-1-3). The key is random and stays in the process,
-/// and nobody is shown a digest, so nobody can make a token that has another's.
+/// The key of an entry: a keyed 128-bit digest of the token's bytes (SipHash-1-3). The key is random and stays in the
+/// process, and nobody is shown a digest, so nobody can make a token that has another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Digest(u128);
 
@@ -146,14 +146,16 @@ impl Memory {
         Digest(hasher.finish128().as_u128())
     }
 
-    /// What is known of the bytes with this digest. `now` is a time of the steady clock taken in this very check: the lease
-    /// is looked at first, and only then what rests on it, so that a process that was stopped in between is not fooled.
+    /// What is known of the bytes with this digest. `now` is a time of the steady clock taken in this very check: the
+    /// lease is looked at first, and only then what rests on it, so that a process that was stopped in between is not
+    /// fooled.
     pub(super) fn recall(&self, digest: Digest, now: Duration) -> Option<Recalled> {
         let is_leased = self.is_leased(now);
         let Entry { known, tick } = self.entries.get(&digest)?;
         let is_live = is_leased
             && tick >= self.floor.load(Ordering::Acquire)
-            // Where nothing at all was forgotten since, no place has to be looked at, each of which lies somewhere else.
+            // Where nothing at all was forgotten since, no place has to be looked at, each of which lies somewhere
+            // else.
             && (tick >= self.tick.load(Ordering::Acquire)
                 || known.places.iter().all(|place| self.stamp(*place).load(Ordering::Acquire) <= tick));
         Some(Recalled { known, is_live })
@@ -163,8 +165,8 @@ impl Memory {
         nanos(now) < self.until.load(Ordering::Acquire)
     }
 
-    /// Begins a reading; to be called before the database is asked. `None` outside of a lease: what is read then can't be
-    /// relied on later.
+    /// Begins a reading; to be called before the database is asked. `None` outside of a lease: what is read then can't
+    /// be relied on later.
     pub(super) fn begin(&self, now: Duration) -> Option<Reading> {
         self.is_leased(now).then(|| Reading { tick: self.tick.load(Ordering::Acquire) })
     }
@@ -277,124 +279,4 @@ fn nanos(time: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Map, Value, json};
-
-    use super::*;
-    use crate::token::{Jti, Sid, Subject};
-
-    const NOW: Duration = Duration::from_secs(1_000);
-
-    fn claims(subject: &str) -> Claims {
-        let id = || Uuid::new_v4().to_string();
-        let Value::Object(members) = json!({
-            "iss": "https://id.example", "sub": subject, "aud": "https://id.example", "exp": 200, "nbf": 100, "iat": 100,
-            "jti": id(), "type": "access", "sid": id(), "client_id": "counterfoil", "fresh": true,
-        }) else {
-            unreachable!("an object is written above")
-        };
-        Claims::from_members(members).unwrap()
-    }
-
-    /// A memory with a lease, and a token in it that was read under the lease.
-    fn with_one(token: &str) -> (Memory, Claims) {
-        let memory = Memory::new(1 << 20);
-        memory.rely_until(NOW + Duration::from_secs(1));
-        let claims = claims("alice");
-        let known = Arc::new(memory.known(claims.clone(), "key", Some("{}"), false, true));
-        let reading = memory.begin(NOW);
-        assert!(reading.is_some());
-        memory.remember(memory.digest(token), known, reading);
-        (memory, claims)
-    }
-
-    fn is_live(memory: &Memory, token: &str, now: Duration) -> Option<bool> {
-        memory.recall(memory.digest(token), now).map(|recalled| recalled.is_live)
-    }
-
-    #[test]
-    fn what_was_read_under_a_lease_is_live_until_the_lease_ends() {
-        let (memory, _) = with_one("a.b.c");
-        assert_eq!(is_live(&memory, "a.b.c", NOW), Some(true));
-        assert_eq!(is_live(&memory, "a.b.d", NOW), None);
-        assert_eq!(is_live(&memory, "a.b.c", NOW + Duration::from_secs(1)), Some(false));
-        memory.rely_until(Duration::ZERO);
-        assert_eq!(is_live(&memory, "a.b.c", NOW), Some(false));
-    }
-
-    #[test]
-    fn whatever_a_token_rests_on_can_be_forgotten() {
-        let other: Subject = "bob".parse().unwrap();
-        for target in [
-            |claims: &Claims| Target::Token(claims.jti),
-            |claims: &Claims| Target::Session(claims.sid),
-            |claims: &Claims| Target::Subject(claims.sub.clone()),
-            |_: &Claims| Target::Key("key".to_owned()),
-        ] {
-            let (memory, claims) = with_one("a.b.c");
-            let id = Uuid::new_v4();
-            let others = [Target::Token(Jti::from(id)), Target::Session(Sid::from(id)), Target::Subject(other.clone())];
-            memory.forget(&others);
-            memory.forget(&[Target::Key("another".to_owned())]);
-            assert_eq!(is_live(&memory, "a.b.c", NOW), Some(true));
-            memory.forget(&[target(&claims)]);
-            assert_eq!(is_live(&memory, "a.b.c", NOW), Some(false), "{:?}", target(&claims));
-        }
-        let (memory, _) = with_one("a.b.c");
-        memory.forget_everything();
-        assert_eq!(is_live(&memory, "a.b.c", NOW), Some(false));
-    }
-
-    #[test]
-    fn a_reading_that_a_change_overtakes_is_void() {
-        let (memory, claims) = with_one("a.b.c");
-        let known = memory.recall(memory.digest("a.b.c"), NOW).unwrap().known;
-        let overtaken = memory.begin(NOW);
-        memory.forget(&[Target::Token(claims.jti)]);
-        memory.remember(memory.digest("a.b.c"), known.clone(), overtaken);
-        assert_eq!(is_live(&memory, "a.b.c", NOW), Some(false));
-        // One that begins after the change knows it.
-        memory.remember(memory.digest("a.b.c"), known, memory.begin(NOW));
-        assert_eq!(is_live(&memory, "a.b.c", NOW), Some(true));
-    }
-
-    #[test]
-    fn a_reading_outside_of_a_lease_vouches_for_the_bytes_alone() {
-        let memory = Memory::new(1 << 20);
-        let known = Arc::new(memory.known(claims("alice"), "key", Some("{}"), false, true));
-        let reading = memory.begin(NOW);
-        assert!(reading.is_none());
-        memory.rely_until(NOW + Duration::from_secs(1));
-        memory.remember(memory.digest("a.b.c"), known, reading);
-        assert_eq!(is_live(&memory, "a.b.c", NOW), Some(false));
-    }
-
-    #[test]
-    fn what_was_read_of_a_subject_is_good_until_the_subject_or_everything_is_forgotten_or_the_lease_ends() {
-        let subject = |name: &str| Target::Subject(name.parse().unwrap());
-        let (memory, _) = with_one("a.b.c");
-        let reading = memory.begin(NOW).unwrap();
-        memory.forget(&[subject("bob")]);
-        assert!(memory.vouches_for("alice", reading, NOW));
-        assert!(!memory.vouches_for("bob", reading, NOW));
-        assert!(!memory.vouches_for("alice", reading, NOW + Duration::from_secs(1)));
-        memory.forget_everything();
-        assert!(!memory.vouches_for("alice", reading, NOW));
-        assert!(memory.vouches_for("alice", memory.begin(NOW).unwrap(), NOW));
-    }
-
-    #[test]
-    fn it_takes_no_more_than_it_may() {
-        let bytes_max = 1 << 20;
-        let memory = Memory::new(bytes_max);
-        for number in 0..10_000 {
-            let mut claims = claims("alice");
-            claims.extra = Map::from_iter([("tenant".to_owned(), json!("acme"))]);
-            let known = Arc::new(memory.known(claims, "key", Some("{}"), false, true));
-            memory.remember(memory.digest(&number.to_string()), known, None);
-        }
-        let (tokens, bytes) = memory.size();
-        assert!(bytes <= bytes_max && bytes > bytes_max / 2, "{bytes}");
-        assert!((1_000..3_000).contains(&tokens), "{tokens}");
-    }
-}
+mod tests;

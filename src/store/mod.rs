@@ -1,15 +1,16 @@
 //! The registry's database: coarse verbs, one transaction each, the same on PostgreSQL and SQLite.
 //!
 //! `postgres` and `sqlite` are twins: the same functions in the same order, and the only places with SQL. Locks are
-//! taken in one order everywhere: subject, session, token, and the position of the last change at the end. `rows` and `failure` are what they share.
+//! taken in one order everywhere: subject, session, token, and the position of the last change at the end. `rows` and
+//! `failure` are what they share.
 
 mod clients;
 mod failure;
+#[macro_use]
+mod implement;
 mod insert;
 mod keys;
 mod lane;
-#[macro_use]
-mod verbs;
 mod notice;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -18,6 +19,7 @@ mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod users;
+mod verbs;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -105,8 +107,8 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// When a token with these claims expires: what its record says counts where that is sooner, since from then on it may be
-    /// purged.
+    /// When a token with these claims expires: what its record says counts where that is sooner, since from then on it
+    /// may be purged.
     pub(crate) fn ends(&self, claims: &Claims) -> i64 {
         self.expires_at.min(claims.exp)
     }

@@ -1,5 +1,4 @@
-//! What a database has to do, the trait `Store`; and how both do it, written once: each verb is the database's own function of
-//! that name, tried again where another transaction came first, given up where no answer comes, and its error told apart.
+//! What a database has to do: the trait `Store`.
 
 use super::*;
 
@@ -8,8 +7,8 @@ use super::*;
 pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     // The database itself.
 
-    /// Compares the schema with this program's. A database that is not there at all, refuses the log-in, or is in another
-    /// encoding than UTF8 is `Kind::Config`; one that can't be reached is `Kind::Unavailable`.
+    /// Compares the schema with this program's. A database that is not there at all, refuses the log-in, or is in
+    /// another encoding than UTF8 is `Kind::Config`; one that can't be reached is `Kind::Unavailable`.
     async fn schema(&self) -> Result<Schema, Error>;
     /// Applies the missing migrations, one process at a time, and names them.
     async fn migrate(&self) -> Result<Vec<String>, Error>;
@@ -38,10 +37,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// What a refresh with this token grants; `None` where there is no such refresh token.
     async fn refreshable(&self, jti: Jti) -> Result<Option<Refreshable>, Error>;
     async fn record(&self, jti: Jti) -> Result<Option<Record>, Error>;
-    /// One page, newest first. `live_at` is the time that [`State`](crate::token::State) is judged by, leeway already taken
-    /// off. It looks at no more than `walk_max` records beyond the cursor, however few of them are asked for.
+    /// One page, newest first. `live_at` is the time that [`State`](crate::token::State) is judged by, leeway already
+    /// taken off. It looks at no more than `walk_max` records beyond the cursor, however few of them are asked for.
     async fn list(&self, filter: &Filter, live_at: i64, walk_max: u32) -> Result<RecordPage, Error>;
-    /// Sets or clears the label of a record of this subject, and of the session that it belongs to; whether there is one.
+    /// Sets or clears the label of a record of this subject, and of the session that it belongs to; whether there is
+    /// one.
     async fn set_label(&self, jti: Jti, subject: &Subject, label: Option<&str>) -> Result<bool, Error>;
     /// One page of live sessions, newest first; `current` is always `false`.
     async fn sessions(
@@ -56,9 +56,9 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     // Changes. Each writes its audit entry, and what others have to hear of it, in the same transaction.
 
-    /// Revokes records, no two of one id. Revoking a revoked one again keeps the first time; an actor of higher standing
-    /// than the first (anyone but the subject, over the subject) takes the revocation over, and so does a final one. What
-    /// became of each, in order.
+    /// Revokes records, no two of one id. Revoking a revoked one again keeps the first time; an actor of higher
+    /// standing than the first (anyone but the subject, over the subject) takes the revocation over, and so does a
+    /// final one. What became of each, in order.
     async fn revoke(&self, asked: &[Revoke]) -> Result<Vec<Done<Revoked>>, Error>;
     /// `live_at` is the time that expiry is judged by, leeway already taken off.
     async fn unrevoke(&self, jti: Jti, act: &Act, now: i64, live_at: i64) -> Result<Done<Unrevoked>, Error>;
@@ -94,15 +94,15 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn mark_out(&self, ids: &[Uuid], untold: Position) -> Result<(), Error>;
     /// Removes up to `rows_max` entries of the log from before `cutoff`, the first of it: what is kept has no gaps.
     async fn purge_changes(&self, cutoff: i64, rows_max: u32) -> Result<u64, Error>;
-    /// Waits until the database says that something may have changed; `false` where it can't say so. It says so once, and that
-    /// may be lost: so whoever waits also asks from time to time.
+    /// Waits until the database says that something may have changed; `false` where it can't say so. It says so once,
+    /// and that may be lost: so whoever waits also asks from time to time.
     async fn woken(&self) -> bool;
 
     // The feed of revocations, which is the log as other services see it.
 
     /// The first `limit` events after a number, or from now on; `None` where that number is older than what is kept, or
-    /// there is no such number yet. `serves` are the audiences that the asker is limited to: it is told of what is about
-    /// their tokens, of keys, and of what has no record left to tell by before it has expired.
+    /// there is no such number yet. `serves` are the audiences that the asker is limited to: it is told of what is
+    /// about their tokens, of keys, and of what has no record left to tell by before it has expired.
     async fn feed(
         &self,
         after: Option<i64>,
@@ -122,11 +122,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     /// Removes up to `rows_max` tokens with `from <= expires_at < cutoff`, oldest first.
     async fn purge_batch(&self, from: i64, cutoff: i64, rows_max: u32) -> Result<PurgedBatch, Error>;
-    /// Removes up to `rows_max` sessions that expired in this span of time and have no tokens left, and the subjects that
-    /// are idle with them. Returns how many sessions went.
+    /// Removes up to `rows_max` sessions that expired in this span of time and have no tokens left, and the subjects
+    /// that are idle with them. Returns how many sessions went.
     async fn purge_sessions(&self, expired: &Range<i64>, rows_max: u32) -> Result<u64, Error>;
-    /// Removes up to `rows_max` of each of what else is left behind: endings, subjects, log-in limits, repeats. A row goes
-    /// only when nothing that could still be presented needs it. Returns how many rows went in all.
+    /// Removes up to `rows_max` of each of what else is left behind: endings, subjects, log-in limits, repeats. A row
+    /// goes only when nothing that could still be presented needs it. Returns how many rows went in all.
     async fn purge_remains(&self, cutoff: i64, now_ms: i64, rows_max: u32) -> Result<u64, Error>;
     /// Removes up to `rows_max` audit entries from before `cutoff`.
     async fn purge_audit(&self, cutoff: i64, rows_max: u32) -> Result<u64, Error>;
@@ -143,7 +143,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     /// What is behind the state of a record; `None` where there is no such record.
     async fn particulars(&self, jti: Jti) -> Result<Option<Particulars>, Error>;
-    /// The last `limit` audit entries since `since` that name one of these targets, or all of this subject; newest first.
+    /// The last `limit` audit entries since `since` that name one of these targets, or all of this subject; newest
+    /// first.
     async fn history(
         &self,
         targets: &[String],
@@ -188,8 +189,9 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         act: &Act,
         now: i64,
     ) -> Result<Done<UserChanged>, Error>;
-    /// Sets the password's hash, and ends sessions where that is asked for. Where it is to replace one hash, it does so only while that is still the user's. Forgets where the user logged in, but for the address where
-    /// the replaced password was proved. Whether it was set.
+    /// Sets the password's hash, and ends sessions where that is asked for. Where it is to replace one hash, it does so
+    /// only while that is still the user's. Forgets where the user logged in, but for the address where the replaced
+    /// password was proved. Whether it was set.
     async fn set_password(
         &self,
         username: &Subject,
@@ -218,7 +220,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn clients(&self, after: Option<&str>, limit: u16) -> Result<Vec<StoredClient>, Error>;
     /// Whether it was added: `false` where there is one of that name.
     async fn add_client(&self, client: &StoredClient, act: &Act, now: i64) -> Result<bool, Error>;
-    /// Disabling, and taking a scope away, ends the client's own tokens. Every change is one that processes have to hear of.
+    /// Disabling, and taking a scope away, ends the client's own tokens. Every change is one that processes have to
+    /// hear of.
     async fn set_client(
         &self,
         client_id: &str,
@@ -244,8 +247,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     // Keys.
 
-    /// All that are not removed yet, the last published first. Whoever follows asks over its own connection: what it learns
-    /// here it has to know before its lease goes on.
+    /// All that are not removed yet, the last published first. Whoever follows asks over its own connection: what it
+    /// learns here it has to know before its lease goes on.
     async fn keys(&self, follows: bool) -> Result<Vec<StoredKey>, Error>;
     /// Whether each of these keys was retired, in order.
     async fn retired(&self, kids: &[String]) -> Result<Vec<bool>, Error>;
@@ -253,14 +256,16 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn add_keys(&self, current: &NewKey, next: &NewKey, act: &Act, now: i64) -> Result<Done<bool>, Error>;
     /// Publishes another next key in the place of `unused`; whether that one was still the next.
     async fn replace_next(&self, unused: &str, fresh: &NewKey, act: &Act, now: i64) -> Result<Done<bool>, Error>;
-    /// Lets the next key sign from now on, keeps the current one as `replaced` says, and publishes a fresh next. Whether
-    /// those two were still the current and the next.
+    /// Lets the next key sign from now on, keeps the current one as `replaced` says, and publishes a fresh next.
+    /// Whether those two were still the current and the next.
     async fn rotate_keys(&self, rotation: &KeyRotation<'_>, act: &Act, now: i64) -> Result<Done<bool>, Error>;
-    /// Retires a key for good. Where it is a current key the next takes its place, and for either a fresh next is published.
+    /// Retires a key for good. Where it is a current key the next takes its place, and for either a fresh next is
+    /// published.
     async fn retire_key(&self, retire: &Retire<'_>, act: &Act, now: i64) -> Result<Done<Retired>, Error>;
     /// Replaces what is sealed, each only where it is what it was, and all or none; whether it did.
     async fn reseal_keys(&self, anew: &[Resealed], act: &Act, now: i64) -> Result<bool, Error>;
-    /// Removes previous keys that were replaced before this time, and whose last recorded token expired before `cutoff`.
+    /// Removes previous keys that were replaced before this time, and whose last recorded token expired before
+    /// `cutoff`.
     async fn purge_keys(&self, replaced_before: i64, cutoff: i64, act: &Act, now: i64) -> Result<Done<u64>, Error>;
 
     // Failed log-ins (GCRA: a theoretical arrival time for each name).
@@ -269,144 +274,4 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn login_arrivals(&self, names: &[String]) -> Result<Vec<i64>, Error>;
     /// Counts a failure: moves each name's time on by its interval, from now or from where it stands.
     async fn login_failed(&self, names: &[(String, i64)], now_ms: i64) -> Result<(), Error>;
-}
-
-/// Implements `Store` for a database whose functions of the same names return `Result<_, sqlx::Error>`. It has the
-/// constants `ANSWER_LIMIT`, `FOLLOW_LIMIT`, `SWEEP_LIMIT`, `INSERTS_AT_ONCE` and `LOOKS_AT_ONCE`, and `schema`, `migrate`, `pool_use`, `woken` and `close` as
-/// the trait wants them.
-macro_rules! implement_store {
-    ($database:ty) => {
-        implement_store! {
-            $database;
-            ANSWER_LIMIT {
-                fn time() -> DateTime<Utc>;
-                fn generations(asked: &[Subject]) -> Vec<Generation>;
-                fn insert(inserts: &[Insert]) -> Vec<Inserted>;
-                fn insert_capped(insert: &Insert, cap: Cap) -> Done<Capped>;
-                fn rotate(asked: &Rotation) -> Done<Rotated>;
-                fn status(ids: &[Jti]) -> Vec<Option<Status>>;
-                fn refreshable(jti: Jti) -> Option<Refreshable>;
-                fn record(jti: Jti) -> Option<Record>;
-                fn list(filter: &Filter, live_at: i64, walk_max: u32) -> RecordPage;
-                fn set_label(jti: Jti, subject: &Subject, label: Option<&str>) -> bool;
-                fn sessions(subject: &Subject, live_at: i64, after: Option<Cursor>, limit: u16) -> SessionPage<Session>;
-                fn revoke(asked: &[Revoke]) -> Vec<Done<Revoked>>;
-                fn unrevoke(jti: Jti, act: &Act, now: i64, live_at: i64) -> Done<Unrevoked>;
-                fn end_session(sid: Sid, act: &Act, now: i64, live_at: i64) -> Done<Option<u64>>;
-                fn end_subject(subject: &Subject, keep: Option<Sid>, act: &Act, now: i64, live_at: i64)
-                    -> Done<u64>;
-                fn roll() -> Roll;
-                fn mark_out(ids: &[Uuid], untold: Position) -> ();
-                fn hold_job(job: Job, holder: Uuid, now: i64, until: i64) -> bool;
-                fn release_job(job: Job, holder: Uuid) -> ();
-                fn feed(after: Option<i64>, limit: u16, serves: Option<&[String]>, now: i64) -> Option<FeedPage>;
-                fn audit(filter: &AuditFilter) -> Vec<AuditEvent>;
-                // Looking closely.
-                fn particulars(jti: Jti) -> Option<Particulars>;
-                fn history(targets: &[String], subject: &Subject, since: i64, limit: u16) -> Vec<AuditEvent>;
-                fn session(sid: Sid) -> Option<SessionRecord>;
-                fn all_sessions(subject: &Subject, after: Option<Cursor>, limit: u16) -> SessionPage<SessionRecord>;
-                fn note_purge_asked(act: &Act, now: i64) -> ();
-                fn note_purge_run(run: &PurgeRun) -> ();
-                fn purge_runs(now: i64) -> (Vec<PurgeRun>, Option<Uuid>);
-                fn user(username: &Subject) -> Option<StoredUser>;
-                fn users(after: Option<&str>, limit: u16) -> Vec<StoredUser>;
-                fn add_user(user: &StoredUser, act: &Act, now: i64) -> Done<bool>;
-                fn add_first_admin(user: &StoredUser, act: &Act, now: i64) -> Done<bool>;
-                fn needs_first_admin() -> bool;
-                fn set_user(username: &Subject, change: UserChange<'_>, act: &Act, now: i64) -> Done<UserChanged>;
-                fn set_password(
-                    username: &Subject, password_hash: &str, replacing: Option<Replaced<'_>>, ends: Option<EndSessions>,
-                    act: &Act, now: i64
-                ) -> Done<bool>;
-                fn rehash_password(username: &Subject, old: &str, new: &str) -> ();
-                fn delete_user(username: &Subject, act: &Act, now: i64) -> Done<bool>;
-                fn knows_address(username: &Subject, address: &str, since: i64) -> bool;
-                fn note_address(username: &Subject, address: &str, password_hash: &str, now: i64) -> ();
-                fn client(client_id: &str) -> Option<StoredClient>;
-                fn find_client(id_or_name: &str) -> Option<StoredClient>;
-                fn clients(after: Option<&str>, limit: u16) -> Vec<StoredClient>;
-                fn add_client(client: &StoredClient, act: &Act, now: i64) -> bool;
-                fn set_client(client_id: &str, change: &ClientChange, act: &Act, now: i64) -> Done<ClientChanged>;
-                fn rotate_client_secret(
-                    client_id: &str, digest: &Sha256, old_until: Option<i64>, act: &Act, now: i64
-                ) -> Done<bool>;
-                fn delete_client(client_id: &str, act: &Act, now: i64) -> Done<bool>;
-                fn repeat(client_id: &str, key: &str, asked: &Repeat) -> Option<Repeat>;
-                fn forget_repeat(client_id: &str, key: &str, access: Jti) -> ();
-                // Keys.
-                fn retired(kids: &[String]) -> Vec<bool>;
-                fn add_keys(current: &NewKey, next: &NewKey, act: &Act, now: i64) -> Done<bool>;
-                fn replace_next(unused: &str, fresh: &NewKey, act: &Act, now: i64) -> Done<bool>;
-                fn rotate_keys(rotation: &KeyRotation<'_>, act: &Act, now: i64) -> Done<bool>;
-                fn retire_key(retire: &Retire<'_>, act: &Act, now: i64) -> Done<Retired>;
-                fn reseal_keys(anew: &[Resealed], act: &Act, now: i64) -> bool;
-                fn login_arrivals(names: &[String]) -> Vec<i64>;
-                fn login_failed(names: &[(String, i64)], now_ms: i64) -> ();
-            }
-            FOLLOW_LIMIT {
-                fn join(id: Uuid, name: &str, lease_ms: i64, instead_of: Option<Uuid>) -> Position;
-                fn renew(id: Uuid, applied: Position) -> Option<News>;
-                fn hear(id: Uuid, applied: Position) -> Option<News>;
-                fn position() -> Position;
-                fn leave(id: Uuid) -> ();
-                fn keys(follows: bool) -> Vec<StoredKey>;
-            }
-            SWEEP_LIMIT {
-                fn touch(used: &[(Jti, i64)]) -> ();
-                fn purge_batch(from: i64, cutoff: i64, rows_max: u32) -> PurgedBatch;
-                fn purge_sessions(expired: &Range<i64>, rows_max: u32) -> u64;
-                fn purge_remains(cutoff: i64, now_ms: i64, rows_max: u32) -> u64;
-                fn purge_changes(cutoff: i64, rows_max: u32) -> u64;
-                fn purge_keys(replaced_before: i64, cutoff: i64, act: &Act, now: i64) -> Done<u64>;
-                fn purge_audit(cutoff: i64, rows_max: u32) -> u64;
-                fn purgeable(cutoff: i64, at_most: i64) -> u64;
-                fn records_held() -> u64;
-            }
-        }
-    };
-    ($database:ty; $($limit:ident { $(fn $verb:ident($($name:ident: $type:ty),*) -> $answer:ty;)* })*) => {
-        #[async_trait]
-        impl Store for $database {
-            async fn schema(&self) -> Result<Schema, Error> {
-                self.schema().await
-            }
-
-            async fn migrate(&self) -> Result<Vec<String>, Error> {
-                self.migrate().await
-            }
-
-            fn pool_use(&self) -> PoolUse {
-                self.pool_use()
-            }
-
-            fn inserts_at_once(&self) -> u32 {
-                Self::INSERTS_AT_ONCE
-            }
-
-            fn looks_at_once(&self) -> u32 {
-                Self::LOOKS_AT_ONCE
-            }
-
-            async fn close(&self) {
-                self.close().await;
-            }
-
-            async fn woken(&self) -> bool {
-                self.woken().await
-            }
-
-            $($(
-                async fn $verb(&self, $($name: $type),*) -> Result<$answer, Error> {
-                    let mut tries_left = failure::RETRIES;
-                    loop {
-                        match failure::within(Self::$limit, <Self>::$verb(self, $($name),*)).await {
-                            Err(error) if tries_left > 0 && failure::lost_to_another(&error) => tries_left -= 1,
-                            outcome => return outcome.map_err(failure::failed),
-                        }
-                    }
-                }
-            )*)*
-        }
-    };
 }

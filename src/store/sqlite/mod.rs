@@ -32,8 +32,8 @@ use sqlx::{ConnectOptions, Transaction};
 use super::lane::{Lane, Trust};
 use super::*;
 
-/// The oldest version that has `jsonb_each`. The one that comes with the crate is newer; a build may be told to take the
-/// system's.
+/// The oldest version that has `jsonb_each`. The one that comes with the crate is newer; a build may be told to take
+/// the system's.
 const VERSION_MIN: (u32, u32) = (3, 51);
 
 /// Begins a change: the one writer at a time is told apart before anything is read.
@@ -46,10 +46,11 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// How often, and after what pause each, a new file is tried to be put in WAL mode, for which SQLite doesn't wait.
 const WAL_TRIES: u32 = 100;
 const WAL_PAUSE: Duration = Duration::from_millis(50);
-/// After how many pages of its log (16 MB) SQLite writes them to the database. By default it does at a quarter of that, which a
-/// few batches of tokens fill with the same pages of indexes again and again.
+/// After how many pages of its log (16 MB) SQLite writes them to the database. By default it does at a quarter of that,
+/// which a few batches of tokens fill with the same pages of indexes again and again.
 const CHECKPOINT_PAGES: &str = "4000";
-/// How much the connection that writes keeps of the database, in KiB: no batch has to read again what the last one wrote.
+/// How much the connection that writes keeps of the database, in KiB: no batch has to read again what the last one
+/// wrote.
 const WRITER_CACHE: &str = "-16000";
 
 pub(super) struct Sqlite {
@@ -94,8 +95,8 @@ impl Sqlite {
         let pool = |connections_max: u32, connect: SqliteConnectOptions| {
             let watched = Arc::clone(&watched);
             let pool = pool.clone().max_connections(connections_max).before_acquire(move |connection, meta| {
-                // One whose transaction SQLite rolled back by itself, as where the disk is full, is taken for one within it for
-                // ever, and begins no other.
+                // One whose transaction SQLite rolled back by itself, as where the disk is full, is taken for one
+                // within it for ever, and begins no other.
                 let is_good = watched.is_current(meta.age) && !sqlx::Connection::is_in_transaction(connection);
                 Box::pin(async move { Ok(is_good) })
             });
@@ -120,8 +121,8 @@ impl Sqlite {
             return Ok(failure::compare(&migrator(), &[]));
         }
         let mut connection = self.connect().await?;
-        // Refuses a file that is no database, or may not be written, before the first request finds out: what begins a change
-        // only reads where nothing may be written.
+        // Refuses a file that is no database, or may not be written, before the first request finds out: what begins a
+        // change only reads where nothing may be written.
         let mut tx = sqlx::Connection::begin_with(&mut *connection, BEGIN).await.map_err(failure::unreachable)?;
         sqlx::query("create table cf_written (a)").execute(&mut *tx).await.map_err(failure::unreachable)?;
         let is_migrated = sqlx::query_scalar!(
@@ -215,8 +216,8 @@ async fn apply(connection: &mut SqliteConnection) -> Result<Vec<String>, sqlx::m
     })
 }
 
-/// Whether the file is there. A directory that is not is an error of the settings, and so is a log without its database: SQLite
-/// would throw it away, and what it has of the database with it.
+/// Whether the file is there. A directory that is not is an error of the settings, and so is a log without its
+/// database: SQLite would throw it away, and what it has of the database with it.
 fn exists(file: &SqliteConnectOptions) -> Result<bool, Error> {
     let path = file.get_filename();
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
@@ -271,9 +272,9 @@ fn log_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Notices when the file is replaced by another one, or removed: a connection goes on with the file that it opened, wherever
-/// that is now. It looks at no log beside it: where that alone was removed, whoever closes a connection to the old one writes it
-/// over what has come to the database since, so that to open others would destroy more than it saves.
+/// Notices when the file is replaced by another one, or removed: a connection goes on with the file that it opened,
+/// wherever that is now. It looks at no log beside it: where that alone was removed, whoever closes a connection to the
+/// old one writes it over what has come to the database since, so that to open others would destroy more than it saves.
 struct Watched {
     path: PathBuf,
     found: Mutex<Found>,
@@ -349,96 +350,4 @@ impl fmt::Debug for Sqlite {
 implement_store!(Sqlite);
 
 #[cfg(all(test, unix))]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn an_sqlite_that_is_too_old_is_told() {
-        for (version, recent) in [("3.51.0", true), ("3.100.0", true), ("4.0", true), ("3.46.1", false), ("3", false)] {
-            assert_eq!(is_recent(version), recent, "{version}");
-        }
-    }
-
-    async fn store_at(path: &Path) -> Result<Sqlite, Error> {
-        let url = format!("sqlite://{}", path.display());
-        let store = Sqlite::new(&Options { url, in_memory: false, connections_max: 1, listen: false })?;
-        store.migrate().await.map(|_| store)
-    }
-
-    async fn write(store: &Sqlite, name: &str) -> Result<(), sqlx::Error> {
-        let mut tx = store.begin().await?;
-        sqlx::query("insert into cf_login_limits (name, arrival_ms) values (?1, 1)")
-            .bind(name)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_is_over_once_there_is_room() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = store_at(&directory.path().join("registry.db")).await.unwrap();
-        // No page more than there are, for the connection that is open.
-        sqlx::query("pragma max_page_count = 1").execute(&store.writer).await.unwrap();
-        let mut written = 0;
-        let full = loop {
-            match write(&store, &format!("{written} {}", "x".repeat(1_000))).await {
-                Ok(()) => written += 1,
-                Err(error) => break error,
-            }
-        };
-        assert!(failure::failed(full).is_unavailable());
-        write(&store, "another").await.unwrap();
-        store.close().await;
-    }
-
-    #[tokio::test]
-    async fn what_was_opened_before_a_file_was_replaced_or_could_be_written_is_not_trusted() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("registry.db");
-        let old = Duration::from_secs(3_600);
-        std::fs::write(&path, "").unwrap();
-        for change in [
-            (|path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400)).unwrap()) as fn(&Path),
-            |path| std::fs::remove_file(path).unwrap(),
-        ] {
-            let watched = Watched::new(&path);
-            assert!(watched.is_current(old));
-            change(&path);
-            assert!(!watched.is_current(old));
-            assert!(watched.is_current(Duration::ZERO));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_log_without_its_database_is_left_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("registry.db");
-        std::fs::write(log_of(&path), "what was not yet in the database").unwrap();
-        for is_empty in [false, true] {
-            if is_empty {
-                std::fs::write(&path, "").unwrap();
-            }
-            let url = format!("sqlite://{}", path.display());
-            let store = Sqlite::new(&Options { url, in_memory: false, connections_max: 1, listen: false }).unwrap();
-            for refused in [store.schema().await.err(), store.migrate().await.err()] {
-                assert!(refused.unwrap().to_string().contains("registry.db-wal"));
-            }
-            assert_eq!(path.exists(), is_empty);
-            assert_eq!(std::fs::read(log_of(&path)).unwrap(), b"what was not yet in the database");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_new_database_is_its_owners_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("registry.db");
-        let store = store_at(&path).await.unwrap();
-        for file in [path.clone(), path.with_extension("db-wal")] {
-            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
-        }
-        store.close().await;
-    }
-}
+mod tests;
