@@ -13,8 +13,7 @@ pub(super) struct Jws<'a> {
     pub(super) claims: Map<String, Value>,
     /// Header and claims as they were signed.
     pub(super) message: &'a str,
-    /// In base64url, found to be well-formed.
-    pub(super) signature: &'a str,
+    pub(super) signature: Vec<u8>,
 }
 
 impl<'a> Jws<'a> {
@@ -24,7 +23,7 @@ impl<'a> Jws<'a> {
         if signature.is_empty() || claims.contains('.') {
             return Err(Denial::Malformed);
         }
-        decode(signature)?;
+        let signature = decode(signature)?;
         Ok(Self { header: object(header)?, claims: object(claims)?, message, signature })
     }
 }

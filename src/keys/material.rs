@@ -1,16 +1,22 @@
 //! One key: read from PEM or a secret, with its id, its algorithm and what it can do.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
     ParsedPublicKey, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use aws_lc_rs::{hmac, rsa};
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{DecodingKey, errors};
+use serde_json::Value;
 
 use super::jws::Jws;
 use crate::config::{Algorithm, SECRET_BYTES_MIN};
@@ -76,10 +82,18 @@ impl Signer {
 
 impl Verifier {
     fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Self, Reason> {
-        let (jwk, kid) = Jwk::from_decoding_key(&key, None)
-            .and_then(|jwk| jwk.thumbprint(ThumbprintHash::SHA256).map(|kid| (jwk, kid)))
-            .map_err(|error| format!("its thumbprint can't be taken ({error})"))?;
+        let jwk = jwk_of(algorithm, &key).map_err(|error| format!("it can't be written as a JWK ({error})"))?;
+        let kid = thumbprint(&jwk).map_err(|error| format!("its thumbprint can't be taken ({error})"))?;
         Ok(Self { kid, algorithm, jwk, key })
+    }
+
+    fn ed(key: DecodingKey) -> Result<Self, Reason> {
+        let is_point = |point: &[u8]| ParsedPublicKey::new(&ED25519, point).is_ok();
+        match key.try_get_as_bytes() {
+            Ok(point) if is_point(point) && !is_of_small_order(point) => Self::new(Algorithm::EdDsa, key),
+            Ok(point) if is_point(point) => Err("anybody could sign for it: its point is of small order".into()),
+            _ => Err("it is not an Ed25519 public key".into()),
+        }
     }
 
     fn ec(key: DecodingKey) -> Result<Self, Reason> {
@@ -98,9 +112,51 @@ impl Verifier {
     }
 
     pub(super) fn verifies(&self, jws: &Jws<'_>) -> bool {
-        let algorithm = self.algorithm.jws();
-        jsonwebtoken::crypto::verify(jws.signature, jws.message.as_bytes(), &self.key, algorithm).unwrap_or(false)
+        // By its name: what the JWT crate does otherwise is for the whole process, panics where an application has the
+        // crate built with another library as well, and lets it put any other in the place of this one.
+        (DEFAULT_PROVIDER.verifier_factory)(&self.algorithm.jws(), &self.key)
+            .is_ok_and(|verifier| verifier.verify(jws.message.as_bytes(), &jws.signature).is_ok())
     }
+}
+
+/// The y coordinates of the points of order 8, in the form of RFC 8032 §5.1.2.
+pub(super) const ORDER_8: [[u8; 32]; 2] = [
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+];
+
+/// Whether a point of Ed25519 times 8 is nothing, however it is written: no private key has one, and a signature for it
+/// can be made by whoever tries eight messages (RFC 8725 §3.4).
+fn is_of_small_order(point: &[u8]) -> bool {
+    let [first, between @ .., last] = point else { return false };
+    let (y, last) = (ORDER_8.map(|y| y[..31] == point[..31] && y[31] == last & 0x7f), last & 0x7f);
+    // y is 0 or 1, or p - 1, p or p + 1, of which the last two are other forms of 0 and 1.
+    let is_low = *first <= 1 && last == 0 && between.iter().all(|byte| *byte == 0);
+    let is_high = (0xec..=0xee).contains(first) && last == 0x7f && between.iter().all(|byte| *byte == 0xff);
+    is_low || is_high || y.contains(&true)
+}
+
+/// The public key, which for HS256 is the secret, as JSON (RFC 7517).
+fn jwk_of(algorithm: Algorithm, key: &DecodingKey) -> Result<Jwk, errors::Error> {
+    if algorithm != Algorithm::Rs256 {
+        return Jwk::from_decoding_key(key, None);
+    }
+    // The JWT crate would ask the process's default library for the parts of such a key: see above.
+    let parts = DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key;
+    let (modulus, exponent) = parts(key.try_get_as_bytes()?)?;
+    Jwk::from_decoding_key(&DecodingKey::from_rsa_raw_components(&modulus, &exponent), None)
+}
+
+/// RFC 7638: the members that the key consists of, in the order of their names.
+fn thumbprint(jwk: &Jwk) -> serde_json::Result<String> {
+    let members: BTreeMap<String, Value> = serde_json::from_value(serde_json::to_value(&jwk.algorithm)?)?;
+    Ok(URL_SAFE_NO_PAD.encode(digest(&SHA256, serde_json::to_string(&members)?.as_bytes())))
 }
 
 impl Algorithm {
@@ -158,7 +214,7 @@ impl Material {
                 let text = pem::encode(block);
                 let text = text.as_bytes();
                 let verifier = if let Ok(key) = DecodingKey::from_ed_pem(text) {
-                    Verifier::new(Algorithm::EdDsa, key)
+                    Verifier::ed(key)
                 } else if let Ok(key) = DecodingKey::from_ec_pem(text) {
                     Verifier::ec(key)
                 } else if let Ok(key) = DecodingKey::from_rsa_pem(text) {
@@ -178,7 +234,7 @@ impl Material {
     }
 
     fn from_ed(pair: Ed25519KeyPair) -> Result<Self, Reason> {
-        let verifier = Verifier::new(Algorithm::EdDsa, DecodingKey::from_ed_der(pair.public_key().as_ref()))?;
+        let verifier = Verifier::ed(DecodingKey::from_ed_der(pair.public_key().as_ref()))?;
         Ok(Self { verifier, signer: Some(Signer::EdDsa(pair)) })
     }
 

@@ -170,10 +170,15 @@ impl KeyRing {
             TokenType::Access => &headers.access,
             TokenType::Refresh => &headers.refresh,
         });
-        self.sign_after(header.map_or("", String::as_str), claims)
+        let signed = self.sign_after(header.map_or("", String::as_str), claims)?;
+        // It would be refused when it comes back.
+        if signed.token.len() > TOKEN_BYTES_MAX {
+            return Err(Error::invalid("claims", "the token would be longer than 8192 bytes"));
+        }
+        Ok(signed)
     }
 
-    /// Signs any JWT, with this `typ`: one that is no token of the registry.
+    /// Signs any JWT, with this `typ`, and of any length: one that is no token of the registry.
     pub(crate) fn sign_as(&self, typ: &str, claims: &Map<String, Value>) -> Result<Signed, Error> {
         let header = self.current().map(|(verifier, _)| header(verifier, typ)).unwrap_or_default();
         self.sign_after(&header, claims)
@@ -192,10 +197,6 @@ impl KeyRing {
         let signature = signer.sign(token.as_bytes())?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        // What is longer would be refused when it comes back.
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(Error::invalid("claims", "the token would be longer than 8192 bytes"));
-        }
         Ok(Signed { token, claims, kid: verifier.kid.clone() })
     }
 

@@ -235,12 +235,51 @@ fn what_is_no_jws_is_malformed() {
 }
 
 #[test]
+fn the_processs_library_for_jwts_may_be_another_or_none() {
+    use jsonwebtoken::crypto::{CryptoProvider, KeyUtils};
+
+    // Where an application's features leave it open which one it is, this is what the JWT crate uses.
+    static NONE: CryptoProvider = CryptoProvider {
+        signer_factory: |_, _| panic!("it was asked to sign"),
+        verifier_factory: |_, _| panic!("it was asked to verify"),
+        key_utils: KeyUtils::new_unimplemented(),
+    };
+    assert!(NONE.install_default().is_ok(), "the default was used before");
+    for algorithm in ALL {
+        let ring = ring(algorithm);
+        let token = ring.sign(TokenType::Access, &claims()).unwrap().token;
+        assert_eq!(ring.verify(&token).unwrap().claims, claims());
+    }
+}
+
+/// A public key of Ed25519, as PEM.
+fn ed25519_pem(point: &[u8]) -> String {
+    let mut spki = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    spki.extend_from_slice(point);
+    pem::encode(&pem::Pem::new("PUBLIC KEY", spki))
+}
+
+#[test]
+fn a_point_that_anybody_can_sign_for_is_no_key() {
+    let all = |first: u8, between: u8, last: u8| [&[first][..], &[between; 30], &[last]].concat();
+    let mut points: Vec<Vec<u8>> = vec![all(0, 0, 0), all(1, 0, 0)];
+    points.extend([0xec, 0xed, 0xee].map(|first| all(first, 0xff, 0x7f)));
+    points.extend(material::ORDER_8.map(|point| point.to_vec()));
+    for mut point in points {
+        for sign in [0, 0x80] {
+            point[31] |= sign;
+            let pem = ed25519_pem(&point);
+            assert!(Material::from_pem(pem.as_bytes()).is_err(), "{point:x?}");
+        }
+    }
+    assert!(Material::from_pem(ed25519_pem(&all(3, 0, 0)).as_bytes()).is_ok(), "another point");
+}
+
+#[test]
 fn thumbprints_are_those_of_the_rfcs() {
     // RFC 8037 A.2 and A.3.
     let x = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
-    let mut spki = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-    spki.extend_from_slice(&x);
-    let key = Material::from_pem(pem::encode(&pem::Pem::new("PUBLIC KEY", spki)).as_bytes()).unwrap();
+    let key = Material::from_pem(ed25519_pem(&x).as_bytes()).unwrap();
     assert_eq!(key.verifier.kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     // RFC 7638 §3.1.
     const N: &str = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCi\
