@@ -12,6 +12,8 @@ on_both! {
         server.get("/protected").bearer(&pair.access).send().await.error(401, "token_missing");
         server.post(&format!("/refresh?jwt={}", pair.refresh)).send().await.error(401, "token_missing");
         server.get(&format!("/protected?jwt={}", pair.refresh)).send().await.error(401, "token_wrong_type");
+        server.post(&format!("/logout?jwt={}", pair.refresh)).send().await.error(401, "token_wrong_type");
+        server.get(&format!("/protected?jwt={}", pair.access)).send().await.ok(200);
         server.get("/protected?jwt=").send().await.error(401, "token_missing");
         server.get("/protected?jwt=x").send().await.error(401, "token_malformed");
         server.get("/protected?jwt=%FF%00").send().await.error(401, "token_malformed");

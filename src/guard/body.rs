@@ -37,11 +37,18 @@ impl Body {
     }
 
     /// The token in a member of the body.
-    fn find(&self, name: &str) -> Result<Option<Found<'_>>, Denial> {
+    fn find(&self, settings: &Settings, purpose: TokenType) -> Result<Option<Found<'_>>, Denial> {
+        let name = match purpose {
+            TokenType::Access => &settings.json.access_name,
+            TokenType::Refresh => &settings.json.refresh_name,
+        };
         match self {
             Self::Json(Value::Object(members)) => match members.get(name) {
                 None | Some(Value::Null) => Ok(None),
-                Some(Value::String(token)) => Ok((!token.is_empty()).then_some(Found { token, by_cookie: false })),
+                Some(Value::String(token)) => {
+                    let found = Found { token, by_cookie: false, place_of: Some(purpose) };
+                    Ok((!token.is_empty()).then_some(found))
+                }
                 Some(_) => Err(Denial::Malformed),
             },
             _ => Ok(None),
@@ -69,7 +76,7 @@ async fn token_or_body<'r, L: Locations>(
     let registry = verdict::registry(request)?;
     let body = Body::read(request, data).await?;
     let found = find::<L>(request, registry.settings(), &body, expected)?.ok_or_else(|| body.missing())?;
-    let checked = verdict::found_token(request, found, Some(expected)).await?;
+    let checked = verdict::found_in(request, registry, found, Some(expected)).await?;
     Ok((checked, body.into_json()))
 }
 
@@ -82,14 +89,7 @@ fn find<'t, L: Locations>(
 ) -> Result<Option<Found<'t>>, Denial> {
     let locations = L::choose(&settings.locations);
     let found = extract::find(request, settings, &locations, expected)?;
-    let in_body = if locations.contains(&Location::Json) {
-        body.find(match expected {
-            TokenType::Access => &settings.json.access_name,
-            TokenType::Refresh => &settings.json.refresh_name,
-        })?
-    } else {
-        None
-    };
+    let in_body = if locations.contains(&Location::Json) { body.find(settings, expected)? } else { None };
     extract::same(found, in_body)
 }
 
@@ -273,22 +273,21 @@ impl LogoutTokens {
         let locations = &settings.locations;
         let body = Body::read(request, data).await?;
 
-        // A cookie or member has its type; what is in the header may be either.
         let elsewhere: Vec<Location> = locations.iter().copied().filter(|at| *at != Location::Cookie).collect();
         let cookie = if locations.contains(&Location::Cookie) { &[Location::Cookie][..] } else { &[] };
-        let in_body = if locations.contains(&Location::Json) { body.find(&settings.json.access_name)? } else { None };
+        let in_body = if locations.contains(&Location::Json) { body.find(settings, TokenType::Access)? } else { None };
         let candidates = [
-            (None, extract::find(request, settings, &elsewhere, TokenType::Access)?),
-            (Some(TokenType::Access), extract::find(request, settings, cookie, TokenType::Access)?),
-            (Some(TokenType::Refresh), extract::find(request, settings, cookie, TokenType::Refresh)?),
-            (Some(TokenType::Access), in_body),
-            (Some(TokenType::Refresh), body.find(&settings.json.refresh_name)?),
+            extract::find(request, settings, &elsewhere, TokenType::Access)?,
+            extract::find(request, settings, cookie, TokenType::Access)?,
+            extract::find(request, settings, cookie, TokenType::Refresh)?,
+            in_body,
+            body.find(settings, TokenType::Refresh)?,
         ];
 
         let mut good: Vec<(Found<'_>, Checked)> = Vec::new();
         let mut denial = None;
-        for (expected, found) in candidates.into_iter().filter_map(|(expected, found)| Some((expected, found?))) {
-            let expect = Expect::of(expected).even_expired().audience(AudienceRule::Any);
+        for found in candidates.into_iter().flatten() {
+            let expect = Expect::of(found.place_of).even_expired().audience(AudienceRule::Any);
             match registry.check(found.token, expect).await {
                 Ok(checked) => good.push((found, checked)),
                 Err(Denial::Unavailable) => return Err(Denial::Unavailable),

@@ -12,6 +12,8 @@ pub(super) struct Found<'r> {
     pub(super) token: &'r str,
     /// Whether the browser may have sent it by itself, so that only the CSRF value tells who asked for it.
     pub(super) by_cookie: bool,
+    /// The type that its place is for; a header may hold either.
+    pub(super) place_of: Option<TokenType>,
 }
 
 /// Looks for a token for one purpose in these locations, but for the body.
@@ -43,7 +45,8 @@ fn find_in<'r>(
         // A refresh token lives too long for a place that is logged and kept in histories.
         (Location::Query, TokenType::Refresh) | (Location::Json, _) => None,
     };
-    Ok(token.map(|token| Found { token, by_cookie }))
+    let place_of = (location != Location::Header).then_some(purpose);
+    Ok(token.map(|token| Found { token, by_cookie, place_of }))
 }
 
 /// What is found in two places must be the same token: which of two was meant is nobody's to guess.
@@ -51,7 +54,11 @@ pub(super) fn same<'r>(one: Option<Found<'r>>, other: Option<Found<'r>>) -> Resu
     match (one, other) {
         (Some(one), Some(other)) if one.token != other.token => Err(Denial::Ambiguous),
         // A page of another origin can make the browser send the cookie, but can't know what is in it.
-        (Some(one), Some(other)) => Ok(Some(Found { by_cookie: one.by_cookie && other.by_cookie, ..one })),
+        (Some(one), Some(other)) => Ok(Some(Found {
+            token: one.token,
+            by_cookie: one.by_cookie && other.by_cookie,
+            place_of: one.place_of.or(other.place_of),
+        })),
         (one, other) => Ok(one.or(other)),
     }
 }
@@ -137,7 +144,7 @@ pub(super) fn check_meant(
 }
 
 /// Whether a request like this one must show that no other site made the browser send it.
-pub(super) fn needs_csrf(request: &Request<'_>, settings: &Settings) -> bool {
+fn needs_csrf(request: &Request<'_>, settings: &Settings) -> bool {
     settings.csrf.enabled && settings.csrf.methods.iter().any(|method| method == request.method().as_str())
 }
 
@@ -196,12 +203,14 @@ mod tests {
 
     #[test]
     fn the_same_token_twice_is_one_and_two_are_none() {
-        let cookie = Some(Found { token: "a", by_cookie: true });
-        let sent = Some(Found { token: "a", by_cookie: false });
-        assert_eq!(same(cookie, sent), Ok(sent));
+        let found = |token, by_cookie, place_of| Some(Found { token, by_cookie, place_of });
+        let cookie = found("a", true, Some(TokenType::Access));
+        let meant = Ok(found("a", false, Some(TokenType::Access)));
+        assert_eq!(same(cookie, found("a", false, None)), meant);
+        assert_eq!(same(found("a", false, None), cookie), meant);
         assert_eq!(same(cookie, cookie), Ok(cookie));
         assert_eq!(same(None, cookie), Ok(cookie));
-        assert_eq!(same(cookie, Some(Found { token: "b", by_cookie: false })), Err(Denial::Ambiguous));
+        assert_eq!(same(cookie, found("b", false, None)), Err(Denial::Ambiguous));
         assert_eq!(only(["a", "", "a"].into_iter()), Ok(Some("a")));
         assert_eq!(only(["a", "b"].into_iter()), Err(Denial::Ambiguous));
     }

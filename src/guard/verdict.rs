@@ -57,7 +57,10 @@ fn cell<'r>(request: &'r Request<'_>) -> &'r Cell {
 /// The registry that the fairing manages.
 pub(super) fn registry<'r>(request: &'r Request<'_>) -> Result<&'r Registry, Denial> {
     // The sentinels stop a launch without it, so this is for routes that hide their guards from Rocket.
-    request.rocket().state::<Registry>().ok_or(Denial::Unavailable)
+    request.rocket().state::<Registry>().ok_or_else(|| {
+        tracing::error!("a guard has no registry: attach counterfoil::fairing()");
+        Denial::Unavailable
+    })
 }
 
 /// Finds and checks the token of a request for one purpose.
@@ -80,19 +83,12 @@ pub(super) async fn any_token<'r, L: Locations>(request: &'r Request<'_>) -> Res
         None => extract::find(request, settings, &locations, TokenType::Refresh)?,
         found => found,
     };
-    found_in(request, registry, found.ok_or(Denial::Missing)?, None).await
+    let found = found.ok_or(Denial::Missing)?;
+    found_in(request, registry, found, found.place_of).await
 }
 
 /// Checks a token that was found, unless this request already did, and its CSRF value where it came by cookie.
-pub(super) async fn found_token<'r>(
-    request: &'r Request<'_>,
-    found: Found<'_>,
-    expected: Option<TokenType>,
-) -> Result<&'r Checked, Denial> {
-    found_in(request, registry(request)?, found, expected).await
-}
-
-async fn found_in<'r>(
+pub(super) async fn found_in<'r>(
     request: &'r Request<'_>,
     registry: &Registry,
     found: Found<'_>,

@@ -51,6 +51,10 @@ async fn the_query_carries_access_tokens_and_never_refresh_tokens() {
     for path in ["/refresh", "/refresh-by-query"] {
         assert_eq!(app.get(&format!("{path}?jwt={refresh}"), &[]).await.error(), missing(), "{path}");
     }
+    // Not even where either type will do.
+    assert_eq!(app.get(&format!("/any?jwt={access}"), &[]).await.text, "access");
+    let wrong = app.get(&format!("/any?jwt={refresh}"), &[]).await.error();
+    assert_eq!(wrong, (401, "token_wrong_type".to_owned()));
 }
 
 #[rocket::async_test]
