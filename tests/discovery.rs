@@ -4,6 +4,7 @@ use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::support::console::COOKIE;
 use crate::support::forge::{claims_of, header_of};
 use crate::support::{ISSUER, Server, json, on_both};
 
@@ -28,6 +29,10 @@ on_both! {
         assert_eq!(known.header("Cache-Control"), Some("public, max-age=300"));
         let other = server.get("/.well-known/jwks.json").header("If-None-Match", "\"another\"").send().await;
         assert_eq!(other.status, 200);
+        // Whoever is signed in to the console sends its cookie to every path.
+        let cookie = format!("{COOKIE}=x");
+        let signed_in = server.get("/.well-known/jwks.json").header("Cookie", &cookie).send().await;
+        assert_eq!(signed_in.header("Cache-Control"), Some("no-store"));
     }
 
     async fn the_metadata_is_true_to_the_settings(server: Server) {
@@ -67,6 +72,10 @@ on_both! {
             assert!(metadata.get("service_documentation").is_none());
         }
         server.get("/.well-known/oauth-authorization-server/tenant/more").send().await.error(404, "not_found");
+        // Wherever a proxy serves it, the next page is where the one before was.
+        let pair = server.issue("alice", "").await;
+        let page = server.get("/auth/tokens?limit=1").bearer(&pair.access).send().await;
+        assert!(page.header("Link").is_some_and(|link| link.starts_with("<?limit=1&cursor=")), "{page:?}");
     }
 
     async fn the_path_of_an_issuer_is_found_as_it_is_written(database: Database) {
@@ -137,6 +146,12 @@ on_both! {
         let claims = claims_of(&jwt);
         assert_eq!((&claims["iss"], &claims["aud"]), (&json!(ISSUER), &json!(client.id)));
         assert_eq!(claims["token_introspection"], server.introspect(&client, &token).await);
+        // One that is almost as long as a token may be is longer than that within another.
+        let scopes: Vec<String> = (10..72).map(|n| format!("{}{n}", "x".repeat(88))).collect();
+        let long = server.issue("alice", &scopes.join(" ")).await.access;
+        assert!(long.len() < 8_192);
+        let answer = ask(&long).await;
+        assert!(answer.status == 200 && answer.body.len() > 8_192, "{} bytes", answer.body.len());
         let (signed, signature) = jwt.rsplit_once('.').unwrap();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let key = UnparsedPublicKey::new(&ED25519, server.key.public_bytes());

@@ -119,6 +119,8 @@ on_both! {
         ask(&server, &client, json!({ "subject": "alice", "scope": "registry:admin" })).await.error(403, "insufficient_scope");
         let answer = ask(&server, &client, json!({ "subject": "alice", "audience": "https://other.example" })).await;
         assert_eq!((answer.status, &answer.body_json()["error"]), (403, &json!("insufficient_scope")));
+        let challenge = answer.header("WWW-Authenticate");
+        assert_eq!(challenge, Some(r#"Bearer realm="counterfoil", error="insufficient_scope""#));
         let other = server.add_client("other", &[]);
         // The last is the client of the server's own tokens.
         for subject in [ADMIN, &client.id, &other.id, "counterfoil"] {

@@ -248,6 +248,8 @@ async fn the_operators_routes_can_have_a_port_of_their_own() {
         assert_eq!(response.status(), 200, "{path}");
         // What pages of other origins may read is on the other port.
         assert!(!response.headers().contains_key("Access-Control-Allow-Origin"), "{response:?}");
+        let known = client().get(format!("http://127.0.0.1:{other}{path}")).bearer_auth("x").send().await.unwrap();
+        assert_eq!(known.headers()["Cache-Control"], "no-store", "{path}");
     }
     let response = ask(server.url("/livez")).await.unwrap();
     assert_eq!(response.headers()["Access-Control-Allow-Origin"], "*");

@@ -122,7 +122,7 @@ fn document(registry: &Registry) -> Result<Document, ApiError> {
 }
 
 /// The path of an issuer that can be asked: an address without query or fragment (RFC 8414 §2).
-fn issuer_path(issuer: &str) -> Option<&str> {
+pub(super) fn issuer_path(issuer: &str) -> Option<&str> {
     let rest = issuer.strip_prefix("https://").or_else(|| issuer.strip_prefix("http://"))?;
     if rest.starts_with('/') || rest.is_empty() || rest.contains(['?', '#']) {
         return None;

@@ -13,17 +13,17 @@ const METHOD_FIELD_BYTES_MAX: usize = "_method=delete".len();
 
 /// Completes the headers of every answer, and logs every request.
 pub(super) struct Edge {
-    completes_headers: bool,
+    complete: fn(&Request<'_>, &mut Response<'_>),
 }
 
 impl Edge {
     pub(super) fn new() -> Self {
-        Self { completes_headers: true }
+        Self { complete: headers::complete }
     }
 
-    /// For the operators' routes on a port of their own: what is said to pages of other origins is not said there.
+    /// For the operators' routes on a port of their own.
     pub(super) fn of_operators() -> Self {
-        Self { completes_headers: false }
+        Self { complete: headers::complete_for_operators }
     }
 }
 
@@ -84,9 +84,7 @@ impl Fairing for Edge {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        if self.completes_headers {
-            headers::complete(request, response);
-        }
+        (self.complete)(request, response);
         // Last: the status may have changed.
         log::answered(request, response);
     }

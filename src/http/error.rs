@@ -106,7 +106,7 @@ impl ApiError {
         .with_header("Retry-After", retry_after_seconds.to_string())
     }
 
-    fn with_header(self, name: &'static str, value: String) -> Self {
+    pub(super) fn with_header(self, name: &'static str, value: String) -> Self {
         match self {
             Self::Refused(refusal) => Self::Refused(Refusal { header: Some(Header::new(name, value)), ..refusal }),
             denied @ Self::Denied(_) => denied,

@@ -19,7 +19,8 @@ impl IfNoneMatch {
     /// Whether this one is among them, by the weak comparison.
     pub(super) fn has(&self, etag: &str) -> bool {
         let mut tags = self.0.iter().flat_map(|tags| tags.split(',')).map(str::trim);
-        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+        // `*` stands by itself: among tags it is part of one that has a comma in it.
+        self.0.iter().any(|tags| tags.trim() == "*") || tags.any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == etag)
     }
 }
 
@@ -31,6 +32,6 @@ mod tests {
     fn a_tag_is_recognised_among_others() {
         let known = |tags: &str| IfNoneMatch(vec![tags.to_owned()]).has("\"b\"");
         assert!(known("\"b\"") && known("\"a\", W/\"b\"") && known("*"));
-        assert!(!known("\"a\"") && !known("b") && !known(""));
+        assert!(!known("\"a\"") && !known("b") && !known("") && !known("\"a,*,c\""));
     }
 }

@@ -155,7 +155,10 @@ impl From<IssueFailure> for ApiError {
             IssueFailure::Scope { missing } => Self::insufficient_scope("The client may not give", missing),
             IssueFailure::Audience(audience) => {
                 let msg = format!("The client may not issue tokens for the audience {audience:?}");
-                Self::new(Status::Forbidden, "insufficient_scope", msg)
+                Self::new(Status::Forbidden, "insufficient_scope", msg).with_header(
+                    "WWW-Authenticate",
+                    r#"Bearer realm="counterfoil", error="insufficient_scope""#.to_owned(),
+                )
             }
             IssueFailure::NoClient => Self::invalid_client(),
             IssueFailure::OtherBody => {

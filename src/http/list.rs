@@ -10,9 +10,10 @@ use rocket::serde::json::Json;
 use serde::Serialize;
 use utoipa::IntoParams;
 
+use super::discovery::issuer_path;
 use super::error::ApiError;
 use crate::error::Error;
-use crate::registry::AuditFilter;
+use crate::registry::{AuditFilter, Registry};
 use crate::token::{AuditEvent, Cursor, Filter, Record, RecordPage, Session, SessionPage, Subject};
 
 /// How many entries a page has where the caller doesn't say.
@@ -114,8 +115,13 @@ impl<'r> FromRequest<'r> for Query<'r> {
             }
             fields.push((name, field.value));
         }
-        // As the route spells it: `//auth/tokens`, as a link, would name another host.
-        let path = request.route().map_or("/", |route| route.uri.path());
+        // As the route spells it: `//auth/tokens`, as a link, would name another host. Below a path of the issuer's a
+        // proxy has put that before it, which only whoever asked knows: a link without a path is to where it asked.
+        let registry = request.rocket().state::<Registry>();
+        let is_below = registry.is_some_and(|registry| {
+            issuer_path(registry.settings().issuer()).is_some_and(|path| path.trim_matches('/') != "")
+        });
+        let path = if is_below { "" } else { request.route().map_or("/", |route| route.uri.path()) };
         Outcome::Success(Self { path, fields })
     }
 }

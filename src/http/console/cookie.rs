@@ -26,6 +26,11 @@ pub(super) fn sent<'r>(request: &'r Request<'_>, cookie: &'static str) -> Result
     sent_cookie(request, &name(registry.settings(), cookie))
 }
 
+/// Whether the request came with the token's cookie.
+pub(in crate::http) fn is_sent(request: &Request<'_>, settings: &Settings) -> bool {
+    request.cookies().get(&name(settings, TOKEN)).is_some()
+}
+
 /// This cookie, to be set.
 pub(super) fn kept(settings: &Settings, cookie: &'static str, value: String) -> Cookie<'static> {
     // Browsers take the prefix with this path alone.

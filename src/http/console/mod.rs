@@ -3,7 +3,7 @@
 
 mod admin;
 mod assets;
-mod cookie;
+pub(in crate::http) mod cookie;
 mod device;
 mod error;
 mod form;
