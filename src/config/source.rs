@@ -126,6 +126,10 @@ impl Reader {
     }
 
     fn add_figment(&mut self, figment: &Figment) -> Result<(), Error> {
+        // The name of a table at the top is that of a profile.
+        if figment.profile() != TABLE && figment.profiles().any(|profile| profile == TABLE) {
+            return Err(Error::config(format!("[{TABLE}] would be read by nobody: write [default.{TABLE}]")));
+        }
         match figment.find_value(TABLE) {
             Ok(figment::value::Value::Dict(_, table)) => self.add_table(&table, &|value| origin_of(figment, value)),
             Ok(_) => Err(Error::config(format!("{TABLE} must be a table, such as [default.{TABLE}]"))),

@@ -270,6 +270,10 @@ fn a_value_that_makes_no_sense_is_refused_by_its_key() {
         ("cookie.path", "cookie.path = \"x\""),
         ("cookie.domain", "cookie.domain = \"https://example.com\""),
         ("cookie.access_name", "cookie.access_name = \"__Host-a\"\ncookie.path = \"/api\""),
+        ("cookie.access_name", "cookie.access_name = \"__host-a\"\ncookie.path = \"/api\""),
+        ("cookie.refresh_name", "cookie.refresh_name = \"__SECURE-a\"\ncookie.secure = false"),
+        ("cookie.csrf_access_name", "cookie.csrf_access_name = \"__Http-a\""),
+        ("cookie.csrf_refresh_name", "cookie.csrf_refresh_name = \"__Host-Http-a\""),
         ("csrf_methods", "csrf_methods = [\"FETCH\"]"),
         ("csrf_methods", "csrf_methods = []"),
         ("csrf_header", "csrf_header = \"Authorization\""),
@@ -294,6 +298,9 @@ fn a_value_that_makes_no_sense_is_refused_by_its_key() {
     }
     let sentence = refusal("", &[("COUNTERFOIL_LEEWAY", "1h")]);
     assert!(sentence.starts_with("COUNTERFOIL_LEEWAY must be"), "{sentence}");
+    let misplaced =
+        reader(&figment("debug", "[counterfoil]\nleeway = \"1s\""), &[]).err().map(|error| error.to_string());
+    assert_eq!(misplaced.as_deref(), Some("[counterfoil] would be read by nobody: write [default.counterfoil]"));
     assert!(read(&format!("algorithm = \"HS256\"\n{SECRET}"), &[]).is_ok());
 }
 

@@ -227,11 +227,17 @@ fn cookies(r: &Reader, settings: &Settings) -> Result<(), Error> {
         if !path.starts_with('/') || path.chars().any(|c| c == ';' || c.is_control()) {
             return Err(r.refuse(path_key, "must be a path that starts with /"));
         }
-        // RFC 6265bis §4.1.3: browsers drop such a cookie where it is not as its name promises.
-        if name.starts_with("__Secure-") && !cookie.secure {
+        // RFC 6265bis §4.1.3: browsers drop such a cookie where it is not as its name promises, in whatever case.
+        let prefixed = name.to_ascii_lowercase();
+        if prefixed.starts_with("__secure-") && !cookie.secure {
             return Err(r.refuse(key, "needs cookie.secure = true for its prefix __Secure-"));
         }
-        if name.starts_with(HOST_PREFIX) && (!cookie.secure || cookie.domain.is_some() || path != "/") {
+        if ["__http-", "__host-http-"].iter().any(|prefix| prefixed.starts_with(prefix)) {
+            return Err(
+                r.refuse(key, "must not begin with __Http- or __Host-Http-, which is not for all of these cookies")
+            );
+        }
+        if prefixed.starts_with("__host-") && (!cookie.secure || cookie.domain.is_some() || path != "/") {
             return Err(
                 r.refuse(key, "needs cookie.secure = true, the path / and no cookie.domain for its prefix __Host-")
             );
