@@ -92,6 +92,8 @@ impl Sqlite {
             let (looker, follower, readers) = (lane(), lane(), only.clone());
             return Ok(Self { file: None, readers, looker, writer: only, follower, connections_max: 1 });
         }
+        // Before anything is made beside it, such as a key.
+        exists(&connect)?;
         let pool = |connections_max: u32, connect: SqliteConnectOptions| {
             let watched = Arc::clone(&watched);
             let pool = pool.clone().max_connections(connections_max).before_acquire(move |connection, meta| {

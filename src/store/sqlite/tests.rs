@@ -61,14 +61,15 @@ async fn what_was_opened_before_a_file_was_replaced_or_could_be_written_is_not_t
 async fn a_log_without_its_database_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("registry.db");
+    let url = format!("sqlite://{}", path.display());
+    let open = || Sqlite::new(&Options { url: url.clone(), in_memory: false, connections_max: 1, listen: false });
+    let store = open().unwrap();
     std::fs::write(log_of(&path), "what was not yet in the database").unwrap();
     for is_empty in [false, true] {
         if is_empty {
             std::fs::write(&path, "").unwrap();
         }
-        let url = format!("sqlite://{}", path.display());
-        let store = Sqlite::new(&Options { url, in_memory: false, connections_max: 1, listen: false }).unwrap();
-        for refused in [store.schema().await.err(), store.migrate().await.err()] {
+        for refused in [open().err(), store.schema().await.err(), store.migrate().await.err()] {
             assert!(refused.unwrap().to_string().contains("registry.db-wal"));
         }
         assert_eq!(path.exists(), is_empty);
