@@ -27,16 +27,17 @@ counterfoil::scope! {
     Admin = "registry:admin";
 }
 
+/// Owned: in JSON a text with a quote in it is written with an escape, and can't be borrowed.
 #[derive(Deserialize)]
-struct Credentials<'r> {
-    username: &'r str,
-    password: &'r str,
+struct Credentials {
+    username: String,
+    password: String,
 }
 
 #[post("/login", data = "<credentials>")]
-async fn login(credentials: Json<Credentials<'_>>, device: Device<'_>, registry: &State<Registry>) -> Answer<Issued> {
-    let Credentials { username, password } = *credentials;
-    let user = USERS.iter().find(|(name, secret, _)| (*name, *secret) == (username, password));
+async fn login(credentials: Json<Credentials>, device: Device<'_>, registry: &State<Registry>) -> Answer<Issued> {
+    let Credentials { username, password } = &*credentials;
+    let user = USERS.iter().find(|(name, secret, _)| name == username && secret == password);
     let (name, _, scopes) = user.ok_or(Refusal::BadCredentials(msg("Bad username or password")))?;
     let grant = Grant::to(name.parse()?).scope(scopes.parse()?).fresh(true).device(device.ip, device.user_agent);
     Ok(registry.issue(grant).await?)

@@ -102,3 +102,12 @@ async fn all_tokens_are_for_administrators() {
     let (status, listed) = answer(client.get("/auth/all-tokens"), &text(&admin, "access_token")).await;
     assert_eq!((status, listed.as_array().unwrap().len()), (200, 4));
 }
+
+#[rocket::async_test]
+async fn a_password_may_be_written_with_escapes() {
+    let client = client().await;
+    // Some clients write so whatever is not ASCII, and all of them a quote.
+    let escaped = r#"{ "username": "te\u0073t", "password": "te\u0073t" }"#;
+    let response = client.post("/login").header(ContentType::JSON).body(escaped).dispatch().await;
+    assert_eq!(response.status(), Status::Ok);
+}
