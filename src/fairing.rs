@@ -39,8 +39,9 @@ pub fn fairing() -> Fairing {
 /// What [`fairing()`] returns.
 ///
 /// At ignition it opens the [`Registry`] and has Rocket manage it, so that routes can take `&State<Registry>`, and
-/// registers catchers at `/` that answer refusals, for the statuses that the application doesn't catch itself. At
-/// liftoff it starts the background tasks (the purge among them), and at shutdown it stops them.
+/// registers catchers at `/` that answer refusals, for the statuses that the application doesn't catch itself: attach
+/// it after whatever registers catchers there. At liftoff it starts the background tasks (the purge among them), and at
+/// shutdown it stops them.
 ///
 /// It leaves the connections to the database open, since requests may still run then. An application that wants them
 /// closed in an orderly way calls [`Registry::close`] after its launch has returned:
@@ -92,7 +93,8 @@ impl Fairing {
         self
     }
 
-    /// With a registry that is open already, its settings and clock included.
+    /// With a registry that is open already, its settings and clock included. Its background tasks are this fairing's
+    /// from then on ([`run`](Registry::run)): a registry goes to one application of a process.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
         self

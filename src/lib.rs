@@ -138,7 +138,7 @@ pub use fairing::{Fairing, fairing};
 pub use guard::is_scope;
 pub use guard::{
     AccessToken, AccessTokenData, AllOf, AnyOf, AnyToken, Cleared, Configured, ConfiguredOrJson, CookieOnly,
-    CurrentUser, Device, ForwardedToken, FreshToken, HeaderOnly, JsonOnly, LoadError, LoadUser, Locations,
+    CurrentUser, Device, ForwardedToken, FreshToken, HeaderOnly, InCookies, JsonOnly, LoadError, LoadUser, Locations,
     LogoutTokens, OptionalToken, QueryOnly, RefreshRequest, RefreshToken, RefreshTokenData, ScopeRule, Scoped,
     WithClaims, denial,
 };

@@ -22,9 +22,6 @@ use crate::registry::Registry;
 use crate::token::{Act, Actor};
 use output::{Failure, Output};
 
-/// The longest name of a user of the machine that is kept, in characters.
-const ACTOR_CHARS_MAX: usize = 64;
-
 /// A SQL-persistent token registry: it issues JWTs, keeps a record of each, and refuses every token without a live one.
 #[derive(Debug, Parser)]
 #[command(name = "counterfoil", version, max_term_width = 100, after_help = AFTER_HELP)]
@@ -178,7 +175,6 @@ fn act(reason: Option<String>) -> Result<Act, Error> {
     let user =
         ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     let user = user.unwrap_or_else(|| "unknown".to_owned());
-    let user: String = user.chars().filter(|c| !c.is_control()).take(ACTOR_CHARS_MAX).collect();
     let act = Act::by(Actor::command_line(user));
     match reason {
         Some(reason) => act.reason(reason),

@@ -93,6 +93,13 @@ impl From<Error> for Status {
     }
 }
 
+/// The same for a denial, as of [`require_scopes`](crate::Checked::require_scopes).
+impl From<Denial> for Status {
+    fn from(denial: Denial) -> Self {
+        Self::new(denial.status())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +109,7 @@ mod tests {
         assert_eq!(Status::from(Error::unavailable("nobody answers")), Status::ServiceUnavailable);
         assert_eq!(Status::from(Error::new(Kind::Superseded, "it was ended")), Status::Unauthorized);
         assert_eq!(Status::from(Error::invalid("scope", "it must be another")), Status::UnprocessableEntity);
+        let missing = "notes:read".parse().unwrap();
+        assert_eq!(Status::from(Denial::InsufficientScope { missing }), Status::Forbidden);
     }
 }

@@ -1,14 +1,17 @@
 //! Issued tokens as an answer, with their cookies, and an answer that takes the cookies back.
 
 use rocket::Request;
-use rocket::http::{Cookie, SameSite};
-use rocket::response::{self, Responder, Response};
+use rocket::http::{Cookie, SameSite, Status};
+use rocket::response::{self, Builder, Responder, Response};
 use rocket::serde::json::Json;
 use rocket::time::Duration;
 
 use crate::config::{self, Location, Settings};
 use crate::registry::{Issued, Registry};
 use crate::token::{Claims, TokenType};
+
+/// What browsers take of name and value together (RFC 6265bis §5.6).
+const COOKIE_BYTES_MAX: usize = 4_096;
 
 /// The tokens as JSON (RFC 6749 §5.1), never to be cached, and as cookies where
 /// [`wants_cookies`](Issued::wants_cookies): each token `HttpOnly`, and beside it its CSRF value in a cookie that
@@ -17,16 +20,57 @@ impl<'r> Responder<'r, 'static> for Issued {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let mut answer = Response::build_from(Json(&self).respond_to(request)?);
         answer.raw_header("Cache-Control", "no-store").raw_header("Pragma", "no-cache");
-        if let (true, Some(registry)) = (self.wants_cookies(), request.rocket().state::<Registry>()) {
-            let settings = registry.settings();
-            let refresh = self.refresh_token().zip(self.refresh_claims());
-            for (token, claims) in [(self.access_token(), self.access_claims())].into_iter().chain(refresh) {
-                for cookie in cookies(settings, token, claims) {
-                    answer.header_adjoin(cookie);
-                }
-            }
+        if self.wants_cookies() {
+            set_cookies(&self, request, &mut answer);
         }
         answer.ok()
+    }
+}
+
+/// An answer of the application's own that sets the cookies of issued tokens: for a log-in by a form, and where no
+/// script is to see the tokens, which in [`Issued`]'s own answer stand in the JSON too.
+///
+/// The tokens must have been issued for that: the settings' `locations` have `cookie`, or the grant says so
+/// ([`Grant::cookies`](crate::Grant::cookies)). Otherwise it is a 500, since they lack the CSRF value.
+///
+/// ```
+/// use counterfoil::{Error, Grant, InCookies, Registry};
+/// use rocket::{State, response::Redirect};
+///
+/// #[rocket::post("/login")]
+/// async fn login(registry: &State<Registry>) -> Result<InCookies<Redirect>, Error> {
+///     let issued = registry.issue(Grant::to("alice".parse()?).fresh(true).cookies(true)).await?;
+///     Ok(InCookies(issued, Redirect::to("/")))
+/// }
+/// ```
+#[derive(Debug)]
+pub struct InCookies<R>(pub Issued, pub R);
+
+impl<'r, 'o: 'r, R: Responder<'r, 'o>> Responder<'r, 'o> for InCookies<R> {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'o> {
+        let Self(issued, rest) = self;
+        if !issued.wants_cookies() {
+            tracing::error!("tokens that were issued without Grant::cookies(true) can't be set as cookies");
+            return Err(Status::InternalServerError);
+        }
+        let mut answer = Response::build_from(rest.respond_to(request)?);
+        answer.raw_header("Cache-Control", "no-store");
+        set_cookies(&issued, request, &mut answer);
+        answer.ok()
+    }
+}
+
+fn set_cookies(issued: &Issued, request: &Request<'_>, answer: &mut Builder<'_>) {
+    let Some(registry) = request.rocket().state::<Registry>() else { return };
+    let refresh = issued.refresh_token().zip(issued.refresh_claims());
+    for (token, claims) in [(issued.access_token(), issued.access_claims())].into_iter().chain(refresh) {
+        for cookie in cookies(registry.settings(), token, claims) {
+            let bytes = cookie.name().len() + cookie.value().len();
+            if bytes > COOKIE_BYTES_MAX {
+                tracing::warn!(cookie = cookie.name(), bytes, "browsers drop a cookie of more than 4096 bytes");
+            }
+            answer.header_adjoin(cookie);
+        }
     }
 }
 

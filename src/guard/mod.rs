@@ -28,7 +28,7 @@ pub(crate) use error::Refusal;
 #[cfg(feature = "server")]
 pub(crate) use extract::sent_cookie;
 pub use forwarded::ForwardedToken;
-pub use issued::Cleared;
+pub use issued::{Cleared, InCookies};
 pub use locations::{Configured, ConfiguredOrJson, CookieOnly, HeaderOnly, JsonOnly, Locations, QueryOnly};
 pub use scoped::{AllOf, AnyOf, ScopeRule, Scoped, is_scope};
 pub use token::{AccessToken, AnyToken, FreshToken, OptionalToken, RefreshToken};

@@ -60,13 +60,17 @@ impl Registry {
     /// Issues a personal token for the subject of a token that was checked: never fresh, without a refresh token, its
     /// own session, always recorded and checked.
     ///
+    /// A route that calls this asks for a [`FreshToken`](crate::FreshToken), as the server's does: a personal token
+    /// lives for long, and whoever got hold of any access token, a personal one too, could go on with others for ever.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use counterfoil::{Expect, Grant, Personal, Registry, Settings, SystemClock};
     ///
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let registry = Registry::open(Settings::for_tests(), SystemClock).await?;
-    /// let issued = registry.issue(Grant::to("alice".parse()?).scope("notes:read notes:write".parse()?)).await?;
+    /// let alice = Grant::to("alice".parse()?).scope("notes:read notes:write".parse()?).fresh(true);
+    /// let issued = registry.issue(alice).await?;
     /// let presented = registry.check(issued.access_token(), Expect::access()).await?;
     ///
     /// let week = Duration::from_secs(7 * 24 * 60 * 60);
@@ -79,13 +83,16 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`is_invalid`](Error::is_invalid) with the field `scope` for a scope that the presenting token lacks, with
-    /// `expires_in` for a lifetime over `personal.max_expires`, with `claims` for one that repeats the subject
-    /// (`identity_claim`); [`is_superseded`](Error::is_superseded) where the presenting token or its key was revoked or
-    /// retired meanwhile; [`is_unavailable`](Error::is_unavailable), after which a personal token may be on the
-    /// registry that nobody has.
+    /// [`is_invalid`](Error::is_invalid) with the field `token` for a refresh token, with `scope` for a scope that the
+    /// presenting token lacks, with `expires_in` for a lifetime of less than a second or over `personal.max_expires`,
+    /// with `claims` for one that repeats the subject (`identity_claim`); [`is_superseded`](Error::is_superseded) where
+    /// the presenting token or its key was revoked or retired meanwhile; [`is_unavailable`](Error::is_unavailable),
+    /// after which a personal token may be on the registry that nobody has.
     pub async fn issue_personal(&self, presented: &Checked, personal: Personal) -> Result<Issued, Error> {
         let by = presented.claims();
+        if by.token_type != TokenType::Access {
+            return Err(Error::invalid("token", "token must be an access token"));
+        }
         let scope = personal.scope.unwrap_or_else(|| by.scope.clone());
         if !scope.is_subset(&by.scope) {
             return Err(Error::invalid("scope", "scope must be within the scopes of the presenting token"));
@@ -326,6 +333,8 @@ mod tests {
             let presented = registry.check(issued.access_token(), Expect::access()).await.unwrap();
             let personal = || Personal::new("script").unwrap();
             assert!(registry.issue_personal(&presented, personal()).await.is_ok(), "{check}");
+            let refresh = registry.check(issued.refresh_token().unwrap(), Expect::refresh()).await.unwrap();
+            assert!(registry.issue_personal(&refresh, personal()).await.unwrap_err().is_invalid());
 
             registry.revoke_all(&alice, None, Actor::application("test")).await.unwrap();
             let refused = registry.issue_personal(&presented, personal()).await;

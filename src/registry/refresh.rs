@@ -22,8 +22,9 @@ impl Registry {
     /// # Errors
     ///
     /// [`is_superseded`](Error::is_superseded) where the token or its session was revoked or ended meanwhile, or is by
-    /// this; [`is_invalid`](Error::is_invalid) with the field `scope` for scopes that were not granted;
-    /// [`is_unavailable`](Error::is_unavailable).
+    /// this; [`is_invalid`](Error::is_invalid) with the field `token` for an access token, with `scope` for scopes that
+    /// were not granted; [`is_unavailable`](Error::is_unavailable), and [`is_unconfirmed`](Error::is_unconfirmed) where
+    /// the session was ended but not all processes are known to have heard of it.
     pub async fn refresh(&self, presented: &Checked, refresh: Refresh) -> Result<Issued, Error> {
         let outcome = self.refresh_uncounted(presented, refresh).await;
         if presented.is_spent() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::migrate::{AppliedMigration, MigrateError, Migrator};
 
 use super::Schema;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// How often a transaction that lost to another one is tried again.
 pub(super) const RETRIES: u32 = 2;
@@ -63,6 +63,9 @@ pub(super) fn unreachable(error: sqlx::Error) -> Error {
 pub(super) fn not_migrated(error: MigrateError) -> Error {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if is_outage(&error) => failed(error),
+        error @ (MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_)) => {
+            Error::new(Kind::Schema, "the database has migrations that this program does not know").with_source(error)
+        }
         error => Error::internal("the database can't be migrated").with_source(error),
     }
 }

@@ -81,6 +81,8 @@ pub struct Actor {
 }
 
 impl Actor {
+    const NAME_CHARS_MAX: usize = 255;
+
     /// The subject itself. It reaches its own records alone; others are "not found" to it.
     pub fn subject(subject: &Subject) -> Self {
         Self { kind: ActorKind::Subject, name: subject.as_str().to_owned() }
@@ -93,22 +95,32 @@ impl Actor {
 
     /// A client, by its name.
     pub fn client(name: impl Into<String>) -> Self {
-        Self { kind: ActorKind::Client, name: name.into() }
+        Self::named(ActorKind::Client, name)
     }
 
     /// The application that embeds the library, by a name of its choice.
     pub fn application(name: impl Into<String>) -> Self {
-        Self { kind: ActorKind::Application, name: name.into() }
+        Self::named(ActorKind::Application, name)
     }
 
     /// The command line, run by the named user of the machine.
     pub fn command_line(user: impl Into<String>) -> Self {
-        Self { kind: ActorKind::CommandLine, name: user.into() }
+        Self::named(ActorKind::CommandLine, user)
     }
 
     /// A rule of the registry.
     pub fn system(rule: impl Into<String>) -> Self {
-        Self { kind: ActorKind::System, name: rule.into() }
+        Self::named(ActorKind::System, rule)
+    }
+
+    /// By a name without control characters, one of which PostgreSQL refuses in text, and no longer than a subject's.
+    fn named(kind: ActorKind, name: impl Into<String>) -> Self {
+        let mut name: String = name.into();
+        name.retain(|c| !c.is_control());
+        if let Some((end, _)) = name.char_indices().nth(Self::NAME_CHARS_MAX) {
+            name.truncate(end);
+        }
+        Self { kind, name }
     }
 
     /// The one subject whose records this actor may reach, `None` for any.
@@ -179,5 +191,18 @@ impl Act {
 impl From<Actor> for Act {
     fn from(actor: Actor) -> Self {
         Self::by(actor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_actor_is_one_that_both_databases_keep() {
+        assert_eq!(Actor::application("a\0\nb").name, "ab");
+        for named in [Actor::client, Actor::application, Actor::command_line, Actor::system] {
+            assert_eq!(named("ä".repeat(10_000)).name.chars().count(), Actor::NAME_CHARS_MAX);
+        }
     }
 }

@@ -2,14 +2,15 @@
 
 use counterfoil::{
     AccessToken, AccessTokenData, Actor, AllOf, AnyOf, AnyToken, Checked, Cleared, ConfiguredOrJson, CookieOnly,
-    CurrentUser, Denial, Error, ForwardedToken, FreshToken, Grant, HeaderOnly, Issued, Jti, LoadError, LoadUser,
-    LogoutTokens, ManualClock, OptionalToken, QueryOnly, Refresh, RefreshRequest, RefreshToken, Registry, Scoped,
-    Settings, Sid, WithClaims,
+    CurrentUser, Denial, Error, ForwardedToken, FreshToken, Grant, HeaderOnly, InCookies, Issued, Jti, LoadError,
+    LoadUser, LogoutTokens, ManualClock, OptionalToken, QueryOnly, Refresh, RefreshRequest, RefreshToken, Registry,
+    Scoped, Settings, Sid, WithClaims,
 };
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::{Client, LocalResponse};
 use rocket::outcome::try_outcome;
 use rocket::request::{self, FromRequest};
+use rocket::response::Redirect;
 use rocket::serde::json::{Value, json};
 use rocket::{Build, Request, Rocket, Route, State, get, post, routes};
 
@@ -145,6 +146,12 @@ async fn login(cookies: Option<bool>, registry: &State<Registry>) -> Issued {
     registry.issue(cookies.into_iter().fold(grant, Grant::cookies)).await.unwrap()
 }
 
+#[post("/login-by-form?<cookies>")]
+async fn login_by_form(cookies: bool, registry: &State<Registry>) -> InCookies<Redirect> {
+    let grant = Grant::to("alice".parse().unwrap()).fresh(true).cookies(cookies);
+    InCookies(registry.issue(grant).await.unwrap(), Redirect::to("/home"))
+}
+
 #[post("/refresh", data = "<token>")]
 async fn refresh(token: RefreshRequest<ConfiguredOrJson>, registry: &State<Registry>) -> Result<Issued, Error> {
     registry.refresh(&token, Refresh::new()).await
@@ -221,6 +228,7 @@ fn all_routes() -> Vec<Route> {
         data,
         data_or_json,
         login,
+        login_by_form,
         refresh,
         logout,
         check,

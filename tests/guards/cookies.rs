@@ -51,6 +51,20 @@ async fn the_answer_to_a_log_in_is_never_cached_and_sets_cookies_where_asked() {
 }
 
 #[rocket::async_test]
+async fn an_answer_of_the_applications_own_sets_them_and_names_no_token() {
+    let app = App::new().await;
+    let answer = app.post("/login-by-form?cookies=true", &[], "").await;
+    assert_eq!((answer.status, answer.header("Location")), (303, Some("/home")));
+    assert_eq!((answer.header("Cache-Control"), answer.text.as_str()), (Some("no-store"), ""));
+    for name in [ACCESS, REFRESH, "csrf_access_token", "csrf_refresh_token"] {
+        assert!(answer.cookie(name).is_some(), "{name}");
+    }
+    // Without the value that shows who asks they would be good for nothing.
+    let answer = app.post("/login-by-form?cookies=false", &[], "").await;
+    assert_eq!((answer.status, answer.header("Set-Cookie")), (500, None));
+}
+
+#[rocket::async_test]
 async fn cookies_have_safe_attributes() {
     let app = App::with(COOKIES).await;
     let answer = app.post("/login", &[], "").await;

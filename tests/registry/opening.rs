@@ -64,6 +64,7 @@ on_both! {
         }
         let error = Registry::open(parsed(), ManualClock::here()).await.unwrap_err();
         assert!(error.is_schema() && error.to_string().contains("newer"), "{error}");
+        assert!(Registry::migrate(&parsed()).await.unwrap_err().is_schema());
     }
 }
 
