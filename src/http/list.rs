@@ -119,7 +119,7 @@ impl<'r> FromRequest<'r> for Query<'r> {
         // proxy has put that before it, which only whoever asked knows: a link without a path is to where it asked.
         let registry = request.rocket().state::<Registry>();
         let is_below = registry.is_some_and(|registry| {
-            issuer_path(registry.settings().issuer()).is_some_and(|path| path.trim_matches('/') != "")
+            issuer_path(registry.settings().issuer()).is_some_and(|path| !path.trim_matches('/').is_empty())
         });
         let path = if is_below { "" } else { request.route().map_or("/", |route| route.uri.path()) };
         Outcome::Success(Self { path, fields })
