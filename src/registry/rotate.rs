@@ -9,7 +9,7 @@ use super::{Registry, whole_seconds};
 use crate::config::Check;
 use crate::error::{Error, Kind};
 use crate::store::{Job, KeyRotation, Resealed, Retire, Retired};
-use crate::token::{Act, Actor, KeyInfo, KeyState, StoredKey, Target};
+use crate::token::{Act, Actor, KeyInfo, KeyState, StoredKey, Target, rfc3339};
 
 /// How long the lease on the rotation lasts; it takes a moment, and the wait for other replicas.
 const ROTATION_LEASE: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ impl Registry {
         let (current, next) = (of_state(&rows, KeyState::Current)?, of_state(&rows, KeyState::Next)?);
         let possible_at = next.published_at + whole_seconds(self.settings().jwks_max_age);
         if self.seconds() < possible_at {
-            let at = DateTime::from_timestamp(possible_at, 0).map(|at| at.to_rfc3339()).unwrap_or_default();
+            let at = DateTime::from_timestamp(possible_at, 0).map(rfc3339).unwrap_or_default();
             let why = format!("the next key may not be known yet to everybody who verifies: it can sign from {at} on");
             return Err(Error::new(Kind::Conflict, why));
         }

@@ -28,11 +28,10 @@ pub(crate) use key::{KeyInfo, KeyState, NewKey, StoredKey};
 #[cfg(feature = "server")]
 pub(crate) use past::Outcome;
 pub use past::{Happening, PurgeRun, SessionRecord};
-pub(crate) use record::Along;
-pub(crate) use record::AuditEvent;
-pub use record::{Cursor, Filter, Record, RecordPage, Revocation, Session, SessionPage, State};
 #[cfg(feature = "server")]
-pub(crate) use record::{as_rfc3339, rfc3339};
+pub(crate) use record::as_rfc3339;
+pub(crate) use record::{Along, AuditEvent, rfc3339};
+pub use record::{Cursor, Filter, Record, RecordPage, Revocation, Session, SessionPage, State};
 pub use scope::{Scope, Scopes};
 pub use subject::Subject;
 pub(crate) use unique::Unique;

@@ -1,6 +1,8 @@
 //! Times and durations as pages say them.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
+
+use crate::token::rfc3339;
 
 /// A moment: exact for programs, and in words for whoever has no script. The script says it in the reader's zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,7 +11,7 @@ pub(super) struct When(pub(super) DateTime<Utc>);
 impl When {
     /// For the attribute `datetime`.
     pub(super) fn exact(&self) -> String {
-        self.0.to_rfc3339_opts(SecondsFormat::Secs, true)
+        rfc3339(self.0)
     }
 
     pub(super) fn words(&self) -> String {
