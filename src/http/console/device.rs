@@ -54,6 +54,15 @@ pub(super) fn name(user_agent: Option<&str>) -> String {
     }
 }
 
+/// What a session is called, and what it was signed in with, where the name doesn't say that.
+pub(super) fn named(label: Option<&str>, user_agent: Option<&str>) -> (String, Option<String>) {
+    let device = name(user_agent);
+    match label {
+        Some(label) => (label.to_owned(), Some(device)),
+        None => (device, None),
+    }
+}
+
 /// As people call it.
 fn plain(name: &str) -> String {
     match name {

@@ -138,11 +138,7 @@ impl Kinds {
     }
 
     fn view(&self, session: &Session, person: &SignedIn<'_>) -> SessionView {
-        let device = device::name(session.user_agent.as_deref());
-        let (name, device) = match &session.label {
-            Some(label) => (label.clone(), Some(device)),
-            None => (device, None),
-        };
+        let (name, device) = device::named(session.label.as_deref(), session.user_agent.as_deref());
         SessionView {
             sid: session.sid,
             name,
@@ -240,7 +236,7 @@ fn no_session() -> ConsoleError {
     ConsoleError::not_found("This session is over", "It has ended or expired, or was never yours.")
 }
 
-pub(super) fn no_token() -> ConsoleError {
+fn no_token() -> ConsoleError {
     ConsoleError::not_found("This token is not here", "It has been removed, or was never yours.")
 }
 

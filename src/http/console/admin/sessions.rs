@@ -63,11 +63,7 @@ pub(super) struct EndView {
 impl SessionView {
     pub(super) fn of(record: &SessionRecord, registry: &Registry) -> Self {
         let session = &record.session;
-        let device = device::name(session.user_agent.as_deref());
-        let (name, device) = match &session.label {
-            Some(label) => (label.clone(), Some(device)),
-            None => (device, None),
-        };
+        let (name, device) = device::named(session.label.as_deref(), session.user_agent.as_deref());
         Self {
             sid: session.sid,
             path: path_of(session.sid),
