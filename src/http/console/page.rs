@@ -24,7 +24,7 @@ impl<'r, T: Template> Responder<'r, 'static> for Page<T> {
     }
 }
 
-/// The answer to a form: a page with what is wrong in it or with what is shown once, or another one to go to.
+/// The answer to a form: a page, mostly with what is wrong in it, or another one to go to.
 pub(super) enum Answer<T> {
     Page(Status, T),
     SeeOther(SeeOther),
@@ -35,6 +35,21 @@ impl<'r, T: Template> Responder<'r, 'static> for Answer<T> {
         match self {
             Self::Page(status, page) => (status, Page(page)).respond_to(request),
             Self::SeeOther(other) => other.respond_to(request),
+        }
+    }
+}
+
+/// The answer to a form that makes something: the page that shows it once, or the form again with what is wrong in it.
+pub(super) enum Made<A, B> {
+    Shown(A),
+    Wrong(Status, B),
+}
+
+impl<'r, A: Template, B: Template> Responder<'r, 'static> for Made<A, B> {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        match self {
+            Self::Shown(page) => Page(page).respond_to(request),
+            Self::Wrong(status, page) => (status, Page(page)).respond_to(request),
         }
     }
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use askama::Template;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use rocket::form::FromForm;
-use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 
 use super::error::{ConsoleError, sentence};
 use super::form::{Confirmed, Field, Posted, WRONG};
 use super::frame::Frame;
-use super::page::{Page, SeeOther};
+use super::page::{Made, Page, SeeOther};
 use super::sessions::{is_console, is_own_session, own_record, records};
 use super::signed_in::SignedIn;
 use super::time::When;
@@ -116,13 +115,6 @@ struct RevokePage<'r> {
     token: PersonalView,
 }
 
-/// What creating comes to.
-#[derive(rocket::Responder)]
-enum Created<'r> {
-    Made(Page<MadePage<'r>>),
-    Wrong((Status, Page<NewPage<'r>>)),
-}
-
 #[get("/personal")]
 async fn list<'r>(person: SignedIn<'r>, registry: &State<Registry>) -> Result<Page<PersonalPage<'r>>, ConsoleError> {
     let filter = Filter::subject(person.subject().clone()).token_type(TokenType::Access);
@@ -179,42 +171,40 @@ async fn create<'r>(
     accounts: &State<Accounts>,
     registry: &State<Registry>,
     form: Posted<New>,
-) -> Result<Created<'r>, ConsoleError> {
+) -> Result<Made<MadePage<'r>, NewPage<'r>>, ConsoleError> {
     let New { label, scope: chosen, expires } = form.0;
     let label = label.trim().to_owned();
     let mut page = NewPage::of(&person, registry, &chosen);
     page.label = Field::of(label.clone());
     page.expires = Field::of(expires.clone());
-    let wrong = |page| Ok(Created::Wrong((WRONG, Page(page))));
-
     let lifetime = match lifetime(&expires, registry) {
         Ok(lifetime) => lifetime,
         Err(error) => {
             page.expires.error = Some(error.to_owned());
-            return wrong(page);
+            return Ok(Made::Wrong(WRONG, page));
         }
     };
     let scopes: Result<Scopes, _> = chosen.iter().map(|scope| scope.parse::<Scope>()).collect();
     let Some(scopes) = scopes.ok().filter(|scopes| require_within(scopes, &person.scopes()).is_ok()) else {
         page.scope_error = Some("Choose among the scopes that you have.".to_owned());
-        return wrong(page);
+        return Ok(Made::Wrong(WRONG, page));
     };
     let personal = match Personal::new(label.clone()) {
         Ok(personal) => personal.scope(scopes).expires(lifetime).device(device.ip, device.user_agent),
         Err(error) => {
             page.label.error = Some(sentence(&error));
-            return wrong(page);
+            return Ok(Made::Wrong(WRONG, page));
         }
     };
     let issued = registry.issue_personal(person.token(), personal).await?;
     let issued = confirm(registry, accounts, issued, Began::Session).await?;
     let expires = DateTime::from_timestamp(issued.access_claims().exp, 0).unwrap_or_default();
-    Ok(Created::Made(Page(MadePage {
+    Ok(Made::Shown(MadePage {
         frame: person.frame(),
         label,
         token: issued.access_token().to_owned(),
         expires: expires.into(),
-    })))
+    }))
 }
 
 /// Until the end of this day (UTC), as far as a token may live at all.

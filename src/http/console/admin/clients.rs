@@ -5,24 +5,22 @@ use std::time::Duration;
 
 use askama::Template;
 use rocket::form::FromForm;
-use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 
 use super::because::{Because, because};
-use super::form::{LIST_LIMIT, found, scopes_of};
+use super::form::{LIST_LIMIT, found};
 use super::{cut, encoded};
-use crate::clients::{Client, ClientChange, Clients, NewClient, NewSecret};
+use crate::clients::{Client, ClientChange, Clients, NewSecret};
 use crate::error::Error;
 use crate::guard::Device;
-use crate::http::console::error::{ConsoleError, sentence};
+use crate::http::console::error::ConsoleError;
 use crate::http::console::form::{Confirmed, Field, Posted, WRONG};
 use crate::http::console::frame::Frame;
-use crate::http::console::page::{Answer, Page, SeeOther};
+use crate::http::console::page::{Answer, Made, Page, SeeOther};
 use crate::http::console::sessions::outlives;
 use crate::http::console::signed_in::AdminSignedIn;
 use crate::http::console::time::When;
 use crate::registry::Registry;
-use crate::token::checked_audiences;
 
 /// Where it is.
 pub(in crate::http::console) const HERE: &str = "/console/admin/clients";
@@ -33,11 +31,11 @@ const OVERLAPS: [(u64, &str); 5] =
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
-    routes![list, ask_new, add, show, ask_rotate, rotate, ask_disable, disable, enable]
+    routes![list, show, ask_rotate, rotate, ask_disable, disable, enable]
 }
 
 /// A client as it is shown.
-struct ClientView {
+pub(super) struct ClientView {
     id: String,
     name: String,
     /// Where its page is.
@@ -56,7 +54,7 @@ struct ClientView {
 }
 
 impl ClientView {
-    fn of(client: &Client, registry: &Registry) -> Self {
+    pub(super) fn of(client: &Client, registry: &Registry) -> Self {
         let now = registry.now();
         let owned = |scopes: &crate::token::Scopes| scopes.iter().map(str::to_owned).collect();
         Self {
@@ -110,131 +108,16 @@ async fn list<'r>(
     }))
 }
 
-#[derive(Template)]
-#[template(path = "console/admin_client_new.html")]
-struct NewPage<'r> {
-    frame: Frame<'r>,
-    name: Field,
-    scope: Field,
-    grant_scope: Field,
-    audience: Field,
-    serves: Field,
-    first_party: bool,
-    reason: Field,
-}
-
 /// The one page with a secret in it: the answer to the form, kept by nobody.
 #[derive(Template)]
 #[template(path = "console/admin_client_secret.html")]
-struct SecretPage<'r> {
-    frame: Frame<'r>,
-    client: ClientView,
-    secret: String,
-    is_new: bool,
+pub(super) struct SecretPage<'r> {
+    pub(super) frame: Frame<'r>,
+    pub(super) client: ClientView,
+    pub(super) secret: String,
+    pub(super) is_new: bool,
     /// Whether every process knows it.
-    is_confirmed: bool,
-}
-
-/// What adding comes to.
-#[derive(rocket::Responder)]
-enum Added<'r> {
-    Made(Page<SecretPage<'r>>),
-    Wrong((Status, Page<NewPage<'r>>)),
-}
-
-#[get("/admin/new-client")]
-fn ask_new(person: AdminSignedIn<'_>) -> Page<NewPage<'_>> {
-    Page(NewPage {
-        frame: person.frame(),
-        name: Field::default(),
-        scope: Field::default(),
-        grant_scope: Field::default(),
-        audience: Field::default(),
-        serves: Field::default(),
-        first_party: false,
-        reason: Field::default(),
-    })
-}
-
-#[derive(FromForm)]
-struct New {
-    name: String,
-    scope: String,
-    grant_scope: String,
-    audience: String,
-    serves: String,
-    first_party: bool,
-    reason: String,
-}
-
-#[post("/admin/new-client", data = "<form>")]
-async fn add<'r>(
-    person: AdminSignedIn<'r>,
-    device: Device<'_>,
-    clients: &State<Clients>,
-    registry: &State<Registry>,
-    form: Posted<New>,
-) -> Result<Added<'r>, ConsoleError> {
-    let form = form.0;
-    let mut page = NewPage {
-        frame: person.frame(),
-        name: Field::of(form.name.trim()),
-        scope: Field::of(form.scope.trim()),
-        grant_scope: Field::of(form.grant_scope.trim()),
-        audience: Field::of(form.audience.trim()),
-        serves: Field::of(form.serves.trim()),
-        first_party: form.first_party,
-        reason: Field::of(form.reason.trim()),
-    };
-    let wrong = |status, page| Ok(Added::Wrong((status, Page(page))));
-    let scope = found(&mut page.scope, scopes_of(&form.scope, false));
-    let grant_scope = found(&mut page.grant_scope, scopes_of(&form.grant_scope, false));
-    let audience = found(&mut page.audience, audiences_of(&form.audience));
-    let serves = found(&mut page.serves, audiences_of(&form.serves));
-    let act = found(&mut page.reason, because(person.act(&device), &form.reason));
-    let (Some(scope), Some(grant_scope), Some(audience), Some(serves), Some(act)) =
-        (scope, grant_scope, audience, serves, act)
-    else {
-        return wrong(WRONG, page);
-    };
-    let new = NewClient {
-        name: page.name.value.clone(),
-        scope,
-        grant_scope,
-        audience,
-        serves: Some(serves).filter(|serves| !serves.is_empty()),
-        first_party: form.first_party,
-    };
-    match clients.add(new, &act).await {
-        Ok((client, secret)) => Ok(Added::Made(Page(SecretPage {
-            frame: person.frame(),
-            client: ClientView::of(&client, registry),
-            secret,
-            is_new: true,
-            is_confirmed: true,
-        }))),
-        Err(error) if error.is_conflict() => {
-            page.name.error = Some(sentence(&error));
-            wrong(Status::Conflict, page)
-        }
-        Err(error) if error.is_invalid() => {
-            let field = match error.field() {
-                Some("grant-scope") => &mut page.grant_scope,
-                _ => &mut page.name,
-            };
-            field.error = Some(sentence(&error));
-            wrong(WRONG, page)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The audiences of a form, each on a line of its own.
-fn audiences_of(text: &str) -> Result<Vec<String>, Error> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let audiences: Vec<String> = lines.map(str::to_owned).collect();
-    checked_audiences(&audiences)?;
-    Ok(audiences)
+    pub(super) is_confirmed: bool,
 }
 
 #[derive(Template)]
@@ -277,13 +160,6 @@ struct RotatePage<'r> {
     reason: Field,
 }
 
-/// What rotating comes to.
-#[derive(rocket::Responder)]
-enum Rotated<'r> {
-    Made(Page<SecretPage<'r>>),
-    Wrong((Status, Page<RotatePage<'r>>)),
-}
-
 #[get("/admin/clients/<id>/rotate")]
 async fn ask_rotate<'r>(
     id: &str,
@@ -315,7 +191,7 @@ async fn rotate<'r>(
     clients: &State<Clients>,
     registry: &State<Registry>,
     form: Posted<Rotate>,
-) -> Result<Rotated<'r>, ConsoleError> {
+) -> Result<Made<SecretPage<'r>, RotatePage<'r>>, ConsoleError> {
     let Rotate { overlap, reason } = form.0;
     if !OVERLAPS.iter().any(|(seconds, _)| *seconds == overlap) {
         return Err(ConsoleError::bad_form());
@@ -325,7 +201,7 @@ async fn rotate<'r>(
     let Some(act) = found(&mut shown, because(person.act(&device), &reason)) else {
         let client = ClientView::of(&found_client, registry);
         let page = RotatePage { frame: person.frame(), client, overlaps: &OVERLAPS, chosen: overlap, reason: shown };
-        return Ok(Rotated::Wrong((WRONG, Page(page))));
+        return Ok(Made::Wrong(WRONG, page));
     };
     let overlap = Duration::from_secs(overlap);
     let NewSecret { client, secret, in_force } =
@@ -333,13 +209,13 @@ async fn rotate<'r>(
     if let Err(error) = &in_force {
         tracing::warn!(error = %error.in_full(), "a client's new secret can't be confirmed");
     }
-    Ok(Rotated::Made(Page(SecretPage {
+    Ok(Made::Shown(SecretPage {
         frame: person.frame(),
         client: ClientView::of(&client, registry),
         secret,
         is_new: false,
         is_confirmed: in_force.is_ok(),
-    })))
+    }))
 }
 
 #[derive(Template)]
@@ -403,16 +279,4 @@ async fn enable(
     let change = ClientChange { disabled: Some(false), ..ClientChange::default() };
     let client = clients.set(&client, change, &person.act(&device)).await.map_err(or_no_client)?;
     Ok(SeeOther::done(&path_of(&client), "client-enabled"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_audience_stands_on_each_line() {
-        assert_eq!(audiences_of(" https://a \r\n\r\nb c\n").unwrap(), ["https://a", "b c"]);
-        assert!(audiences_of("").unwrap().is_empty());
-        assert!(audiences_of(&"x\n".repeat(17)).is_err());
-    }
 }

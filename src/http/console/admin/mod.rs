@@ -2,6 +2,7 @@
 
 pub(super) mod audit;
 mod because;
+mod client_new;
 pub(super) mod clients;
 mod form;
 pub(super) mod keys;
@@ -37,6 +38,7 @@ pub(super) fn routes() -> Vec<Route> {
         user_scopes::routes(),
         user_password::routes(),
         clients::routes(),
+        client_new::routes(),
         keys::routes(),
         replicas::routes(),
         purge::routes(),
