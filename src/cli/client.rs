@@ -6,8 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::output::{Failure, Output, Table, describe, or_dash};
-use super::user::{Why, union};
-use super::{act, open};
+use super::{Limit, Why, act, open, union};
 use crate::clients::{Client, ClientChange, Clients, NewClient, NewSecret};
 use crate::error::Error;
 use crate::token::{Scopes, rfc3339};
@@ -21,9 +20,8 @@ pub(super) enum ClientCommand {
     Add(Add),
     /// List the clients by name.
     List {
-        /// How many to show, 1 to 1000.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
-        limit: u16,
+        #[command(flatten)]
+        limit: Limit,
         /// From after this name on.
         #[arg(long, value_name = "NAME")]
         after: Option<String>,
@@ -140,7 +138,7 @@ async fn act_on(command: ClientCommand, clients: &Clients, output: &Output) -> R
                 describe(&[id, ("client_secret", Some(secret.clone()))])
             })
         }
-        ClientCommand::List { limit, after } => {
+        ClientCommand::List { limit: Limit { limit }, after } => {
             let found = clients.list(after.as_deref(), limit).await?;
             if let Some(last) = found.last().filter(|_| found.len() == usize::from(limit)) {
                 output.more("--after", last.name());

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::output::{Failure, Output, Table, count, describe, or_dash, time};
-use super::{act, open, settings};
+use super::{Why, act, open, settings};
 use crate::clock::SystemClock;
 use crate::registry::Registry;
 use crate::token::KeyInfo;
@@ -15,9 +15,8 @@ pub(super) enum KeysCommand {
     List,
     /// Let the next key sign from now on, and publish a new next.
     Rotate {
-        /// Why, for the audit.
-        #[arg(long)]
-        reason: Option<String>,
+        #[command(flatten)]
+        why: Why,
     },
     /// Refuse everything that a key signed, for good: the answer to a leak.
     #[command(
@@ -52,7 +51,7 @@ pub(super) async fn run(command: KeysCommand, output: &Output) -> Result<(), Fai
 async fn change(command: KeysCommand, registry: &Registry, output: &Output) -> Result<(), Failure> {
     match command {
         KeysCommand::List => Ok(()),
-        KeysCommand::Rotate { reason } => show(&registry.rotate_keys(&act(reason)?).await?, output),
+        KeysCommand::Rotate { why } => show(&registry.rotate_keys(&act(why.reason)?).await?, output),
         KeysCommand::Retire { kid, reason } => show(&registry.retire_key(&kid, &act(reason)?).await?, output),
         KeysCommand::Reseal => {
             let resealed = registry.reseal_keys(&act(None)?).await?;

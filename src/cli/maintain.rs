@@ -2,13 +2,12 @@
 
 use std::io::IsTerminal;
 
-use chrono::DateTime;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::output::{Failure, Output, Table, count, or_dash};
-use super::{act, open, settings};
+use super::output::{Failure, Output, Table, count, or_dash, time};
+use super::{Limit, act, open, settings};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::http;
@@ -43,9 +42,8 @@ pub(super) struct Audit {
     /// The next page: entries from before this one.
     #[arg(long, value_name = "ID")]
     before: Option<i64>,
-    /// How many to show, 1 to 1000.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    limit: u16,
+    #[command(flatten)]
+    limit: Limit,
 }
 
 pub(super) async fn migrate(output: &Output) -> Result<(), Failure> {
@@ -129,7 +127,7 @@ async fn purge_now(registry: &Registry, output: &Output) -> Result<(), Failure> 
 }
 
 pub(super) async fn audit(command: Audit, output: &Output) -> Result<(), Failure> {
-    let limit = command.limit;
+    let Limit { limit } = command.limit;
     let filter = AuditFilter {
         subject: command.subject,
         actor: command.actor,
@@ -169,14 +167,13 @@ pub(super) async fn replicas(output: &Output) -> Result<(), Failure> {
     let now = registry.now().timestamp();
     registry.close().await;
     let roll = roll?;
-    let at = |seconds| DateTime::from_timestamp(seconds, 0).map(rfc3339);
     let replicas: Vec<Value> = roll
         .replicas
         .iter()
         .map(|replica| {
             json!({
                 "id": replica.id, "name": replica.name, "lease_ms": replica.lease_ms, "applied": replica.applied,
-                "behind": roll.behind(replica), "joined_at": at(replica.joined_at), "seen_at": at(replica.seen_at),
+                "behind": roll.behind(replica), "joined_at": time(replica.joined_at), "seen_at": time(replica.seen_at),
             })
         })
         .collect();
@@ -189,7 +186,7 @@ pub(super) async fn replicas(output: &Output) -> Result<(), Failure> {
                 replica.applied.to_string(),
                 roll.behind(replica).to_string(),
                 format!("{} ms", replica.lease_ms),
-                or_dash(at(replica.joined_at).as_deref()),
+                time(replica.joined_at),
                 replica.id.to_string(),
             ]);
         }

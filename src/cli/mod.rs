@@ -12,14 +12,14 @@ mod user;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::clock::SystemClock;
 use crate::config::{Check, Settings};
 use crate::error::Error;
 use crate::http;
 use crate::registry::Registry;
-use crate::token::{Act, Actor};
+use crate::token::{Act, Actor, Scopes};
 use output::{Failure, Output};
 
 /// A SQL-persistent token registry: it issues JWTs, keeps a record of each, and refuses every token without a live one.
@@ -80,6 +80,22 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// Why something is done.
+#[derive(Debug, Args)]
+struct Why {
+    /// Why, for the audit.
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+/// How long a list is.
+#[derive(Debug, Args)]
+struct Limit {
+    /// How many to show, 1 to 1000.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
 }
 
 /// Reads the command line, does what it says, and returns the exit status.
@@ -182,11 +198,33 @@ fn act(reason: Option<String>) -> Result<Act, Error> {
     }
 }
 
+/// All of these scopes together.
+fn union<'a>(sets: impl IntoIterator<Item = &'a Scopes>) -> Result<Scopes, Error> {
+    let mut text = String::new();
+    for set in sets {
+        text.push_str(&set.to_string());
+        text.push(' ');
+    }
+    text.parse()
+}
+
 /// Says, where it is so, that access tokens are out of reach of what was asked.
 fn note_unrecorded(registry: &Registry, output: &Output) {
     if registry.settings().check == Check::Refresh {
         output.note(
             "access tokens are not on the registry (check = \"refresh\"), but for personal ones: they can be neither listed nor revoked, and expire by themselves",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_given_apart_are_one_set() {
+        let sets: [Scopes; 2] = ["b a".parse().unwrap(), "c a".parse().unwrap()];
+        assert_eq!(union(&sets).unwrap().to_string(), "a b c");
+        assert!(union([]).unwrap().is_empty());
     }
 }

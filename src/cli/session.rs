@@ -4,8 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::output::{Failure, Output, count};
-use super::user::Why;
-use super::{act, note_unrecorded, open};
+use super::{Why, act, note_unrecorded, open};
 use crate::token::{Sid, Subject};
 
 #[derive(Debug, Subcommand)]

@@ -7,8 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::output::{Failure, Output, Table, count, describe, error_code, or_dash, time};
-use super::user::{Why, union};
-use super::{act, input, note_unrecorded, open};
+use super::{Limit, Why, act, input, note_unrecorded, open, union};
 use crate::clients::Clients;
 use crate::error::{Error, Kind};
 use crate::registry::{Grant, Inspected, Registry, require_free};
@@ -110,9 +109,8 @@ pub(super) struct List {
     /// Asked for from this address alone.
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
-    /// How many to show, 1 to 1000.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    limit: u16,
+    #[command(flatten)]
+    limit: Limit,
     /// The next page, by what the page before said.
     #[arg(long)]
     cursor: Option<Cursor>,
@@ -209,7 +207,7 @@ async fn issue(issue: Issue, registry: &Registry, output: &Output) -> Result<(),
 
 async fn list(list: List, registry: &Registry, output: &Output) -> Result<(), Failure> {
     note_unrecorded(registry, output);
-    let mut filter = list.subject.map_or_else(Filter::all, Filter::subject).limit(list.limit)?;
+    let mut filter = list.subject.map_or_else(Filter::all, Filter::subject).limit(list.limit.limit)?;
     if let Some(token_type) = list.token_type {
         filter = filter.token_type(token_type);
     }

@@ -4,9 +4,8 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
 use super::output::{Failure, Output, Table};
-use super::{act, input, open};
+use super::{Limit, Why, act, input, open, union};
 use crate::accounts::{ADMIN_SCOPE, Accounts, User};
-use crate::error::Error;
 use crate::token::{Scopes, Subject};
 
 #[derive(Debug, Subcommand)]
@@ -23,9 +22,8 @@ pub(super) enum UserCommand {
     },
     /// List the users by name.
     List {
-        /// How many to show, 1 to 1000.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
-        limit: u16,
+        #[command(flatten)]
+        limit: Limit,
         /// From after this name on.
         #[arg(long, value_name = "NAME")]
         after: Option<String>,
@@ -98,14 +96,6 @@ pub(super) struct NewScopes {
     admin: bool,
 }
 
-/// Why something is done.
-#[derive(Debug, Args)]
-pub(super) struct Why {
-    /// Why, for the audit.
-    #[arg(long)]
-    pub(super) reason: Option<String>,
-}
-
 pub(super) async fn run(command: UserCommand, output: &Output) -> Result<(), Failure> {
     // What is typed in is asked for before the database is opened, so that no connection waits for a person.
     let password = match &command {
@@ -127,7 +117,7 @@ async fn act_on(command: UserCommand, password: String, accounts: &Accounts, out
             let user = accounts.add(&name, &password, &scope, &act(why.reason)?).await?;
             output.answer(&user, || format!("Added {}{}.\n", user.username, with_scopes(&user.scope)))
         }
-        UserCommand::List { limit, after } => {
+        UserCommand::List { limit: Limit { limit }, after } => {
             let users = accounts.list(after.as_deref(), limit).await?;
             if let Some(last) = users.last().filter(|_| users.len() == usize::from(limit)) {
                 output.more("--after", last.username.as_str());
@@ -146,7 +136,8 @@ async fn act_on(command: UserCommand, password: String, accounts: &Accounts, out
         UserCommand::Passwd { name, keep_sessions, why } => {
             accounts.set_password(&name, &password, keep_sessions, &act(why.reason)?).await?;
             let ended = if keep_sessions { "" } else { "; all sessions are ended" };
-            answer_with(accounts, &name, output, format!("Changed the password of {name}{ended}.\n")).await
+            let user = accounts.get(&name).await?;
+            output.answer(&user, || format!("Changed the password of {name}{ended}.\n"))
         }
         UserCommand::Disable { name, why } => {
             let user = accounts.set_disabled(&name, true, &act(why.reason)?).await?;
@@ -162,21 +153,6 @@ async fn act_on(command: UserCommand, password: String, accounts: &Accounts, out
             output.answer(&user, || format!("Deleted {name}; all sessions are ended.\n"))
         }
     }
-}
-
-async fn answer_with(accounts: &Accounts, name: &Subject, output: &Output, human: String) -> Result<(), Failure> {
-    let user = accounts.get(name).await?;
-    output.answer(&user, || human)
-}
-
-/// All of these scopes together.
-pub(super) fn union<'a>(sets: impl IntoIterator<Item = &'a Scopes>) -> Result<Scopes, Error> {
-    let mut text = String::new();
-    for set in sets {
-        text.push_str(&set.to_string());
-        text.push(' ');
-    }
-    text.parse()
 }
 
 fn with_scopes(scope: &Scopes) -> String {
@@ -205,16 +181,4 @@ fn table(users: &[User]) -> String {
         ]);
     }
     table.render("No users.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scopes_given_apart_are_one_set() {
-        let sets: [Scopes; 2] = ["b a".parse().unwrap(), "c a".parse().unwrap()];
-        assert_eq!(union(&sets).unwrap().to_string(), "a b c");
-        assert!(union([]).unwrap().is_empty());
-    }
 }
