@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use sqlx::migrate::{AppliedMigration, MigrateError, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migrator};
 
 use super::Schema;
 use crate::error::{Error, Kind};
@@ -82,6 +82,17 @@ pub(super) fn compare(known: &Migrator, applied: &[AppliedMigration]) -> Schema 
         .map(|migration| migration.description.to_string())
         .collect();
     if missing.is_empty() { Schema::Current } else { Schema::Older(missing) }
+}
+
+/// Applies what is missing, and says what that was.
+pub(super) async fn apply(known: &Migrator, connection: &mut (impl Migrate + Send)) -> Result<Vec<String>, Error> {
+    connection.ensure_migrations_table(MIGRATIONS_TABLE).await.map_err(not_migrated)?;
+    let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(not_migrated)?;
+    known.run_direct(None, connection, false).await.map_err(not_migrated)?;
+    Ok(match compare(known, &applied) {
+        Schema::Older(missing) => missing,
+        Schema::Current | Schema::Newer => Vec::new(),
+    })
 }
 
 fn is_outage(error: &sqlx::Error) -> bool {

@@ -111,13 +111,7 @@ impl Postgres {
             tx.rollback().await?;
             return Ok(Done { outcome: ClientChanged::NameTaken, mark: None });
         }
-        // Its own tokens hold what it might do before.
-        let lost = if client.disabled && !before.disabled {
-            Some("client disabled")
-        } else {
-            Some("scope removed").filter(|_| !before.scope.is_subset(&client.scope))
-        };
-        let changes = match lost {
+        let changes = match rows::client_loss(&before, &client) {
             Some(otherwise) => end_generation(&mut tx, client_id, None, act, reason_or(act, otherwise), now).await?.1,
             None => vec![Change::subject(client_id)],
         };

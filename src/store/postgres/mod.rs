@@ -178,7 +178,7 @@ impl Postgres {
             .execute(&mut *tx)
             .await
             .map_err(failure::failed)?;
-        let applied = apply(&mut tx).await.map_err(failure::not_migrated)?;
+        let applied = failure::apply(&migrator(), &mut *tx).await?;
         tx.commit().await.map_err(failure::failed)?;
         Ok(applied)
     }
@@ -254,17 +254,6 @@ fn migrator() -> Migrator {
     migrator.set_locking(false);
     migrator.dangerous_set_table_name(failure::MIGRATIONS_TABLE);
     migrator
-}
-
-async fn apply(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::migrate::MigrateError> {
-    let migrator = migrator();
-    connection.ensure_migrations_table(failure::MIGRATIONS_TABLE).await?;
-    let applied = connection.list_applied_migrations(failure::MIGRATIONS_TABLE).await?;
-    migrator.run_direct(None, connection, false).await?;
-    Ok(match failure::compare(&migrator, &applied) {
-        Schema::Older(missing) => missing,
-        Schema::Current | Schema::Newer => Vec::new(),
-    })
 }
 
 impl fmt::Debug for Postgres {

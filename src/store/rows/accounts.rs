@@ -84,6 +84,15 @@ pub(in crate::store) fn client_action(before: &StoredClient, after: &StoredClien
     }
 }
 
+/// Why the own tokens of a client end with a change to it, where they do: they hold what it might do before.
+pub(in crate::store) fn client_loss(before: &StoredClient, after: &StoredClient) -> Option<&'static str> {
+    if after.disabled && !before.disabled {
+        Some("client disabled")
+    } else {
+        Some("scope removed").filter(|_| !before.scope.is_subset(&after.scope))
+    }
+}
+
 pub(in crate::store) struct RepeatRow {
     pub(in crate::store) body_digest: Vec<u8>,
     pub(in crate::store) sid: Uuid,

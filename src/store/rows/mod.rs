@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-pub(super) use self::accounts::{ClientRow, RepeatRow, UserRow, client_action};
+pub(super) use self::accounts::{ClientRow, RepeatRow, UserRow, client_action, client_loss};
 pub(super) use self::coherence::{BEHIND_MAX, Noted, RollRow, news, roll, target};
 pub(super) use self::records::{ParticularsRow, RecordRow, SessionRecordRow, SessionRow, StatusRow, statuses};
 use super::{Insert, Premise};

@@ -109,13 +109,7 @@ impl Sqlite {
             tx.rollback().await?;
             return Ok(Done { outcome: ClientChanged::NameTaken, mark: None });
         }
-        // Its own tokens hold what it might do before.
-        let lost = if client.disabled && !before.disabled {
-            Some("client disabled")
-        } else {
-            Some("scope removed").filter(|_| !before.scope.is_subset(&client.scope))
-        };
-        if let Some(otherwise) = lost {
+        if let Some(otherwise) = rows::client_loss(&before, &client) {
             end_generation(&mut tx, client_id, None, act, reason_or(act, otherwise), now).await?;
         }
         let action = rows::client_action(&before, &client);

@@ -149,7 +149,7 @@ impl Sqlite {
         let mut connection = self.connect().await?;
         // One process at a time, and all migrations or none.
         let mut tx = sqlx::Connection::begin_with(&mut *connection, BEGIN).await.map_err(failure::unreachable)?;
-        let applied = apply(&mut tx).await.map_err(failure::not_migrated)?;
+        let applied = failure::apply(&migrator(), &mut *tx).await?;
         tx.commit().await.map_err(failure::failed)?;
         Ok(applied)
     }
@@ -205,17 +205,6 @@ fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("./migrations/sqlite");
     migrator.dangerous_set_table_name(failure::MIGRATIONS_TABLE);
     migrator
-}
-
-async fn apply(connection: &mut SqliteConnection) -> Result<Vec<String>, sqlx::migrate::MigrateError> {
-    let migrator = migrator();
-    connection.ensure_migrations_table(failure::MIGRATIONS_TABLE).await?;
-    let applied = connection.list_applied_migrations(failure::MIGRATIONS_TABLE).await?;
-    migrator.run_direct(None, connection, false).await?;
-    Ok(match failure::compare(&migrator, &applied) {
-        Schema::Older(missing) => missing,
-        Schema::Current | Schema::Newer => Vec::new(),
-    })
 }
 
 /// Whether the file is there. A directory that is not is an error of the settings, and so is a log without its

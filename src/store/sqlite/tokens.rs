@@ -227,8 +227,7 @@ impl Sqlite {
     pub(super) async fn touch(&self, used: &[(Jti, i64)]) -> Result<(), sqlx::Error> {
         // A transaction for each part, so that the changes of requests come in between.
         for some in used.chunks(rows::TOUCHED_AT_ONCE) {
-            let notes: Vec<(String, i64)> =
-                some.iter().map(|(jti, at)| (jti.as_uuid().simple().to_string(), *at)).collect();
+            let notes: Vec<(String, i64)> = some.iter().map(|(jti, at)| (rows::hex(jti.as_uuid()), *at)).collect();
             let notes = rows::json(&notes)?;
             let mut tx = self.begin().await?;
             sqlx::query!(
