@@ -15,6 +15,13 @@ pub(crate) enum Algorithm {
 }
 
 impl Algorithm {
+    pub(crate) const ALL: [Self; 4] = [Self::EdDsa, Self::Es256, Self::Rs256, Self::Hs256];
+
+    /// The one of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
     /// The `alg` of the JOSE header (RFC 7518 §3.1, RFC 8037 §3.1).
     pub(crate) fn name(self) -> &'static str {
         match self {

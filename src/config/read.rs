@@ -16,13 +16,6 @@ use crate::error::Error;
 
 const MASK: &str = "********";
 
-const ALGORITHMS: &[(&str, Algorithm)] = &[
-    ("EdDSA", Algorithm::EdDsa),
-    ("ES256", Algorithm::Es256),
-    ("RS256", Algorithm::Rs256),
-    ("HS256", Algorithm::Hs256),
-];
-
 const CONSISTENCIES: &[(&str, Consistency)] = &[("leased", Consistency::Leased), ("strict", Consistency::Strict)];
 
 const LOCATIONS: &[(&str, Location)] =
@@ -62,6 +55,7 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
     // An unknown key is the likelier slip where a required one is missing, so that is left to the validation.
     let issuer = r.text_or_empty("issuer", if is_debug { &default_issuer } else { "" })?;
     let cookie_path = r.text("cookie.path", "/")?;
+    let algorithms = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
     Ok(Settings {
         database_url: database_url.map(|url| url.0).unwrap_or_default(),
         database_pool: r.number("database_pool", 10, 1..=1_000)?,
@@ -69,7 +63,7 @@ fn read(r: &mut Reader) -> Result<Settings, Error> {
         issuer,
         audience: r.texts("audience")?,
         leeway: r.seconds("leeway", Duration::ZERO, Duration::ZERO..=5 * MINUTE)?,
-        algorithm: r.choice("algorithm", Algorithm::EdDsa, ALGORITHMS)?,
+        algorithm: r.choice("algorithm", Algorithm::EdDsa, &algorithms)?,
         keys: keys(r)?,
         master_key: r.secret(Some("master_key"), "master_key_file", None, mask)?,
         master_key_old: r.secret(Some("master_key_old"), "master_key_old_file", None, mask)?,
@@ -211,10 +205,7 @@ fn accept(item: &Value) -> Option<Accept> {
     let text = |name: &str| members.get(name).and_then(Value::as_str);
     match (members.len(), text("file"), text("algorithm"), text("secret"), text("secret_file")) {
         (1, Some(path), None, None, None) => Some(Accept::File(path.into(), None)),
-        (2, Some(path), Some(name), None, None) => {
-            let (_, algorithm) = ALGORITHMS.iter().find(|(known, _)| *known == name)?;
-            Some(Accept::File(path.into(), Some(*algorithm)))
-        }
+        (2, Some(path), Some(name), None, None) => Some(Accept::File(path.into(), Some(Algorithm::named(name)?))),
         (1, None, None, Some(secret), None) => Some(Accept::Secret(secret.to_owned())),
         (1, None, None, None, Some(path)) => Some(Accept::SecretFile(path.into())),
         _ => None,

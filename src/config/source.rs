@@ -131,7 +131,7 @@ impl Reader {
             return Err(Error::config(format!("[{TABLE}] would be read by nobody: write [default.{TABLE}]")));
         }
         match figment.find_value(TABLE) {
-            Ok(figment::value::Value::Dict(_, table)) => self.add_table(&table, &|value| origin_of(figment, value)),
+            Ok(figment::value::Value::Dict(_, table)) => self.add_table("", &table, &|value| origin_of(figment, value)),
             Ok(_) => Err(Error::config(format!("{TABLE} must be a table, such as [default.{TABLE}]"))),
             Err(error) if error.missing() => Ok(()),
             // The file is no TOML, or its tables are no profiles.
@@ -142,14 +142,10 @@ impl Reader {
     /// Adds what a `[….counterfoil]` table holds.
     pub(super) fn add_toml(&mut self, toml: &str, origin: &Origin) -> Result<(), Error> {
         let table: Dict = Figment::from(Toml::string(toml)).extract().map_err(|error| unreadable(&error))?;
-        self.add_table(&table, &|_| origin.clone())
+        self.add_table("", &table, &|_| origin.clone())
     }
 
-    fn add_table(&mut self, table: &Dict, origin: &dyn Fn(&figment::value::Value) -> Origin) -> Result<(), Error> {
-        self.add_table_below("", table, origin)
-    }
-
-    fn add_table_below(
+    fn add_table(
         &mut self,
         above: &str,
         table: &Dict,
@@ -158,7 +154,7 @@ impl Reader {
         for (name, value) in table {
             let key = format!("{above}{name}");
             if let figment::value::Value::Dict(_, table) = value {
-                self.add_table_below(&format!("{key}."), table, origin)?;
+                self.add_table(&format!("{key}."), table, origin)?;
             } else {
                 let json = serde_json::to_value(value)
                     .map_err(|error| Error::config(format!("{key} can't be read")).with_source(error))?;

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair};
 
+use super::secret::random_bytes;
 use crate::config::{Algorithm, SECRET_BYTES_MIN};
 use crate::error::Error;
 
@@ -39,10 +39,7 @@ pub(super) fn key_text(algorithm: Algorithm) -> Result<String, Error> {
 pub(super) fn secret_text() -> Result<String, Error> {
     use std::fmt::Write as _;
 
-    let mut secret = [0_u8; SECRET_BYTES_MIN];
-    SystemRandom::new()
-        .fill(&mut secret)
-        .map_err(|error| Error::internal("no random bytes can be had").with_source(error))?;
+    let secret: [u8; SECRET_BYTES_MIN] = random_bytes()?;
     Ok(secret.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string can't fail.
         let _ = write!(text, "{byte:02x}");

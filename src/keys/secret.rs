@@ -23,11 +23,17 @@ pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
 
 /// A secret of 256 random bits, in characters that stand for themselves in a URL, a form and a header.
 pub(crate) fn random_secret() -> Result<String, Error> {
-    let mut secret = [0_u8; 32];
-    SystemRandom::new()
-        .fill(&mut secret)
-        .map_err(|error| Error::internal("no random bytes can be had").with_source(error))?;
+    let secret: [u8; 32] = random_bytes()?;
     Ok(URL_SAFE_NO_PAD.encode(secret))
+}
+
+/// Bytes that nobody can guess.
+pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|error| Error::internal("no random bytes can be had").with_source(error))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

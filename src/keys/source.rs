@@ -146,10 +146,8 @@ fn text_of(master_keys: &MasterKeys, row: &StoredKey) -> Result<String, Error> {
 }
 
 fn algorithm(row: &StoredKey) -> Result<Algorithm, Error> {
-    [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256, Algorithm::Hs256]
-        .into_iter()
-        .find(|algorithm| row.algorithm.as_deref() == Some(algorithm.name()))
-        .ok_or_else(|| Error::internal("a key in the database is for an algorithm that this version does not know"))
+    let known = row.algorithm.as_deref().and_then(Algorithm::named);
+    known.ok_or_else(|| Error::internal("a key in the database is for an algorithm that this version does not know"))
 }
 
 fn read(text: &str, algorithm: Algorithm) -> Result<Material, Error> {

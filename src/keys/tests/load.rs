@@ -27,7 +27,7 @@ fn a_key_that_is_unusable_is_refused_by_its_setting() {
             "encrypted",
         ),
         (file("es256", &generate::key_text(Algorithm::Es256).unwrap()), "a key for ES256, and the algorithm is EdDSA"),
-        (file("public", &public_pem(Algorithm::EdDsa, &ed)), "a public key"),
+        (file("public", &public_pem(&ed)), "a public key"),
     ];
     for (path, why) in cases {
         let sentence = refusal(&settings(&format!("keys.file = {path:?}")));

@@ -7,8 +7,6 @@ use serde_json::json;
 use super::*;
 use crate::config::Algorithm;
 
-const ALL: [Algorithm; 4] = [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256, Algorithm::Hs256];
-
 fn settings(toml: &str) -> Settings {
     Settings::for_tests_with(toml).unwrap()
 }
@@ -48,23 +46,14 @@ fn write(directory: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
-fn public_pem(algorithm: Algorithm, private: &str) -> String {
-    use aws_lc_rs::encoding::AsDer;
-    use aws_lc_rs::signature::KeyPair as _;
-
+fn public_pem(private: &str) -> String {
     let signer = Material::from_pem(private.as_bytes()).unwrap().signer.unwrap();
-    let der = match &signer {
-        Signer::EdDsa(key) => key.public_key().as_der().unwrap().as_ref().to_vec(),
-        Signer::Es256(key) => key.public_key().as_der().unwrap().as_ref().to_vec(),
-        Signer::Rs256(key) => key.public_key().as_der().unwrap().as_ref().to_vec(),
-        Signer::Hs256(_) => panic!("{algorithm:?}"),
-    };
-    pem::encode(&pem::Pem::new("PUBLIC KEY", der))
+    signer.public_pem().unwrap().unwrap()
 }
 
 #[test]
 fn what_is_signed_verifies() {
-    for algorithm in ALL {
+    for algorithm in Algorithm::ALL {
         let ring = ring(algorithm);
         for (token_type, typ) in [(TokenType::Access, "at+jwt"), (TokenType::Refresh, "rt+jwt")] {
             let signed = ring.sign(token_type, &claims()).unwrap();
@@ -80,7 +69,7 @@ fn what_is_signed_verifies() {
 
 #[test]
 fn another_key_of_the_same_algorithm_does_not_verify() {
-    for algorithm in ALL {
+    for algorithm in Algorithm::ALL {
         let signed = ring(algorithm).sign(TokenType::Access, &claims()).unwrap();
         assert_eq!(ring(algorithm).verify(&signed.token).unwrap_err(), Denial::Invalid);
     }
@@ -88,7 +77,7 @@ fn another_key_of_the_same_algorithm_does_not_verify() {
 
 #[test]
 fn a_changed_token_does_not_verify() {
-    for algorithm in ALL {
+    for algorithm in Algorithm::ALL {
         let ring = ring(algorithm);
         let token = ring.sign(TokenType::Access, &claims()).unwrap().token;
         let parts: Vec<&str> = token.split('.').collect();
@@ -108,7 +97,7 @@ fn the_public_key_as_hmac_secret_does_not_verify() {
         let path = write(directory.path(), "key.pem", &private);
         let ring =
             KeyRing::load(&settings(&format!("algorithm = {:?}\nkeys.file = {path:?}", algorithm.name()))).unwrap();
-        let public = public_pem(algorithm, &private);
+        let public = public_pem(&private);
         let attacker = ring_of(Material::from_secret(public.as_bytes()).unwrap());
         for header in [r#"{"alg":"HS256"}"#.to_owned(), format!(r#"{{"alg":"HS256","kid":"{}"}}"#, ring.current_kid())]
         {
@@ -297,7 +286,7 @@ fn thumbprints_are_those_of_the_rfcs() {
 fn a_public_key_has_the_id_of_its_private_one_and_does_not_sign() {
     for algorithm in [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256] {
         let private = generate::key_text(algorithm).unwrap();
-        let public = Material::from_pem(public_pem(algorithm, &private).as_bytes()).unwrap();
+        let public = Material::from_pem(public_pem(&private).as_bytes()).unwrap();
         assert_eq!(public.verifier.kid, Material::from_pem(private.as_bytes()).unwrap().verifier.kid);
         assert!(public.signer.is_none());
         assert_eq!(public.verifier.algorithm, algorithm);
@@ -329,7 +318,7 @@ fn accepted_keys_verify_and_never_sign() {
     let olds = [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256].map(|algorithm| {
         let private = generate::key_text(algorithm).unwrap();
         let old = ring_of(Material::from_pem(private.as_bytes()).unwrap());
-        (old, write(directory.path(), algorithm.name(), public_pem(algorithm, &private)))
+        (old, write(directory.path(), algorithm.name(), public_pem(&private)))
     });
     let paths: Vec<_> = olds.iter().map(|(_, path)| format!("{path:?}")).collect();
     let secret = "an old secret of thirty-two bytes";
