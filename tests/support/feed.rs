@@ -86,7 +86,8 @@ impl Stream {
             }
             match tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("something comes") {
                 Ok(Some(chunk)) => self.text.push_str(std::str::from_utf8(&chunk).expect("ASCII")),
-                Ok(None) | Err(_) => return None,
+                Ok(None) => return None,
+                Err(error) => panic!("the stream breaks off: {error}"),
             }
         }
     }
