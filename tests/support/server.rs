@@ -1,7 +1,7 @@
 //! The real server on a real socket, in this process, with a clock that the test moves.
 
 use std::fs::Permissions;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -249,11 +249,13 @@ impl Server {
         let (port, request) = (self.port, request.into());
         tokio::task::spawn_blocking(move || {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
             stream.write_all(&request).expect("the request is sent");
             let mut answer = Vec::new();
             // A server that refuses a request may reset the connection after its answer.
-            let _ = stream.read_to_end(&mut answer);
+            if let Err(error) = stream.read_to_end(&mut answer) {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error} after {answer:?}");
+            }
             let answer = String::from_utf8_lossy(&answer).into_owned();
             let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
             (status.unwrap_or_else(|| panic!("no status in {answer:?}")), answer)
