@@ -109,5 +109,6 @@ fn the_server_behind_caddy_learns_the_callers_address_and_slow_connections_end()
     silent.set_read_timeout(Some(PATIENCE)).unwrap();
     let began = Instant::now();
     let _ = silent.read_to_end(&mut Vec::new());
-    assert!(began.elapsed() < Duration::from_secs(5));
+    let took = began.elapsed();
+    assert!(Duration::from_millis(500) <= took && took < Duration::from_secs(5), "{took:?}");
 }
