@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::console::Visitor;
 use crate::support::forge::{jti_of, sid_of};
 use crate::support::process::{Home, PATIENCE};
-use crate::support::server::until_leased;
+use crate::support::server::{until, until_leased};
 use crate::support::{Database, Server, on_both, postgres};
 
 /// How many checks this server has answered, from memory and by asking the database.
@@ -166,11 +166,7 @@ on_both! {
             assert!(noted > before, "not noted: {change}");
             before = noted;
             let due = if place % 2 == 0 { 401 } else { 200 };
-            let began = Instant::now();
-            while one.protected(&token).await.status != due {
-                assert!(began.elapsed() < PATIENCE, "not noticed: {change}");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until(&format!("{change} is noticed"), async || one.protected(&token).await.status == due).await;
             // Whatever was said of it, or not, it is among the others in a list.
             one.get("/auth/all-tokens?subject=alice").bearer(&admin.access).send().await.ok(200);
             // Of a word that stands for nobody no user did it.
@@ -188,11 +184,7 @@ on_both! {
         one.sql("update cf_tokens set expires_at = issued_at - 3600").await;
         strict.refuses(&token, "token_expired").await;
         for server in [&one, &other] {
-            let began = Instant::now();
-            while server.protected(&token).await.status != 401 {
-                assert!(began.elapsed() < PATIENCE, "not noticed");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until("it is noticed", async || server.protected(&token).await.status == 401).await;
             server.refuses(&token, "token_expired").await;
         }
         one.command_ok(&["purge"], "");
@@ -212,11 +204,7 @@ on_both! {
         };
         assert_eq!(ask().await.status, 200);
         server.sql(remove).await;
-        let began = Instant::now();
-        while ask().await.status != 401 {
-            assert!(began.elapsed() < PATIENCE, "not noticed");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("it is noticed", async || ask().await.status == 401).await;
     }
 
     async fn what_a_row_refers_to_is_there(database: Database) {
@@ -274,17 +262,13 @@ on_both! {
         let (registry, jti) = (server.registry.clone(), jti_of(&pair.access).parse().unwrap());
         let revoking = tokio::spawn(async move { registry.revoke(jti, Actor::application("test")).await });
         // It is in force here long before it is acknowledged.
-        let began = Instant::now();
-        while server.protected(&pair.access).await.status != 401 {
-            assert!(began.elapsed() < PATIENCE, "not in force");
-        }
+        until("it is in force", async || server.protected(&pair.access).await.status == 401).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(!revoking.is_finished(), "nobody waited for the lease of the dead");
         server.advance(31);
-        let began = Instant::now();
-        while !visitor.page(&server, "/console/admin/replicas").await.contains("for <span class=\"code\">gone</span>") {
-            assert!(began.elapsed() < PATIENCE, "nobody is told who is waited for");
-        }
+        let named = "for <span class=\"code\">gone</span>";
+        let is_named = async || visitor.page(&server, "/console/admin/replicas").await.contains(named);
+        until("it is told who is waited for", is_named).await;
         server.advance(29);
         revoking.await.unwrap().unwrap();
 
@@ -304,11 +288,8 @@ on_both! {
         let before = on_the_roll();
         let pair = server.issue("alice", "").await;
         server.registry.revoke(jti_of(&pair.access).parse().unwrap(), Actor::application("test")).await.unwrap();
-        let began = Instant::now();
-        while server.count("select count(*) from cf_replicas r, cf_position p where r.applied = p.seq").await != 1 {
-            assert!(began.elapsed() < PATIENCE, "the change is not applied");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let applied = "select count(*) from cf_replicas r, cf_position p where r.applied = p.seq";
+        until("the change is applied", async || server.count(applied).await == 1).await;
         // It has its place still.
         assert_eq!(on_the_roll()[0]["id"], before[0]["id"]);
         server.refuses(&pair.access, "token_revoked").await;
@@ -337,11 +318,7 @@ on_both! {
         let (one, other, token) = two_who_remember(database).await;
         // Behind its back: it is taken from the roll, and the token is revoked without waiting for anybody.
         one.sql("delete from cf_replicas").await;
-        let began = Instant::now();
-        while one.count("select count(*) from cf_replicas").await != 2 {
-            assert!(began.elapsed() < PATIENCE, "nobody joins anew");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("both join anew", async || one.count("select count(*) from cf_replicas").await == 2).await;
         for server in [&one, &other] {
             until_leased(server).await;
             let before = answers(server).await;
@@ -358,14 +335,11 @@ on_both! {
         one.sql("delete from cf_changes").await;
         one.sql(&format!("update cf_position set change = {}", one.random_id())).await;
         let kept = one.issue("alice", "").await.access;
-        let began = Instant::now();
-        loop {
+        until("both join anew", async || {
             one.registry.revoke(jti_of(&kept).parse().unwrap(), Actor::application("test")).await.unwrap();
-            if one.count("select count(*) from cf_replicas r, cf_position p where r.applied = p.seq").await == 2 {
-                break;
-            }
-            assert!(began.elapsed() < PATIENCE, "nobody joins anew");
-        }
+            one.count("select count(*) from cf_replicas r, cf_position p where r.applied = p.seq").await == 2
+        })
+        .await;
         other.refuses(&kept, "token_revoked").await;
     }
 
@@ -462,18 +436,13 @@ fn a_change_whose_database_goes_away_is_acknowledged_when_no_lease_is_left() {
             server.add_gone(lease * 1_000).await;
             let (registry, jti) = (server.registry.clone(), jti_of(&token).parse().unwrap());
             let revoking = tokio::spawn(async move { registry.revoke(jti, Actor::application("test")).await });
-            let began = Instant::now();
-            while server.protected(&token).await.status != 401 {
-                assert!(began.elapsed() < PATIENCE, "not in force");
-            }
+            until("it is in force", async || server.protected(&token).await.status == 401).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
             // Once half of the lease is over it says for whom it waits, so it has looked at the roll.
             server.advance(half.into());
-            let began = Instant::now();
             let named = "for <span class=\"code\">gone</span>";
-            while !visitor.page(&server, "/console/admin/replicas").await.contains(named) {
-                assert!(began.elapsed() < PATIENCE, "nobody is told who is waited for");
-            }
+            let is_named = async || visitor.page(&server, "/console/admin/replicas").await.contains(named);
+            until("it is told who is waited for", is_named).await;
             assert!(!revoking.is_finished(), "nobody waited for the lease of the dead");
             cluster.kill();
             if is_over {

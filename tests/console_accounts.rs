@@ -1,11 +1,8 @@
 //! The console's pages for users and clients: what stands there, that each act does what it says and is in the audit,
 //! and that nobody else may.
 
-use std::time::Instant;
-
 use crate::support::console::{COOKIE, Visitor, csrf_of};
-use crate::support::process::PATIENCE;
-use crate::support::server::until_leased;
+use crate::support::server::{until, until_leased};
 use crate::support::{ADMIN, Answer, ClientSecret, PASSWORD, Server, json, on_both, postgres};
 
 const ALICES: &str = "alice's own password";
@@ -294,10 +291,8 @@ fn a_secret_that_cant_be_confirmed_is_shown() {
         let path = format!("/console/admin/clients/{}/rotate", old.id);
         let fields = [("overlap", "3600"), ("reason", "")];
         let database_goes = async {
-            let began = Instant::now();
-            while server.count("select count(*) from cf_clients where old_secret_digest is not null").await == 0 {
-                assert!(began.elapsed() < PATIENCE, "it is not rotated");
-            }
+            let rotated = "select count(*) from cf_clients where old_secret_digest is not null";
+            until("it is rotated", async || server.count(rotated).await > 0).await;
             cluster.kill();
             server.advance(30);
         };

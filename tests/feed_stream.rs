@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::support::feed::{Stream, limited_service, place, service};
 use crate::support::forge::{jti_of, sid_of};
+use crate::support::server::until;
 use crate::support::{Server, on_both};
 
 /// How many events make a log of some ten megabytes.
@@ -58,15 +59,10 @@ on_both! {
         let service = service(&server).await;
         let pair = server.login().await;
         let start = place(&server, &service).await;
-        let began = Instant::now();
-        while metric(&server, "counterfoil_leased ").await != "1" {
-            assert!(began.elapsed() < Duration::from_secs(20));
-        }
+        until("there is a lease", async || metric(&server, "counterfoil_leased ").await == "1").await;
         revoke(&server, &pair.access).await;
         server.registry.unrevoke(jti_of(&pair.access).parse().unwrap(), application()).await.unwrap();
-        while metric(&server, "counterfoil_changes_behind ").await != "0" {
-            assert!(began.elapsed() < Duration::from_secs(20));
-        }
+        until("it is not behind", async || metric(&server, "counterfoil_changes_behind ").await == "0").await;
         let check = async || server.get("/protected").bearer(&pair.access).send().await.ok(200);
         check().await;
         let mut stream = Stream::open(&server, &service, Some(start)).await;
@@ -164,16 +160,12 @@ on_both! {
         server.get("/revocations/stream").bearer(&service).send().await.error(503, "registry_unavailable");
         server.get("/revocations").bearer(&service).send().await.ok(200);
         drop(first);
-        let began = Instant::now();
         // It is noticed when something is sent.
-        loop {
+        until("the place is given back", async || {
             revoke(&server, &server.issue("bob", "").await.access).await;
-            if server.get("/revocations/stream?after=0").bearer(&service).open().await.status() == 200 {
-                return;
-            }
-            assert!(began.elapsed() < Duration::from_secs(20), "the place is not given back");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            server.get("/revocations/stream?after=0").bearer(&service).open().await.status() == 200
+        })
+        .await;
     }
 
     async fn who_takes_nothing_is_dropped_without_harm(database: Database) {
@@ -205,11 +197,8 @@ on_both! {
         server.accepts(&pair.access).await;
         revoke(&server, &pair.access).await;
         server.refuses(&pair.access, "token_revoked").await;
-        let began = Instant::now();
-        while server.get("/revocations/stream").bearer(&service).open().await.status() != 200 {
-            assert!(began.elapsed() < Duration::from_secs(30), "the place is not given back");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let is_let_in = async || server.get("/revocations/stream").bearer(&service).open().await.status() == 200;
+        until("the place is given back", is_let_in).await;
 
         // What was under way it may still take, and that is all.
         let mut taken = Vec::new();

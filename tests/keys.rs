@@ -3,13 +3,10 @@
 mod retiring;
 mod sealing;
 
-use std::time::{Duration, Instant};
-
 use counterfoil::{Registry, SystemClock};
 
 use crate::support::forge::{Key, claims_of, header_of, kid_of};
-use crate::support::process::PATIENCE;
-use crate::support::server::{MASTER_KEY, at_once, until_leased};
+use crate::support::server::{MASTER_KEY, at_once, until, until_leased};
 use crate::support::{Pair, Server, Value, json, on_both};
 
 /// The command line with the servers' own settings.
@@ -126,11 +123,7 @@ on_both! {
         let server = Server::start(database, |settings| at_once(settings).set("consistency", "strict")).await;
         let kid = keys(&server, &["rotate"])["kid"].as_str().unwrap().to_owned();
         // Nobody tells it, and nothing that it is asked makes it look.
-        let began = Instant::now();
-        while kid_of(&server.issue("alice", "").await.access) != kid {
-            assert!(began.elapsed() < PATIENCE, "it goes on with the one before");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("it signs with the new one", async || kid_of(&server.issue("alice", "").await.access) == kid).await;
     }
 
     async fn whoever_asks_by_the_tag_learns_of_a_rotation(database: Database) {
@@ -225,12 +218,7 @@ on_both! {
         let other = one.another(by_themselves).await;
         let first = kid_of(&one.issue("alice", "").await.access);
         one.advance(60 * 60);
-        for _ in 0..2_000 {
-            if kid_of(&other.issue("alice", "").await.access) != first {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        until("the keys rotate", async || kid_of(&other.issue("alice", "").await.access) != first).await;
         assert_ne!(kid_of(&other.issue("alice", "").await.access), first);
         assert_eq!(one.count("select count(*) from cf_keys").await, 3);
     }
@@ -292,11 +280,7 @@ on_both! {
             kid_of(&token)
         );
         server.sql(&retire).await;
-        let began = Instant::now();
-        while server.protected(&token).await.status == 200 {
-            assert!(began.elapsed() < PATIENCE, "the token is accepted");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("the token is refused", async || server.protected(&token).await.status != 200).await;
         server.refuses(&token, "token_revoked").await;
     }
 

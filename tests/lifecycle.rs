@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::forge::Key;
 use crate::support::postgres::Cluster;
 use crate::support::process::{Home, PATIENCE, Serving, free_port};
-use crate::support::server::MASTER_KEY;
+use crate::support::server::{MASTER_KEY, until};
 
 /// A home whose log-ins take about a second of hashing.
 fn slow_home() -> Home {
@@ -327,11 +327,7 @@ async fn a_purge_that_is_killed_half_way_leaves_a_consistent_registry() {
     let all = held().await;
 
     let mut purge = home.command(&["purge"]).spawn().unwrap();
-    let began = Instant::now();
-    while held().await == all {
-        assert!(began.elapsed() < PATIENCE, "the purge does not begin");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the purge begins", async || held().await < all).await;
     purge.kill().unwrap();
     purge.wait().unwrap();
     let left = held().await;

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnection, PgTransaction};
 
 use crate::support::forge::jti_of;
 use crate::support::process::PATIENCE;
-use crate::support::server::until_leased;
+use crate::support::server::{until, until_leased};
 use crate::support::{Database, Server, run};
 
 async fn session(server: &Server) -> PgConnection {
@@ -66,10 +66,7 @@ fn whoever_has_lost_a_place_on_the_roll_that_is_locked_gets_another() {
         // The history is another one.
         one.sql("delete from cf_changes").await;
         one.sql("update cf_position set change = gen_random_uuid()").await;
-        let began = Instant::now();
-        while one.count("select count(*) from cf_replicas").await != 4 {
-            assert!(began.elapsed() < PATIENCE, "nobody joins anew");
-        }
+        until("both join anew", async || one.count("select count(*) from cf_replicas").await == 4).await;
         revoke(&one, &other).await;
         held.rollback().await.unwrap();
     });

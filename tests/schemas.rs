@@ -1,12 +1,9 @@
 //! A registry in one of several schemas of a PostgreSQL database, and plain SQL in sessions that look elsewhere.
 
-use std::time::{Duration, Instant};
-
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::forge::jti_of;
-use crate::support::process::PATIENCE;
-use crate::support::server::until_leased;
+use crate::support::server::{until, until_leased};
 use crate::support::{Server, postgres, run};
 
 /// Revokes a token that the server remembers, by plain SQL in a session with this path, and waits until that is in
@@ -21,11 +18,7 @@ async fn revoke_by_sql(server: &Server, schema: &str, path: &str) {
         jti_of(&token)
     );
     server.sql(&revoke).await;
-    let began = Instant::now();
-    while server.protected(&token).await.status != 401 {
-        assert!(began.elapsed() < PATIENCE, "not noticed");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("it is noticed", async || server.protected(&token).await.status == 401).await;
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Sessions: all that descends from one log-in.
 
 use crate::support::forge::sid_of;
+use crate::support::server::until;
 use crate::support::{ADMIN, PASSWORD, Pair, Server, Value, json, on_both};
 
 async fn login(server: &Server, label: &str, agent: &str) -> Pair {
@@ -135,12 +136,8 @@ on_both! {
         let used = json!(used.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
         let path = format!("/auth/tokens/{}", crate::support::forge::jti_of(&pair.access));
         // It is written in the background, in batches: the one thing here that a test must wait for.
-        let mut patience = 100;
-        while server.get(&path).bearer(&pair.access).send().await.ok(200)["last_used_at"] != used {
-            patience -= 1;
-            assert!(patience > 0, "the use is recorded");
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
+        let is_recorded = async || server.get(&path).bearer(&pair.access).send().await.ok(200)["last_used_at"] == used;
+        until("the use is recorded", is_recorded).await;
         assert_eq!(list(&server, &pair.access).await[0]["last_seen_at"], used);
     }
 }

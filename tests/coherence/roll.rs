@@ -9,7 +9,7 @@ use super::remembers;
 use crate::support::console::Visitor;
 use crate::support::forge::{jti_of, kid_of, sid_of};
 use crate::support::process::{Home, PATIENCE};
-use crate::support::server::{at_once, until_leased};
+use crate::support::server::{at_once, until, until_leased};
 use crate::support::{Database, Server, on_both, postgres};
 
 async fn revoke(server: &Server, token: &str) {
@@ -21,11 +21,9 @@ async fn revoke(server: &Server, token: &str) {
 async fn revoke_in_time(server: &Server, token: &str, meanwhile: &str) {
     let (registry, jti) = (server.registry.clone(), jti_of(token).parse().unwrap());
     let revoking = tokio::spawn(async move { registry.revoke(jti, Actor::application("test")).await });
-    let began = Instant::now();
-    while server.protected(token).await.status != 401 {
-        assert!(began.elapsed() < PATIENCE, "not in force");
-    }
+    until("it is in force", async || server.protected(token).await.status == 401).await;
     server.sql(meanwhile).await;
+    let began = Instant::now();
     while !revoking.is_finished() {
         assert!(began.elapsed() < PATIENCE, "it waits for ever");
         server.advance(10);
@@ -35,12 +33,9 @@ async fn revoke_in_time(server: &Server, token: &str, meanwhile: &str) {
 }
 
 /// Waits until this is so of one replica and the position.
-async fn until(server: &Server, so: &str) {
-    let began = Instant::now();
-    while server.count(&format!("select count(*) from cf_replicas r, cf_position p where {so}")).await != 1 {
-        assert!(began.elapsed() < PATIENCE, "not so: {so}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+async fn until_so(server: &Server, so: &str) {
+    let count = format!("select count(*) from cf_replicas r, cf_position p where {so}");
+    until(so, async || server.count(&count).await == 1).await;
 }
 
 async fn metric(server: &Server, name: &str) -> f64 {
@@ -132,10 +127,10 @@ on_both! {
         until_leased(&server).await;
         revoke(&server, &server.issue("alice", "").await.access).await;
         // News give none.
-        until(&server, "r.applied = p.seq").await;
-        until(&server, "r.granted < p.seq").await;
+        until_so(&server, "r.applied = p.seq").await;
+        until_so(&server, "r.granted < p.seq").await;
         server.advance(15);
-        until(&server, "r.granted = p.seq").await;
+        until_so(&server, "r.granted = p.seq").await;
     }
 
     async fn another_history_is_noticed_whether_it_is_longer_or_not(server: Server) {
@@ -145,11 +140,11 @@ on_both! {
         // Of the same length; a longer one; and so much longer that it is as good as another.
         for (change, more) in [("delete from cf_changes", 0), (others.as_str(), 1), ("select 1", 10_001)] {
             revoke(&server, &server.issue("alice", "").await.access).await;
-            until(&server, "r.applied = p.seq").await;
+            until_so(&server, "r.applied = p.seq").await;
             server.sql("drop table if exists before; create table before as select id from cf_replicas").await;
             let position = format!("update cf_position set seq = seq + {more}, change = {random}");
             server.sql(&format!("begin; {change}; {position}; commit")).await;
-            until(&server, "r.id not in (select id from before)").await;
+            until_so(&server, "r.id not in (select id from before)").await;
             // In the place of the one it had.
             assert_eq!(server.count("select count(*) from cf_replicas").await, 1);
         }
@@ -164,15 +159,13 @@ on_both! {
         }
         revoke(&one, &one.issue("alice", "").await.access).await;
         one.advance(100);
-        let began = Instant::now();
         for server in [&one, &other] {
             until_leased(server).await;
-            while metric(server, "counterfoil_changes_behind").await > 0.0
-                || metric(server, "counterfoil_database_silence_seconds").await >= 100.0
-            {
-                assert!(began.elapsed() < PATIENCE, "it is behind");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            until("it is not behind", async || {
+                metric(server, "counterfoil_changes_behind").await <= 0.0
+                    && metric(server, "counterfoil_database_silence_seconds").await < 100.0
+            })
+            .await;
             assert!((metric(server, "counterfoil_replicas").await - 2.0).abs() < 0.1);
         }
         assert!((metric(&one, "counterfoil_acknowledge_seconds_count").await - 1.0).abs() < 0.1);
@@ -242,7 +235,7 @@ fn what_a_lease_rests_on_outlasts_a_crash() {
             if name == "told" {
                 revoke(&server, &server.issue("alice", "").await.access).await;
                 server.advance(15);
-                until(&server, "r.granted = p.seq and p.seq > 0").await;
+                until_so(&server, "r.granted = p.seq and p.seq > 0").await;
             }
             let place = || cluster.sql(name, "select id, granted from cf_replicas");
             let before = place();

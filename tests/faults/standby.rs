@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::{JoinSet, block_in_place};
 
@@ -17,9 +17,9 @@ use super::proxy::{Link, Proxy};
 use super::work::{Client, Pool};
 use super::{ADMIN, DATABASE, REPLICAS, stage};
 use crate::support::postgres::{Cluster, Standby};
-use crate::support::process::PATIENCE;
 use crate::support::random::Random;
 use crate::support::run;
+use crate::support::server::until;
 
 const CLIENTS: usize = 4;
 const SEED: u64 = 5;
@@ -101,11 +101,7 @@ fn fail_over(cluster: &Cluster, standby: &Standby, proxy: &Proxy) {
 /// Waits until the standby has everything up to a position.
 async fn wait_for(standby: &Standby, position: &str) {
     let sql = format!("select pg_last_wal_receive_lsn() >= '{position}'");
-    let began = Instant::now();
-    while block_in_place(|| standby.sql("postgres", &sql)) != "t" {
-        assert!(began.elapsed() < PATIENCE, "the standby does not follow");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the standby follows", async || block_in_place(|| standby.sql("postgres", &sql)) == "t").await;
 }
 
 /// An access token of a user that no client works as, so that only this test changes it.

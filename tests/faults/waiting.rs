@@ -1,7 +1,6 @@
 //! What waits for a row in PostgreSQL, and finds something else there than when it began to wait.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use serde_json::json;
 use tokio::task::{block_in_place, spawn_blocking};
@@ -13,8 +12,9 @@ use super::fleet::{Fleet, Seat};
 use super::history::{Effect, Id, Outcome, Setting, Verdict};
 use super::{ADMIN, DATABASE, USERS, stage};
 use crate::support::postgres::{Cluster, Psql};
-use crate::support::process::{Home, PATIENCE};
+use crate::support::process::Home;
 use crate::support::run;
+use crate::support::server::until;
 
 /// A server on a PostgreSQL of its own, a session of that, and two people's tokens.
 struct Stage {
@@ -53,11 +53,7 @@ impl Stage {
     }
 
     async fn until(&self, sql: &str, answer: &str) {
-        let began = Instant::now();
-        while self.sql(sql) != answer {
-            assert!(began.elapsed() < PATIENCE, "{sql} is not {answer}");
-            tokio::task::yield_now().await;
-        }
+        until(&format!("{sql} is {answer}"), async || self.sql(sql) == answer).await;
     }
 
     /// Runs SQL in a transaction that stays open until somebody waits for it.
@@ -231,9 +227,8 @@ fn a_table_that_is_emptied_beside_another_change_is_noticed() {
         // Both servers have heard of the one change when the other is made.
         stage.until("select min(applied) from cf_replicas", &position).await;
         assert!(block_in_place(|| emptier.run("commit;")));
-        let began = Instant::now();
-        while stage.fleet.check(stage.seat, &stage.token, Setting::Alone).await != Some(Verdict::Unknown) {
-            assert!(began.elapsed() < PATIENCE, "it goes on to accept a token that is not on the registry any more");
-        }
+        // That is not on the registry any more.
+        let check = async || stage.fleet.check(stage.seat, &stage.token, Setting::Alone).await;
+        until("the token is unknown", async || check().await == Some(Verdict::Unknown)).await;
     });
 }

@@ -434,13 +434,18 @@ impl Pair {
     }
 }
 
-/// Waits until the server has a lease.
-pub(crate) async fn until_leased(server: &Server) {
+/// Waits until this is so.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
-    while server.get("/readyz").send().await.status != 200 {
-        assert!(began.elapsed() < PATIENCE, "no lease");
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until the server has a lease.
+pub(crate) async fn until_leased(server: &Server) {
+    until("there is a lease", async || server.get("/readyz").send().await.status == 200).await;
 }
 
 fn write(home: &TempDir, name: &str, text: &str) -> PathBuf {
