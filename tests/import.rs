@@ -3,6 +3,7 @@
 use counterfoil::{Denial, Expect};
 
 use crate::support::forge::{claims_of, sign_hs256};
+use crate::support::process::Ran;
 use crate::support::server::Settings;
 use crate::support::{Server, Value, json, on_both};
 
@@ -22,7 +23,7 @@ fn old_token(server: &Server, subject_claim: &str, jti: &str, token_type: &str) 
     sign_hs256(OLD_SECRET.as_bytes(), &json!({ "alg": "HS256", "typ": "JWT" }), &claims)
 }
 
-fn import(server: &Server, token: &str) -> std::process::Output {
+fn import(server: &Server, token: &str) -> Ran {
     let accept = json!([{ "secret": OLD_SECRET }]).to_string();
     server.command_with(&[("COUNTERFOIL_KEYS__ACCEPT", &accept)], &["token", "import", "--json"], token)
 }
@@ -35,9 +36,7 @@ on_both! {
         {
             let token = old_token(&server, claim, jti, "access");
             server.refuses(&token, "token_unknown").await;
-            let output = import(&server, &token);
-            assert!(output.status.success(), "{output:?}");
-            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let report = import(&server, &token).ok().json();
             assert_eq!((&report["imported"], &report["known"]), (&json!(1), &json!(0)));
             server.accepts(&token).await;
             let answer = server.get("/auth/check").bearer(&token).send().await;
@@ -50,7 +49,7 @@ on_both! {
             let revoke = format!("/auth/tokens/revoke/{jti}");
             server.put(&revoke).bearer(&token).send().await.says("Token successfully revoked");
             server.refuses(&token, "token_revoked").await;
-            let report: Value = serde_json::from_slice(&import(&server, &token).stdout).unwrap();
+            let report = import(&server, &token).json();
             assert_eq!((&report["imported"], &report["known"]), (&json!(0), &json!(1)));
             server.refuses(&token, "token_revoked").await;
         }

@@ -1,7 +1,7 @@
 //! The binary as operators run it: a working directory of its own, settings from the environment, real processes; and
 //! asking at a port by hand.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -134,12 +134,7 @@ impl Home {
 
     /// Runs a command with this on its standard input.
     pub(crate) fn run_with(&self, args: &[&str], input: &str) -> Ran {
-        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
-        // A command that doesn't read its input may have gone already.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        finish(&mut self.command(args), input)
     }
 
     /// Adds a user whose password is the name and ` password`.
@@ -181,6 +176,19 @@ impl Home {
         serving.ports = serving.wait_to_listen()?;
         Ok(serving)
     }
+}
+
+/// Runs a command with this on its standard input, and waits for its end.
+pub(crate) fn finish(command: &mut Command, input: &str) -> Ran {
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    if let Err(error) = child.stdin.take().unwrap().write_all(input.as_bytes()) {
+        // A command that doesn't read its input may have gone already.
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{error}");
+    }
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 /// Sends a signal to a process that has not been waited for.

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use counterfoil::{Grant, ManualClock, Registry};
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::client::{Answer, Call, ClientSecret};
 use super::forge::Key;
-use super::process::PATIENCE;
+use super::process::{PATIENCE, Ran, finish};
 
 /// The administrator that the first start creates, and its password.
 pub(crate) const ADMIN: &str = "admin";
@@ -144,7 +144,7 @@ impl Server {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(30))
+            .timeout(PATIENCE)
             .build()
             .expect("a client");
         Self { clock, key, registry, port, http, database_url, shutdown, home }
@@ -209,7 +209,7 @@ impl Server {
             .filter(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("counterfoil.db")))
             .any(|file| {
                 // By another process: one that closes a file loses all its locks on it, those of SQLite too.
-                let read = std::process::Command::new("cat").arg(file).output().expect("the file is read");
+                let read = Command::new("cat").arg(file).output().expect("the file is read");
                 read.stdout.windows(text.len()).any(|window| window == text.as_bytes())
             })
     }
@@ -315,19 +315,18 @@ impl Server {
     }
 
     /// Runs the command line on the server's database; it must succeed.
+    #[track_caller]
     pub(crate) fn command_ok(&self, arguments: &[&str], input: &str) -> String {
-        let output = self.command(arguments, input);
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("UTF-8")
+        self.command(arguments, input).ok().out
     }
 
     /// Runs the command line on the server's database, with this line on its standard input.
-    pub(crate) fn command(&self, arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn command(&self, arguments: &[&str], input: &str) -> Ran {
         self.command_with(&[], arguments, input)
     }
 
     /// The same with further variables in its environment.
-    pub(crate) fn command_with(&self, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn command_with(&self, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_counterfoil"));
         command
             .args(arguments)
@@ -337,19 +336,11 @@ impl Server {
             .env("COUNTERFOIL_ISSUER", ISSUER)
             .env("COUNTERFOIL_PASSWORD__MEMORY_KIB", PASSWORD_MEMORY_KIB.to_string())
             .env("COUNTERFOIL_PASSWORD__ITERATIONS", PASSWORD_ITERATIONS.to_string())
-            .envs(variables.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .envs(variables.iter().copied());
         if !variables.iter().any(|(name, _)| *name == "COUNTERFOIL_MASTER_KEY") {
             command.env("COUNTERFOIL_KEYS__FILE", self.home.path().join("key.pem"));
         }
-        let mut child = command.spawn().expect("the program starts");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        // A program that needs no input may have ended already.
-        let _ = writeln!(stdin, "{input}");
-        drop(stdin);
-        child.wait_with_output().expect("the program ends")
+        finish(&mut command, &format!("{input}\n"))
     }
 
     /// The claims that an access token of the administrator has, fit for one that was never issued.
