@@ -36,10 +36,7 @@ impl std::ops::Deref for Fixture {
 /// With these settings, in TOML.
 async fn open_with(database: Database, settings: &str) -> Fixture {
     let home = tempfile::tempdir().unwrap();
-    let url = match database {
-        Database::Sqlite => format!("sqlite://{}", home.path().join("registry.db").display()),
-        Database::Postgres => crate::support::postgres::database(),
-    };
+    let url = database.fresh(&home);
     // A secret in the settings, so that a second registry on the same database accepts the same tokens.
     let settings = format!(
         "database_url = '{url}'\nalgorithm = 'HS256'\nkeys.secret = '{}'\n{settings}",

@@ -1,9 +1,9 @@
 //! A cap on the sessions of a subject.
 
 use crate::support::forge::{header_of, jti_of};
+use crate::support::server::{MASTER_KEY, at_once};
 use crate::support::{ADMIN, PASSWORD, Pair, Server, json, on_both};
 
-const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const LIVE: &str = "select count(*) from cf_sessions where subject = 'admin' and ended_at is null";
 
 on_both! {
@@ -35,9 +35,7 @@ on_both! {
     }
 
     async fn a_session_whose_tokens_are_good_for_nothing_is_none(database: Database) {
-        let server = Server::start(database, |settings| {
-            settings.set("sessions", json!({ "max": 1 })).set("master_key", MASTER_KEY).set("jwks_max_age", "0s")
-        }).await;
+        let server = Server::start(database, |settings| at_once(settings).set("sessions", json!({ "max": 1 }))).await;
         let first = server.login().await;
         let header = header_of(&first.access);
         let retire = ["keys", "retire", header["kid"].as_str().unwrap()];

@@ -10,10 +10,8 @@ use super::page::Browser;
 use super::pages::{looked_at, looked_at_what_failed};
 use super::person::{ANN, FIREFOX, sign_in, start, visit};
 use crate::support::forge::{header_of, jti_of, sid_of};
-use crate::support::server::Settings;
+use crate::support::server::{MASTER_KEY, at_once};
 use crate::support::{ADMIN, Database, PASSWORD, Server, on_both, run};
-
-const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// An administrator who has signed in.
 async fn administrator(server: &Server) -> Browser {
@@ -67,7 +65,6 @@ on_both! {
 
 on_both! {
     async fn sessions_subjects_users_clients_and_keys_are_looked_after(database: Database) {
-        let at_once = |settings: Settings| settings.set("master_key", MASTER_KEY).set("jwks_max_age", "0s");
         let server = Server::start(database, at_once).await;
         server.add_user(ANN, PASSWORD, &["notes:read"]);
         let (lost, kept) = (server.login_as(ANN, PASSWORD).await.access, server.login_as(ANN, PASSWORD).await.access);

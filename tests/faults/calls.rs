@@ -43,6 +43,15 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// What became of the change that was asked for.
+    fn outcome(&self) -> Outcome {
+        match self.status {
+            Some(200) => Outcome::Done,
+            Some(401) => Outcome::Not,
+            _ => Outcome::Perhaps,
+        }
+    }
+
     /// The tokens in it.
     pub(super) fn tokens(&self) -> Vec<Token> {
         let texts = ["access_token", "refresh_token"].into_iter().filter_map(|name| self.body[name].as_str());
@@ -113,11 +122,7 @@ impl Fleet {
         let Some(answer) = self.send(request.json(&body), "POST /auth/password", true).await else {
             return Outcome::Not;
         };
-        let outcome = match answer.status {
-            Some(200) => Outcome::Done,
-            Some(401) => Outcome::Not,
-            _ => Outcome::Perhaps,
-        };
+        let outcome = answer.outcome();
         let mut call = self.call("password", seat, &answer, Some(token));
         let end = Effect::EndAll { subject: token.subject.clone(), keep: Some(token.sid.clone()) };
         call.effect = Some((end, outcome));
@@ -133,11 +138,7 @@ impl Fleet {
         let mut spend = Call { what: "spend", presented: None, signed_by: None, wrong: None, ..call.clone() };
         let tokens = self.obtain(call, &answer, token.subject.clone(), None);
         let successor = tokens.iter().find(|token| token.is_refresh).map(|token| token.jti.clone());
-        let outcome = match answer.status {
-            Some(200) => Outcome::Done,
-            Some(401) => Outcome::Not,
-            _ => Outcome::Perhaps,
-        };
+        let outcome = answer.outcome();
         spend.effect = Some((Effect::Spend(token.jti.clone(), successor), outcome));
         self.record(spend);
         tokens

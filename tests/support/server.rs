@@ -37,6 +37,16 @@ pub(crate) enum Database {
     Postgres,
 }
 
+impl Database {
+    /// The URL of a fresh one, whose file is in this directory where it has one.
+    pub(crate) fn fresh(self, home: &TempDir) -> String {
+        match self {
+            Self::Sqlite => format!("sqlite://{}", home.path().join("counterfoil.db").display()),
+            Self::Postgres => super::postgres::database(),
+        }
+    }
+}
+
 /// The settings of one server, which a test may change.
 pub(crate) struct Settings(Figment);
 
@@ -74,10 +84,7 @@ impl Server {
     /// Starts a server on a fresh database.
     pub(crate) async fn start(database: Database, change: impl FnOnce(Settings) -> Settings) -> Self {
         let home = tempfile::tempdir().expect("a directory");
-        let database_url = match database {
-            Database::Sqlite => format!("sqlite://{}", home.path().join("counterfoil.db").display()),
-            Database::Postgres => super::postgres::database(),
-        };
+        let database_url = database.fresh(&home);
         Self::launch(home, database_url, Key::generate(), ManualClock::here(), change).await
     }
 
