@@ -74,7 +74,7 @@ on_both! {
         assert_eq!(before.len(), 2);
         let variables = [("COUNTERFOIL_MASTER_KEY", MASTER_KEY)];
         let text = server.command_with(&variables, &["keys", "rotate", "--json"], "").code(1).err;
-        assert!(text.contains("conflict") && text.contains("it can sign from 20"), "{text}");
+        assert!(text.contains("conflict") && text.contains("it can sign from 20") && text.contains("Z on"), "{text}");
         assert_eq!(kid_of(&server.issue("alice", "").await.access), signs);
 
         // The time of the published key cannot be moved for another process, so it is said to be an earlier one.

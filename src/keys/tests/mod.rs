@@ -234,7 +234,7 @@ fn the_processs_library_for_jwts_may_be_another_or_none() {
         key_utils: KeyUtils::new_unimplemented(),
     };
     assert!(NONE.install_default().is_ok(), "the default was used before");
-    for algorithm in ALL {
+    for algorithm in Algorithm::ALL {
         let ring = ring(algorithm);
         let token = ring.sign(TokenType::Access, &claims()).unwrap().token;
         assert_eq!(ring.verify(&token).unwrap().claims, claims());
