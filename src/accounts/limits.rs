@@ -105,14 +105,14 @@ impl Accounts {
     /// Whether the user logged in from this address of late.
     pub(super) async fn knows_address(&self, username: &Subject, ip: Option<IpAddr>) -> Result<bool, Error> {
         let Some(ip) = ip else { return Ok(false) };
-        let since = self.registry.clock().now_seconds() - ADDRESS_KNOWN_SECONDS;
+        let since = self.registry.seconds() - ADDRESS_KNOWN_SECONDS;
         self.registry.store()?.knows_address(username, &network(ip), since).await
     }
 
     /// Notes that the user has logged in from this address.
     pub(super) async fn note_address(&self, user: &StoredUser, ip: Option<IpAddr>) -> Result<(), Error> {
         let Some(ip) = ip else { return Ok(()) };
-        let now = self.registry.clock().now_seconds();
+        let now = self.registry.seconds();
         self.registry.store()?.note_address(&user.username, &network(ip), &user.password_hash, now).await
     }
 

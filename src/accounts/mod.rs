@@ -171,7 +171,7 @@ impl Accounts {
 
     async fn set(&self, username: &Subject, change: UserChange<'_>, act: &Act) -> Result<Option<User>, Error> {
         loop {
-            let now = self.registry.clock().now_seconds();
+            let now = self.registry.seconds();
             let done = self.registry.store()?.set_user(username, change, act, now).await?;
             match done.outcome {
                 UserChanged::NotFound => return Err(user_not_found()),
@@ -196,7 +196,7 @@ impl Accounts {
         self.passwords.check_new(new, "password")?;
         let (_, hash) = self.passwords.hash(self.turn_or_unavailable().await?, new).await?;
         let ends = (!keep_sessions).then_some(EndSessions { keep: None });
-        let now = self.registry.clock().now_seconds();
+        let now = self.registry.seconds();
         let store = self.registry.store()?;
         let done = store.set_password(username, &hash, None, ends, act, now).await?;
         if !done.outcome {
@@ -226,7 +226,7 @@ impl Accounts {
         let (user, done) = loop {
             let (turn, user, _) = self.authenticate(&claims.sub, current, ip).await?;
             let (_, hash) = self.passwords.hash(turn, new).await?;
-            let now = self.registry.clock().now_seconds();
+            let now = self.registry.seconds();
             let store = self.registry.store()?;
             // Only what was compared is replaced: whoever else set a password meanwhile, perhaps because this one is
             // known, must not see it set back. A log-in may have hashed the same one anew: the next comparison tells.
@@ -244,7 +244,7 @@ impl Accounts {
 
     /// Removes a user and ends all sessions of the subject.
     pub(crate) async fn delete(&self, username: &Subject, act: &Act) -> Result<(), Error> {
-        let now = self.registry.clock().now_seconds();
+        let now = self.registry.seconds();
         let done = self.registry.store()?.delete_user(username, act, now).await?;
         // Where somebody else removed it, that may not be in force everywhere yet.
         if self.in_force(done, username).await? { Ok(()) } else { Err(user_not_found()) }
@@ -307,7 +307,7 @@ impl Accounts {
 
     async fn new_user(&self, username: &Subject, password: &str, scope: &Scopes) -> Result<StoredUser, Error> {
         let (_, password_hash) = self.passwords.hash(self.turn_or_unavailable().await?, password).await?;
-        let now = self.registry.clock().now_seconds();
+        let now = self.registry.seconds();
         Ok(StoredUser {
             username: username.clone(),
             password_hash,

@@ -164,7 +164,7 @@ pub(super) async fn audit(command: Audit, output: &Output) -> Result<(), Failure
 pub(super) async fn replicas(output: &Output) -> Result<(), Failure> {
     let registry = open().await?;
     let roll = registry.replicas().await;
-    let now = registry.now().timestamp();
+    let now = registry.seconds();
     registry.close().await;
     let roll = roll?;
     let replicas: Vec<Value> = roll

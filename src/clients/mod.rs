@@ -107,7 +107,7 @@ impl Clients {
         secret: &str,
         ip: Option<IpAddr>,
     ) -> Result<Arc<Client>, ClientFailure> {
-        let now = self.registry.clock().now_seconds();
+        let now = self.registry.seconds();
         if let Some(client) = self.get(id).await?
             && client.is_live()
             && client.knows(secret, now)
@@ -213,7 +213,7 @@ impl Clients {
         };
         check(&change)?;
         let secret = random_secret()?;
-        let now = self.registry.clock().now_seconds();
+        let now = self.registry.seconds();
         let stored = StoredClient {
             // 122 random bits of the operating system.
             client_id: uuid::Uuid::new_v4().to_string(),
@@ -238,7 +238,7 @@ impl Clients {
     /// Changes a client. Disabling it, or taking a scope away, ends its own tokens.
     pub(crate) async fn set(&self, client: &Client, change: ClientChange, act: &Act) -> Result<Client, Error> {
         check(&change)?;
-        let now = self.registry.clock().now_seconds();
+        let now = self.registry.seconds();
         let done = self.registry.store()?.set_client(client.id(), &change, act, now).await?;
         if done.mark.is_none() {
             return Err(match done.outcome {
@@ -260,7 +260,7 @@ impl Clients {
         act: &Act,
     ) -> Result<NewSecret, Error> {
         let secret = random_secret()?;
-        let now = self.registry.clock().now_seconds();
+        let now = self.registry.seconds();
         let overlap = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
         let old_until = (overlap > 0).then(|| now.saturating_add(overlap));
         let digest = sha256(secret.as_bytes());
@@ -275,7 +275,7 @@ impl Clients {
 
     /// Removes a client and ends its own tokens.
     pub(crate) async fn delete(&self, client: &Client, act: &Act) -> Result<(), Error> {
-        let now = self.registry.clock().now_seconds();
+        let now = self.registry.seconds();
         let done = self.registry.store()?.delete_client(client.id(), act, now).await?;
         if self.in_force(done, client).await? { Ok(()) } else { Err(client_not_found()) }
     }

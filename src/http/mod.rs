@@ -11,7 +11,6 @@ mod discovery;
 mod edge;
 mod error;
 mod feed;
-mod first_admin;
 mod headers;
 mod health;
 mod if_none_match;
@@ -32,6 +31,7 @@ mod schema;
 mod serve;
 mod sessions;
 mod tokens;
+mod users;
 
 use rocket::figment::Figment;
 use rocket::shield::{NoSniff, Shield};
@@ -71,7 +71,7 @@ fn build(figment: Figment, fairing: Fairing) -> Rocket<Build> {
         .attach(Shield::new().enable(NoSniff::Enable))
         .attach(edge::Edge::new())
         .attach(fairing.with_samples())
-        .attach(first_admin::Users::default())
+        .attach(users::Users::default())
         .attach(operations::Operations::default())
         .attach(console::Console)
         // Rocket looks through them in this order: first what is asked with every request of somebody else's.

@@ -15,7 +15,7 @@ use crate::token::{AudienceRule, Claims, Denial, Jti, Record, Scopes, Subject, T
 pub(crate) const IMPORTED_CLIENT: &str = "imported";
 
 /// What scopes that open the registry's own routes begin with.
-const OWN_SCOPES: &str = "registry:";
+const REGISTRY_SCOPES: &str = "registry:";
 
 /// The claims of other issuers that name the subject, in the order of looking (`identity`: Flask-JWT-Extended 2 and 3).
 const SUBJECT_CLAIMS: [&str; 2] = ["sub", "identity"];
@@ -65,7 +65,7 @@ impl Registry {
         let subject =
             subject_of(&members).ok_or_else(|| Error::invalid("token", "token has no usable sub or identity"))?;
         let expires_at = seconds_of(&members, "exp").ok_or_else(|| Error::invalid("token", "token has no exp"))?;
-        let now = self.now().timestamp();
+        let now = self.seconds();
         if now >= expires_at.saturating_add(whole_seconds(self.settings().leeway)) {
             return Err(Error::invalid("token", "token has expired"));
         }
@@ -73,7 +73,7 @@ impl Registry {
             .ok_or_else(|| Error::invalid("token", "token has a type that is not access or refresh"))?;
         let scope = scope_of(&members).ok_or_else(|| Error::invalid("token", "token has a scope that is no scope"))?;
         // Whoever held the old key could have written it, and the operator may import a whole file of tokens.
-        if scope.iter().any(|scope| scope.starts_with(OWN_SCOPES)) {
+        if scope.iter().any(|scope| scope.starts_with(REGISTRY_SCOPES)) {
             return Err(Error::invalid("token", "token has a scope of the registry itself, which is not taken over"));
         }
         let issued_at = seconds_of(&members, "iat").unwrap_or(now);

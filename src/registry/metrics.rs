@@ -17,7 +17,7 @@ pub(crate) struct Metrics {
     /// Of each outcome that a check may have.
     outcomes: [IntCounter; OUTCOMES.len()],
     check_seconds: Histogram,
-    answers: [IntCounter; 3],
+    answers: [IntCounter; ANSWERS.len()],
     acknowledge_seconds: Histogram,
     leased: IntGauge,
     lag: IntGauge,
@@ -176,7 +176,7 @@ impl Metrics {
     }
 
     pub(super) fn purge_backlog(&self, records: u64) {
-        self.purge_backlog.set(i64::try_from(records).unwrap_or(i64::MAX));
+        self.purge_backlog.set(gauged(records));
     }
 
     pub(crate) fn login_failed(&self) {

@@ -200,7 +200,7 @@ impl Registry {
     }
 
     /// The time now, in whole seconds.
-    fn seconds(&self) -> i64 {
+    pub(crate) fn seconds(&self) -> i64 {
         self.inner.clock.now_seconds()
     }
 

@@ -7,7 +7,7 @@ use super::draft::{Draft, Drafted, Granted};
 use super::issue::{new_token, sign_again, sign_draft, superseded};
 use super::issued::IssuedToken;
 use super::{Checked, Issued, Refresh, Registry, whole_seconds};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::store::{Origin, Refreshable, Rotated, Rotation, Within};
 use crate::token::{Claims, Denial, Scopes, Target, TokenType};
 
@@ -163,7 +163,7 @@ fn scope_of(refresh: &Refresh, granted: &Scopes) -> Result<Scopes, Error> {
     match &refresh.narrowed {
         None => Ok(held),
         Some(narrowed) if narrowed.is_subset(&held) => Ok(narrowed.clone()),
-        Some(_) => Err(Error::new(Kind::Invalid("scope"), "scope must be within what was granted")),
+        Some(_) => Err(Error::invalid("scope", "scope must be within what was granted")),
     }
 }
 

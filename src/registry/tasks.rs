@@ -63,31 +63,19 @@ impl Registry {
         let mut tasks = Tasks { stop, running: JoinSet::new() };
         let registry = self;
         let stop = Stop(asked);
-        tasks.keep_up("opening", stop.clone(), registry, |registry, mut stop| async move {
-            tokio::select! {
-                biased;
-                () = stop.asked() => {}
-                () = registry.keep_opening() => {}
-            }
+        tasks.keep_up_freely("opening", stop.clone(), registry, |registry| async move {
+            registry.keep_opening().await;
         });
         if registry.settings().consistency == Consistency::Leased {
             tasks.keep_up("following", stop.clone(), registry, |registry, stop| async move {
                 registry.keep_following(stop).await;
             });
-            tasks.keep_up("listening", stop.clone(), registry, |registry, mut stop| async move {
-                tokio::select! {
-                    biased;
-                    () = stop.asked() => {}
-                    () = registry.keep_listening() => {}
-                }
+            tasks.keep_up_freely("listening", stop.clone(), registry, |registry| async move {
+                registry.keep_listening().await;
             });
         }
-        tasks.keep_up("feed", stop.clone(), registry, |registry, mut stop| async move {
-            tokio::select! {
-                biased;
-                () = stop.asked() => {}
-                () = registry.keep_telling() => {}
-            }
+        tasks.keep_up_freely("feed", stop.clone(), registry, |registry| async move {
+            registry.keep_telling().await;
         });
         tasks.keep_up("purge", stop.clone(), registry, |registry, stop| async move {
             registry.keep_purging(stop).await;
@@ -96,20 +84,12 @@ impl Registry {
             registry.keep_keys(stop).await;
         });
         if registry.keeps_samples() {
-            tasks.keep_up("samples", stop.clone(), registry, |registry, mut stop| async move {
-                tokio::select! {
-                    biased;
-                    () = stop.asked() => {}
-                    () = registry.keep_sampling() => {}
-                }
+            tasks.keep_up_freely("samples", stop.clone(), registry, |registry| async move {
+                registry.keep_sampling().await;
             });
         }
-        tasks.keep_up("last use", stop, registry, |registry, mut stop| async move {
-            tokio::select! {
-                biased;
-                () = stop.asked() => {}
-                () = registry.keep_flushing_last_used() => {}
-            }
+        tasks.keep_up_freely("last use", stop, registry, |registry| async move {
+            registry.keep_flushing_last_used().await;
         });
         tasks
     }
@@ -136,6 +116,26 @@ impl Tasks {
                         tokio::time::sleep(RESTART_PAUSE).await;
                     }
                     _ => return,
+                }
+            }
+        });
+    }
+
+    /// The same for a task that may be dropped wherever it waits.
+    fn keep_up_freely<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        name: &'static str,
+        stop: Stop,
+        registry: &Registry,
+        task: impl Fn(Registry) -> F + Send + 'static,
+    ) {
+        self.keep_up(name, stop, registry, move |registry, mut stop| {
+            let work = task(registry);
+            async move {
+                tokio::select! {
+                    biased;
+                    () = stop.asked() => {}
+                    () = work => {}
                 }
             }
         });
@@ -191,15 +191,11 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(25), "the purge does not stop");
         assert_eq!(registry.purgeable().await.unwrap(), 2);
         let holder = uuid::Uuid::new_v4();
-        let now = clock_seconds(&registry);
+        let now = registry.seconds();
         assert!(
             registry.store().unwrap().hold_job(Job::Purge, holder, now, now + 1).await.unwrap(),
             "the lease is still held"
         );
-    }
-
-    fn clock_seconds(registry: &Registry) -> i64 {
-        registry.now().timestamp()
     }
 
     #[tokio::test]

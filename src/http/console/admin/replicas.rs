@@ -74,7 +74,7 @@ async fn list<'r>(
 ) -> Result<Page<ReplicasPage<'r>>, ConsoleError> {
     let Overview { now, roll, waits, .. } = registry.overview().await;
     let roll = roll.ok_or(Denial::Unavailable)?;
-    let (seconds, steady) = (registry.now().timestamp(), registry.clock().steady());
+    let (seconds, steady) = (registry.seconds(), registry.clock().steady());
     let lasting = |since: Duration| in_words(steady.saturating_sub(since).as_secs());
     Ok(Page(ReplicasPage {
         frame: person.frame(),
