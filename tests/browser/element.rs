@@ -55,9 +55,9 @@ impl<'b> Element<'b> {
         text(self.get("computedrole").await)
     }
 
-    /// What a screen reader calls it.
+    /// What a screen reader calls it, which reads no white space around it; some versions of the browser give that too.
     pub(crate) async fn name(&self) -> String {
-        text(self.get("computedlabel").await)
+        text(self.get("computedlabel").await).trim().to_owned()
     }
 
     pub(super) async fn role_now(&self) -> Option<String> {
@@ -65,7 +65,7 @@ impl<'b> Element<'b> {
     }
 
     pub(super) async fn name_now(&self) -> Option<String> {
-        self.try_get("computedlabel").await.ok().map(text)
+        self.try_get("computedlabel").await.ok().map(|name| text(name).trim().to_owned())
     }
 
     /// As an argument of a script.
