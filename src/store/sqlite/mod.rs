@@ -139,6 +139,15 @@ impl Sqlite {
             false => Vec::new(),
         };
         tx.rollback().await.map_err(failure::failed)?;
+        // A copy by `VACUUM INTO` or out of a dump is in the mode in which readers and writers wait for each other.
+        if let Some(file) = self.file.as_ref().filter(|_| is_migrated) {
+            let mode: String =
+                sqlx::query_scalar("pragma journal_mode").fetch_one(&mut *connection).await.map_err(failure::failed)?;
+            if mode != "wal" {
+                drop(connection);
+                create(file).await?;
+            }
+        }
         Ok(failure::compare(&migrator(), &applied))
     }
 

@@ -78,6 +78,28 @@ async fn a_log_without_its_database_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_copy_that_is_not_in_wal_mode_is_put_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, copy) = (directory.path().join("registry.db"), directory.path().join("copy.db"));
+    let store = store_at(&path).await.unwrap();
+    sqlx::query("vacuum into ?1").bind(copy.to_str().unwrap()).execute(&store.writer).await.unwrap();
+    store.close().await;
+    let url = format!("sqlite://{}", copy.display());
+    let store = Sqlite::new(&Options { url, in_memory: false, connections_max: 1, listen: false }).unwrap();
+    // What a connection has not read since it does not know.
+    let mode = async || {
+        let mut tx = store.readers.begin().await.unwrap();
+        sqlx::query("select 1 from cf_tokens").fetch_optional(&mut *tx).await.unwrap();
+        sqlx::query_scalar::<_, String>("pragma journal_mode").fetch_one(&mut *tx).await.unwrap()
+    };
+    assert_eq!(mode().await, "delete");
+    assert_eq!(store.schema().await.unwrap(), Schema::Current);
+    assert_eq!(mode().await, "wal");
+    write(&store, "one").await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_new_database_is_its_owners_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("registry.db");
