@@ -254,6 +254,19 @@ on_both! {
         assert_eq!((count(&Filter::all(), State::Expired).await, count(&Filter::all(), State::Live).await), (3, 4));
     }
 
+    async fn a_caller_of_ipv4_has_one_address(database: Database) {
+        let registry = open(database).await;
+        for address in ["192.0.2.7", "::ffff:192.0.2.7"] {
+            let grant = Grant::to(name("alice")).device(Some(address.parse().unwrap()), None).without_refresh();
+            registry.issue(grant).await.unwrap();
+        }
+        for address in ["192.0.2.7", "::ffff:192.0.2.7"] {
+            let found = registry.list(&Filter::all().address(address.parse().unwrap())).await.unwrap();
+            let ips: Vec<_> = found.iter().map(|record| record.ip.as_deref()).collect();
+            assert_eq!(ips, [Some("192.0.2.7"); 2], "{address}");
+        }
+    }
+
     async fn a_subject_reaches_its_own_records_alone(database: Database) {
         let registry = open(database).await;
         let issued = registry.pair("alice").await;

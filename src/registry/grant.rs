@@ -70,7 +70,8 @@ impl Device {
     pub(super) fn new(ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
         let user_agent =
             user_agent.map(|agent| agent.chars().filter(|c| !c.is_control()).take(USER_AGENT_CHARS_MAX).collect());
-        Self { ip: ip.map(|ip| ip.to_string()), user_agent }
+        // A caller of IPv4 has one address, whether or not the server listens for IPv6 as well.
+        Self { ip: ip.map(|ip| ip.to_canonical().to_string()), user_agent }
     }
 
     pub(super) fn with_label(self, label: Option<String>) -> Origin {

@@ -183,7 +183,7 @@ impl Act {
 
     /// With the address it came from.
     pub fn ip(mut self, ip: Option<std::net::IpAddr>) -> Self {
-        self.ip = ip.map(|ip| ip.to_string());
+        self.ip = ip.map(|ip| ip.to_canonical().to_string());
         self
     }
 }

@@ -250,7 +250,7 @@ impl Filter {
 
     /// Tokens alone that were asked for from this address.
     pub fn address(mut self, address: IpAddr) -> Self {
-        self.address = Some(address.to_string());
+        self.address = Some(address.to_canonical().to_string());
         self
     }
 
