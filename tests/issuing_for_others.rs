@@ -202,6 +202,18 @@ on_both! {
         assert!(msg.contains("refresh_expires_in"), "{msg}");
     }
 
+    async fn who_asks_for_no_lifetime_gets_none_that_nobody_could_ask_for(database: Database) {
+        let caps = json!({ "max_access_expires": "1m", "max_refresh_expires": "2m" });
+        let server = Server::start(database, |settings| settings.set("issue", caps)).await;
+        let client = server.add_client("shop", &GRANTS);
+        let answer = ask(&server, &client, json!({ "subject": "alice" })).await.ok(201);
+        let lifetime = |token: &str| {
+            let claims = claims_of(answer[token].as_str().unwrap());
+            claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
+        };
+        assert_eq!((lifetime("access_token"), lifetime("refresh_token")), (60, 120));
+    }
+
     async fn no_cookie_is_set_for_an_application_though_users_have_them(database: Database) {
         let server = Server::start(database, |settings| settings.set("locations", json!(["header", "cookie"]))).await;
         let client = server.add_client("shop", &GRANTS);

@@ -116,10 +116,14 @@ impl Clients {
         if !wanted.refresh {
             grant = grant.without_refresh();
         }
-        if let Some(lifetime) = wanted.access_expires {
+        // Who asks for nothing gets no longer one than could be asked for.
+        let shortened = |default: Duration, max: Duration| (default > max).then_some(max);
+        let access = shortened(settings.access_expires, settings.issue_max_access_expires);
+        if let Some(lifetime) = wanted.access_expires.or(access) {
             grant = grant.access_expires(lifetime);
         }
-        if let Some(lifetime) = wanted.refresh_expires {
+        let refresh = shortened(settings.refresh_expires, settings.issue_max_refresh_expires);
+        if let Some(lifetime) = wanted.refresh_expires.or(refresh) {
             grant = grant.refresh_expires(lifetime);
         }
         if let Some(label) = wanted.label {
