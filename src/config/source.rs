@@ -265,7 +265,10 @@ fn origin_of(figment: &Figment, value: &figment::value::Value) -> Origin {
 /// The first line alone: those after it show the text around the fault, and that may be a secret.
 fn unreadable(error: &figment::Error) -> Error {
     let error = error.to_string();
-    Error::config(format!("the configuration can't be read: {}", error.lines().next().unwrap_or_default()))
+    // The first line says where, the last why; what stands between is the text itself, which may be a secret.
+    let (place, why) = error.split_once('\n').map_or((&*error, ""), |(place, rest)| (place, rest.trim_end()));
+    let why = why.lines().next_back().map(|why| format!(": {why}")).unwrap_or_default();
+    Error::config(format!("the configuration can't be read: {place}{why}"))
 }
 
 fn lossless(text: std::ffi::OsString) -> Option<String> {
