@@ -318,8 +318,8 @@ async fn ask_end_others<'r>(
     registry: &State<Registry>,
 ) -> Result<Page<EndOthersPage<'r>>, ConsoleError> {
     let kinds = Kinds::of(registry, &person).await?;
-    let (mut others, mut personal, mut after, mut pages) = (0, 0, None, 0..PAGES_MAX);
-    while pages.next().is_some() {
+    let (mut others, mut personal, mut after) = (0, 0, None);
+    for _ in 0..PAGES_MAX {
         let page = registry.sessions(person.subject(), after, Filter::LIMIT_MAX).await?;
         for session in page.sessions.iter().filter(|session| session.sid != person.session()) {
             *if kinds.is_personal(session) { &mut personal } else { &mut others } += 1;
