@@ -154,6 +154,7 @@ fn trap(server: &Server, path: &str, fields: &[(&str, &str)], csrf: &str) -> Str
     format!(
         r#"<form method="post" action="{}/console/{path}">{fields}</form><script>
         document.cookie = "{FORM_COOKIE}={PLANTED}; path=/; secure";
+        document.cookie;
         document.forms[0].submit();</script>"#,
         server.url()
     )
@@ -248,7 +249,10 @@ fn host_of(name: &str, origin: &str) -> String {
 
 /// A page that sets this cookie for the whole domain, with these attributes besides.
 fn planting(cookie: &str, value: &str, attributes: &str) -> String {
-    format!("<script>document.cookie = \"{cookie}={value}; domain=corp.localhost; {attributes}\";</script>")
+    // The browser goes on before a cookie is set, but answers what cookies there are when it is.
+    format!(
+        "<script>document.cookie = \"{cookie}={value}; domain=corp.localhost; {attributes}\"; document.cookie;</script>"
+    )
 }
 
 #[test]
