@@ -81,8 +81,12 @@ impl Browser {
     }
 
     /// Goes to this address, and waits until its page is there.
+    /// Goes to a page, and waits until it is there: some versions of the driver answer while the page before is.
     pub(crate) async fn go(&self, url: &str) {
+        self.execute("document.isLeft = true", json!([])).await;
         self.post("/url", json!({ "url": url })).await;
+        let is_there = "return !document.isLeft && document.readyState === 'complete'";
+        self.until(url, async || (self.execute(is_there, json!([])).await == json!(true)).then_some(())).await;
     }
 
     pub(crate) async fn back(&self) {
