@@ -262,13 +262,12 @@ fn origin_of(figment: &Figment, value: &figment::value::Value) -> Origin {
     ))
 }
 
-/// The first line alone: those after it show the text around the fault, and that may be a secret.
+/// Without the lines of the file that the error quotes: a secret may stand there.
 fn unreadable(error: &figment::Error) -> Error {
     let error = error.to_string();
-    // The first line says where, the last why; what stands between is the text itself, which may be a secret.
-    let (place, why) = error.split_once('\n').map_or((&*error, ""), |(place, rest)| (place, rest.trim_end()));
-    let why = why.lines().next_back().map(|why| format!(": {why}")).unwrap_or_default();
-    Error::config(format!("the configuration can't be read: {place}{why}"))
+    let is_quoted = |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+    let told: Vec<&str> = error.lines().filter(|line| !is_quoted(line)).map(str::trim).collect();
+    Error::config(format!("the configuration can't be read: {}", told.join(", ")))
 }
 
 fn lossless(text: std::ffi::OsString) -> Option<String> {

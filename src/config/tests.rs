@@ -298,8 +298,11 @@ fn a_value_that_makes_no_sense_is_refused_by_its_key() {
     }
     let sentence = refusal("", &[("COUNTERFOIL_LEEWAY", "1h")]);
     assert!(sentence.starts_with("COUNTERFOIL_LEEWAY must be"), "{sentence}");
-    let misplaced =
-        reader(&figment("debug", "[counterfoil]\nleeway = \"1s\""), &[]).err().map(|error| error.to_string());
+    let refused = |toml: &str| reader(&figment("debug", toml), &[]).err().map(|error| error.to_string());
+    let why = refused("[default.counterfoil]\nkeys.secret = \"open sesame\" leeway = \"1s\"").unwrap();
+    assert!(why.contains("line 2") && why.contains("expected newline") && why.contains("in TOML"), "{why}");
+    assert!(!why.contains("sesame") && !why.contains('\n'), "{why}");
+    let misplaced = refused("[counterfoil]\nleeway = \"1s\"");
     assert_eq!(misplaced.as_deref(), Some("[counterfoil] would be read by nobody: write [default.counterfoil]"));
     assert!(read(&format!("algorithm = \"HS256\"\n{SECRET}"), &[]).is_ok());
 }
