@@ -42,6 +42,7 @@ on_both! {
             let page = jtis(&answer.ok(200));
             assert!(page.len() <= 2 && !page.is_empty(), "{page:?}");
             seen.extend(page);
+            assert!(seen.len() <= all.len(), "it goes in circles: {seen:?}");
         }
         assert_eq!(seen, all);
     }
