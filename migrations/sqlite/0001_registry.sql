@@ -2,10 +2,14 @@
 -- Times are whole seconds since the epoch, as in the tokens, unless a name says otherwise.
 -- Names start with cf_ so that the tables can share a database with an application's own.
 
--- A subject's generation moves on when all its tokens are ended at once: one row changes, however many tokens there are.
+-- A subject's generation moves on when all its tokens are ended at once: one row changes, however many tokens there
+-- are.
 create table cf_subjects (
     subject text primary key not null check (length(subject) between 1 and 255),
-    generation integer not null default 0 check (generation >= 0)
+    generation integer not null default 0 check (generation >= 0),
+    -- Whether it is a user of the server or a client: whoever issues a token for somebody else has this row in hand
+    -- anyway, and need look for no other.
+    own integer not null default 0 check (own in (0, 1))
 ) strict, without rowid;
 
 -- Why and when each generation began. A session of generation g is ended by the row of generation g + 1.
@@ -69,31 +73,28 @@ create table cf_tokens (
     revoked_by text,
     revoked_reason text,
     revoked_final integer not null default 0 check (revoked_final in (0, 1)),
+    -- A refresh token may be good for one use. A spent one is revoked for good, and these say that it was spent and not
+    -- taken back: presented again, it is either a retry or theft. When it was used, and the one that was issued for it.
+    spent_at integer,
+    successor blob check (length(successor) = 16),
+    -- Of a refresh token that nobody had used when the one before it came again: when another took its place.
+    replaced_at integer,
+    -- Of an access token: the refresh token that it was issued with, where that was the successor of another.
+    issued_with blob check (length(issued_with) = 16),
     check ((revoked_at is null) = (revoked_by_kind is null) and (revoked_at is null) = (revoked_by is null)),
     check (revoked_at is not null or (revoked_reason is null and not revoked_final)),
-    check ((token_type = 'refresh') = (granted is not null))
+    check ((token_type = 'refresh') = (granted is not null)),
+    check ((spent_at is null) = (successor is null)),
+    check (revoked_at is not null or (spent_at is null and replaced_at is null))
 ) strict;
+-- What administrators look for, newest first. A token that no client asked for, and from no known address, is in no
+-- index for those.
 create index cf_tokens_by_subject on cf_tokens (subject, issued_at, jti);
 create index cf_tokens_by_issue on cf_tokens (issued_at, jti);
-create index cf_tokens_by_session on cf_tokens (sid);
+create index cf_tokens_by_session on cf_tokens (sid, issued_at, jti);
+create index cf_tokens_by_client on cf_tokens (client, issued_at, jti) where client is not null;
+create index cf_tokens_by_address on cf_tokens (ip, issued_at, jti) where ip is not null;
 create index cf_tokens_by_expiry on cf_tokens (expires_at);
-
--- The server's own users. A user's subject is the username.
-create table cf_users (
-    username text primary key not null references cf_subjects (subject),
-    password_hash text not null,
-    scope text not null,
-    disabled integer not null default 0 check (disabled in (0, 1)),
-    created_at integer not null,
-    password_changed_at integer not null
-) strict, without rowid;
-
--- Failed log-ins, as one theoretical arrival time (GCRA) for each account and address, in milliseconds.
-create table cf_login_limits (
-    name text primary key not null,
-    arrival_ms integer not null
-) strict, without rowid;
-create index cf_login_limits_by_arrival on cf_login_limits (arrival_ms);
 
 -- Who changed what, when, from where and why.
 create table cf_audit (
@@ -109,6 +110,9 @@ create table cf_audit (
 ) strict;
 create index cf_audit_by_time on cf_audit (at);
 create index cf_audit_by_subject on cf_audit (subject, id);
+create index cf_audit_by_target on cf_audit (target, id) where target is not null;
+-- What was done to all of a subject at once.
+create index cf_audit_of_all on cf_audit (subject, id) where target is null;
 
 -- Work that one process at a time does: who does it, until when it may, and how the last run ended.
 create table cf_jobs (
@@ -118,7 +122,22 @@ create table cf_jobs (
     last_run_at integer,
     last_count integer
 ) strict, without rowid;
-insert into cf_jobs (name) values ('purge');
+insert into cf_jobs (name) values ('purge'), ('rotation');
+
+-- The last runs of the purge. One that was killed has no end: whose it was says the holder, which is that of cf_jobs
+-- while it goes on.
+create table cf_purge_runs (
+    holder blob primary key not null check (length(holder) = 16),
+    -- The machine and the process, for people.
+    process text not null,
+    started_at integer not null,
+    seen_at integer not null,
+    ended_at integer,
+    records integer not null check (records >= 0),
+    complete integer not null default 0 check (complete in (0, 1)),
+    error text
+) strict, without rowid;
+create index cf_purge_runs_by_start on cf_purge_runs (started_at);
 
 -- One row about this registry itself.
 create table cf_installation (

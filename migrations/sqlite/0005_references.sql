@@ -1,9 +1,6 @@
--- A subject knows whether it is a user of the server or a client: whoever issues a token for somebody else has its row in hand
--- anyway, and need look for no other.
-alter table cf_subjects add column own integer not null default 0 check (own in (0, 1));
-update cf_subjects set own = 1
-where subject in (select username from cf_users) or subject in (select client_id from cf_clients);
+-- What refers to what, where no foreign key holds it.
 
+-- cf_subjects.own: of whom a row of users or clients names, before or after.
 create trigger cf_users_added after insert on cf_users begin
     update cf_subjects set own = 1 where subject = new.username;
 end;

@@ -36,15 +36,3 @@ create table cf_repeats (
     primary key (client_id, repeat_key)
 ) strict, without rowid;
 create index cf_repeats_by_expiry on cf_repeats (expires_at);
-
--- What a process remembers of a client rests on its subject, and is forgotten when the client changes.
-create trigger cf_clients_changed after update on cf_clients begin
-    update cf_position set seq = seq + 1, change = randomblob(16) where id = 1;
-    insert into cf_changes (seq, change, kind, target, at)
-    select seq, change, 'subject', old.client_id, unixepoch() from cf_position where id = 1;
-end;
-create trigger cf_clients_deleted after delete on cf_clients begin
-    update cf_position set seq = seq + 1, change = randomblob(16) where id = 1;
-    insert into cf_changes (seq, change, kind, target, at)
-    select seq, change, 'subject', old.client_id, unixepoch() from cf_position where id = 1;
-end;

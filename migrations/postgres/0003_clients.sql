@@ -1,8 +1,8 @@
 -- The programs that call the endpoints for other services. A client's id is a subject too, that of its own tokens, and
 -- of nobody else's.
 create table cf_clients (
-    client_id text primary key references cf_subjects (subject),
-    name text not null unique check (char_length(name) between 1 and 100),
+    client_id text collate "C" primary key references cf_subjects (subject),
+    name text collate "C" not null unique check (char_length(name) between 1 and 100),
     -- What it may do here, space-separated.
     scope text not null,
     -- What it may put into tokens of others: scopes, space-separated, and audiences, as JSON.
@@ -25,8 +25,8 @@ create table cf_clients (
 -- What a client asked for under a key of its own, so that asking again gives the same: the ids of the tokens, and never
 -- the tokens. Asking again finds the row before the tokens are there, too.
 create table cf_repeats (
-    client_id text not null references cf_clients (client_id) on delete cascade,
-    repeat_key text not null check (char_length(repeat_key) between 1 and 255),
+    client_id text collate "C" not null references cf_clients (client_id) on delete cascade,
+    repeat_key text collate "C" not null check (char_length(repeat_key) between 1 and 255),
     body_digest bytea not null check (octet_length(body_digest) = 32),
     sid uuid not null,
     access_jti uuid not null,
@@ -36,13 +36,3 @@ create table cf_repeats (
     primary key (client_id, repeat_key)
 );
 create index cf_repeats_by_expiry on cf_repeats (expires_at);
-
--- What a process remembers of a client rests on its subject, and is forgotten when the client changes, by plain SQL too.
-create constraint trigger cf_clients_changed after update on cf_clients
-    deferrable initially deferred for each row
-    when (current_setting('counterfoil.noted', true) is distinct from 'on' and old.* is distinct from new.*)
-    execute function cf_note_change('subject', 'client_id');
-create constraint trigger cf_clients_deleted after delete on cf_clients
-    deferrable initially deferred for each row
-    when (current_setting('counterfoil.noted', true) is distinct from 'on')
-    execute function cf_note_change('subject', 'client_id');

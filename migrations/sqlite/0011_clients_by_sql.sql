@@ -1,2 +1,0 @@
--- On PostgreSQL plain SQL could not change a client. Here it can.
-select 1;
