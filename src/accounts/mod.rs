@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::error::{Error, Kind};
 use crate::registry::{AsOf, Checked, Registry, require_free};
 use crate::store::{Done, EndSessions, Replaced, StoredUser, UserChange, UserChanged};
-use crate::token::{Act, Actor, Scopes, Subject, Target, as_rfc3339};
+use crate::token::{Act, Actor, Scopes, Subject, Target, as_rfc3339, at};
 use limits::network;
 use password::{Passwords, Turn, Verdict};
 
@@ -329,10 +329,6 @@ impl From<StoredUser> for User {
             password_changed_at: at(user.password_changed_at),
         }
     }
-}
-
-fn at(seconds: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }
 
 fn user_not_found() -> Error {

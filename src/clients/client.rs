@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::error::Error;
 use crate::keys::{is_same, sha256};
 use crate::store::{Sha256, StoredClient};
-use crate::token::{Scopes, Subject, rfc3339};
+use crate::token::{Scopes, Subject, at, rfc3339};
 
 /// A program that calls the endpoints for other services. Its `Debug` form has no digests in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -117,8 +117,4 @@ impl Serialize for Client {
         map.serialize_entry("old_secret_until", &self.old_secret_until().map(rfc3339))?;
         map.end()
     }
-}
-
-fn at(seconds: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }

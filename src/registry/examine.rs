@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::store::{Particulars, Status};
 use crate::token::{
     Actor, AudienceRule, AuditEvent, Claims, Cursor, Denial, Facts, Filter, Happening, Jti, Reason, Record,
-    SessionPage, SessionRecord, Sid, Subject, Verdict,
+    SessionPage, SessionRecord, Sid, Subject, Verdict, at,
 };
 
 /// How many entries of the audit the history of one token has at most: the last ones.
@@ -78,7 +78,6 @@ impl Registry {
 
     /// What a check has against these times now.
     fn times(&self, exp: i64, nbf: i64) -> Option<Reason> {
-        let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default();
         match self.rules(AudienceRule::Any).check_times(exp, nbf) {
             Err(Denial::NotYetValid) => Some(Reason::NotYetValid(at(nbf))),
             Err(_) => Some(Reason::Expired(at(exp))),

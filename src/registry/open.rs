@@ -141,7 +141,7 @@ impl Registry {
         };
         Ok(Self {
             inner: Arc::new(Inner {
-                statuses: Batcher::reading(store.looks_at_once(), move |ids| {
+                statuses: Batcher::reading(store.checks_at_once(), move |ids| {
                     let store = asked.clone();
                     async move { store.status(&ids).await }
                 }),

@@ -2,7 +2,7 @@
 //! again where another transaction came first, given up where no answer comes, and its error told apart.
 
 /// Implements `Store` for a database whose functions of the same names return `Result<_, sqlx::Error>`. It has the
-/// constants `ANSWER_LIMIT`, `FOLLOW_LIMIT`, `SWEEP_LIMIT`, `INSERTS_AT_ONCE` and `LOOKS_AT_ONCE`, and `schema`,
+/// constants `ANSWER_LIMIT`, `FOLLOW_LIMIT`, `SWEEP_LIMIT`, `INSERTS_AT_ONCE` and `CHECKS_AT_ONCE`, and `schema`,
 /// `migrate`, `pool_use`, `woken` and `close` as the trait wants them.
 macro_rules! implement_store {
     ($database:ty) => {
@@ -114,8 +114,8 @@ macro_rules! implement_store {
                 Self::INSERTS_AT_ONCE
             }
 
-            fn looks_at_once(&self) -> u32 {
-                Self::LOOKS_AT_ONCE
+            fn checks_at_once(&self) -> u32 {
+                Self::CHECKS_AT_ONCE
             }
 
             async fn close(&self) {

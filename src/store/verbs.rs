@@ -18,7 +18,7 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// How many calls of [`insert`](Self::insert) at once get on faster than one after the other.
     fn inserts_at_once(&self) -> u32;
     /// The same of [`status`](Self::status).
-    fn looks_at_once(&self) -> u32;
+    fn checks_at_once(&self) -> u32;
     async fn close(&self);
 
     // Tokens and sessions.

@@ -30,7 +30,7 @@ pub(crate) use past::Outcome;
 pub use past::{Happening, PurgeRun, SessionRecord};
 #[cfg(feature = "server")]
 pub(crate) use record::as_rfc3339;
-pub(crate) use record::{Along, AuditEvent, rfc3339};
+pub(crate) use record::{Along, AuditEvent, at, rfc3339};
 pub use record::{Cursor, Filter, Record, RecordPage, Revocation, Session, SessionPage, State};
 pub use scope::{Scope, Scopes};
 pub use subject::Subject;

@@ -18,7 +18,7 @@ use crate::accounts::{ADMIN_SCOPE, Accounts};
 use crate::guard::Device;
 use crate::http::issuing::{Began, confirm, require_within};
 use crate::registry::{Personal, Registry};
-use crate::token::{ActorKind, Filter, Jti, Record, Scope, Scopes, TokenType};
+use crate::token::{ActorKind, Filter, Jti, Record, Scope, Scopes, TokenType, at};
 
 /// Where the list is.
 pub(super) const HERE: &str = "/console/personal";
@@ -198,7 +198,7 @@ async fn create<'r>(
     };
     let issued = registry.issue_personal(person.token(), personal).await?;
     let issued = confirm(registry, accounts, issued, Began::Session).await?;
-    let expires = DateTime::from_timestamp(issued.access_claims().exp, 0).unwrap_or_default();
+    let expires = at(issued.access_claims().exp);
     Ok(Made::Shown(MadePage {
         frame: person.frame(),
         label,

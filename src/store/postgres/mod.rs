@@ -71,6 +71,7 @@ pub(super) struct Postgres {
     /// For what comes in batches.
     inserter: Lane<sqlx::Postgres, Idle>,
     revoker: Lane<sqlx::Postgres, Idle>,
+    /// For the roll, which whoever waits for others looks at.
     looker: Lane<sqlx::Postgres, Idle>,
     sweeper: Lane<sqlx::Postgres, Idle>,
     /// One connection, which listens. `None` where it may not.
@@ -86,7 +87,7 @@ impl Postgres {
     const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
     const SWEEP_LIMIT: Duration = Duration::from_secs(60);
     const INSERTS_AT_ONCE: u32 = 2;
-    const LOOKS_AT_ONCE: u32 = 2;
+    const CHECKS_AT_ONCE: u32 = 2;
 
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let connect: PgConnectOptions = options.url.parse().map_err(failure::unreachable)?;

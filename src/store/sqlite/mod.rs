@@ -58,7 +58,7 @@ pub(super) struct Sqlite {
     file: Option<SqliteConnectOptions>,
     readers: SqlitePool,
     /// For checks, which come in batches.
-    looker: Lane<sqlx::Sqlite, Arc<Watched>>,
+    checker: Lane<sqlx::Sqlite, Arc<Watched>>,
     writer: SqlitePool,
     /// Renews and acknowledges. What it writes need not survive a power cut, which ends all leases.
     follower: Lane<sqlx::Sqlite, Arc<Watched>>,
@@ -72,7 +72,7 @@ impl Sqlite {
     /// One connection writes.
     const INSERTS_AT_ONCE: u32 = 1;
     /// What takes time is the CPU, and the hand-over of each batch to the connection's own thread.
-    const LOOKS_AT_ONCE: u32 = 1;
+    const CHECKS_AT_ONCE: u32 = 1;
 
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let connect = SqliteConnectOptions::from_str(&options.url)
@@ -89,8 +89,8 @@ impl Sqlite {
             let only = pool.min_connections(1).max_connections(1).idle_timeout(None).max_lifetime(None);
             let only = only.connect_lazy_with(connect.shared_cache(false));
             let lane = || Lane::new(&only, 0, Arc::clone(&watched));
-            let (looker, follower, readers) = (lane(), lane(), only.clone());
-            return Ok(Self { file: None, readers, looker, writer: only, follower, connections_max: 1 });
+            let (checker, follower, readers) = (lane(), lane(), only.clone());
+            return Ok(Self { file: None, readers, checker, writer: only, follower, connections_max: 1 });
         }
         // Before anything is made beside it, such as a key.
         exists(&connect)?;
@@ -107,7 +107,7 @@ impl Sqlite {
         let readers = pool(options.connections_max, connect.clone().pragma("query_only", "on"));
         let follower = pool(1, connect.clone().synchronous(SqliteSynchronous::Normal));
         Ok(Self {
-            looker: Lane::new(&readers, Self::LOOKS_AT_ONCE, Arc::clone(&watched)),
+            checker: Lane::new(&readers, Self::CHECKS_AT_ONCE, Arc::clone(&watched)),
             readers,
             writer: pool(1, connect.clone().pragma("cache_size", WRITER_CACHE)),
             follower: Lane::new(&follower, 1, Arc::clone(&watched)),
@@ -178,7 +178,7 @@ impl Sqlite {
 
     async fn close(&self) {
         self.follower.close().await;
-        self.looker.close().await;
+        self.checker.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

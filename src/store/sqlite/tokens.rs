@@ -116,7 +116,7 @@ impl Sqlite {
             left join cf_keys k on k.kid = t.kid and k.state = 'retired'"#,
             asked
         );
-        let found = self.looker.with(async |connection| statement.fetch_one(connection).await).await?;
+        let found = self.checker.with(async |connection| statement.fetch_one(connection).await).await?;
         rows::statuses(ids, rows::from_json::<StatusTuple>(&found)?.into_iter().map(StatusRow::from).collect())
     }
 
