@@ -302,11 +302,60 @@ async fn a_request_leaves_one_line_and_no_secret_in_the_log() {
     assert_eq!(line.len(), 1, "{line:?}");
     assert_eq!(
         (&line[0]["method"], &line[0]["route"], &line[0]["status"], &line[0]["level"]),
-        (&json!("GET"), &json!("/protected"), &json!(200), &json!("INFO"))
+        (&json!("GET"), &json!("/protected"), &json!(200), &json!("DEBUG"))
     );
     assert!(line[0]["time_us"].is_u64(), "{line:?}");
     assert_eq!(of(&made).len(), 1);
     assert!(lines.iter().any(|line| line["route"] == "/auth/tokens/<jti>"), "{log}");
+}
+
+#[tokio::test]
+async fn what_only_looked_and_was_answered_is_logged_for_who_asks_for_it_alone() {
+    const EACH: &str = "info,counterfoil::request=debug";
+    for (filter, is_each) in [(None, false), (Some(EACH), true)] {
+        let home = Home::sqlite().migrated();
+        let home = match filter {
+            Some(filter) => home.env("RUST_LOG", filter),
+            None => home,
+        };
+        home.add_user("alice");
+        let server = home.serve();
+        let tokens: Value = login(&server).await.json().await.unwrap();
+        let token = tokens["access_token"].as_str().unwrap();
+        let made = home.run(&["client", "add", "shop", "--scope", "tokens:introspect", "--json"]).ok().json();
+        let (id, secret) = (made["client_id"].as_str().unwrap(), made["client_secret"].as_str());
+
+        assert_eq!(get(&server, "/protected", token).await.status(), 200);
+        assert_eq!(get(&server, "/protected", "").await.status(), 401);
+        assert_eq!(client().head(server.url("/livez")).send().await.unwrap().status(), 200);
+        let asked = client().post(server.url("/oauth/introspect")).basic_auth(id, secret).form(&[("token", token)]);
+        assert_eq!(asked.send().await.unwrap().status(), 200);
+        let asked = client().post(server.url("/oauth/introspect")).form(&[("token", token)]);
+        assert_eq!(asked.send().await.unwrap().status(), 401);
+        let ended = client().post(server.url("/logout")).bearer_auth(token).send().await.unwrap();
+        assert_eq!(ended.status(), 200);
+
+        let log = server.log();
+        let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let has = |level: &str, method: &str, route: &str, status: u16| {
+            lines.iter().any(|line| {
+                (&line["level"], &line["method"], &line["route"], &line["status"])
+                    == (&json!(level), &json!(method), &json!(route), &json!(status))
+            })
+        };
+        for (method, route, status) in [
+            ("POST", "/login", 200),
+            ("GET", "/protected", 401),
+            ("POST", "/oauth/introspect", 401),
+            ("POST", "/logout", 200),
+        ] {
+            assert!(has("INFO", method, route, status), "{method} {route}: {log}");
+        }
+        for (method, route) in [("GET", "/protected"), ("HEAD", "/livez"), ("POST", "/oauth/introspect")] {
+            assert_eq!(has("DEBUG", method, route, 200), is_each, "{method} {route}: {log}");
+            assert!(!has("INFO", method, route, 200), "{method} {route}: {log}");
+        }
+    }
 }
 
 #[tokio::test]
