@@ -198,7 +198,8 @@ create trigger cf_tokens_emptied after truncate on cf_tokens execute function cf
 create trigger cf_sessions_emptied after truncate on cf_sessions execute function cf_forget_everything();
 create trigger cf_subjects_emptied after truncate on cf_subjects execute function cf_forget_everything();
 create trigger cf_keys_emptied after truncate on cf_keys execute function cf_forget_everything();
-create trigger cf_clients_emptied after truncate on cf_clients execute function cf_forget_everything();
+-- By its name after cf_clients_own_emptied, since triggers fire in that order, and the position is locked last.
+create trigger cf_clients_truncated after truncate on cf_clients execute function cf_forget_everything();
 
 -- What a trigger runs names its tables as whoever fires it would: by the path of that session. With two registries in
 -- one database a revocation by plain SQL would be noted in the log of the wrong one, and with another path it would

@@ -84,12 +84,14 @@ pub(super) fn compare(known: &Migrator, applied: &[AppliedMigration]) -> Schema 
     if missing.is_empty() { Schema::Current } else { Schema::Older(missing) }
 }
 
-/// Applies what is missing, and says what that was.
-pub(super) async fn apply(known: &Migrator, connection: &mut (impl Migrate + Send)) -> Result<Vec<String>, Error> {
-    connection.ensure_migrations_table(MIGRATIONS_TABLE).await.map_err(not_migrated)?;
-    let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(not_migrated)?;
+/// Applies what is missing beside what was applied before, and says what that was.
+pub(super) async fn apply(
+    known: &Migrator,
+    applied: &[AppliedMigration],
+    connection: &mut (impl Migrate + Send),
+) -> Result<Vec<String>, Error> {
     known.run_direct(None, connection, false).await.map_err(not_migrated)?;
-    Ok(match compare(known, &applied) {
+    Ok(match compare(known, applied) {
         Schema::Older(missing) => missing,
         Schema::Current | Schema::Newer => Vec::new(),
     })

@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, Transaction};
 
@@ -155,19 +155,7 @@ impl Postgres {
         if is_replica(&mut connection).await.map_err(failure::failed)? {
             return Err(Error::unavailable("the database is a replica that can't be written to"));
         }
-        let is_migrated = sqlx::query_scalar!(
-            r#"select to_regclass($1::text) is not null as "is_migrated!""#,
-            failure::MIGRATIONS_TABLE
-        )
-        .fetch_one(&mut connection)
-        .await
-        .map_err(failure::failed)?;
-        let applied = match is_migrated {
-            true => {
-                connection.list_applied_migrations(failure::MIGRATIONS_TABLE).await.map_err(failure::not_migrated)?
-            }
-            false => Vec::new(),
-        };
+        let applied = applied(&mut connection).await?;
         Ok(failure::compare(&migrator(), &applied))
     }
 
@@ -179,9 +167,10 @@ impl Postgres {
             .execute(&mut *tx)
             .await
             .map_err(failure::failed)?;
-        let applied = failure::apply(&migrator(), &mut *tx).await?;
+        let before = applied(&mut tx).await?;
+        let missing = failure::apply(&migrator(), &before, &mut *tx).await?;
         tx.commit().await.map_err(failure::failed)?;
-        Ok(applied)
+        Ok(missing)
     }
 
     async fn time(&self) -> Result<DateTime<Utc>, sqlx::Error> {
@@ -221,17 +210,45 @@ impl Postgres {
     async fn connect(&self) -> Result<PgConnection, Error> {
         let connecting = failure::within(CONNECT_LIMIT, PgConnection::connect_with(&self.options));
         let mut connection = connecting.await.map_err(failure::unreachable)?;
-        let encoding =
-            sqlx::query_scalar!(r#"/* postgres */ select current_setting('server_encoding') as "encoding!""#)
-                .fetch_one(&mut connection)
-                .await
-                .map_err(failure::failed)?;
-        match encoding.as_str() {
-            "UTF8" => Ok(connection),
-            _ => Err(Error::config(format!(
+        let place = sqlx::query!(
+            r#"select current_setting('server_encoding') as "encoding!", current_schema()::text as first,
+                (select n.nspname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                where c.oid = to_regclass($1::text)) as found"#,
+            failure::MIGRATIONS_TABLE
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(failure::failed)?;
+        let encoding = place.encoding;
+        if encoding != "UTF8" {
+            return Err(Error::config(format!(
                 "database_url: the database's encoding is {encoding}, but has to be UTF8: create another with `encoding 'UTF8'`"
-            ))),
+            )));
         }
+        // What is made goes into the first schema of the path, and what is looked for is found in any.
+        let Some(first) = place.first else {
+            return Err(Error::config("database_url: there is no schema of those that search_path names"));
+        };
+        match place.found {
+            Some(found) if found != first => Err(Error::config(format!(
+                "database_url: search_path begins with the schema {first}, but the registry is in {found}: name that \
+                 alone, by ?options[search_path]={found}"
+            ))),
+            _ => Ok(connection),
+        }
+    }
+}
+
+/// The migrations that were applied.
+async fn applied(connection: &mut PgConnection) -> Result<Vec<AppliedMigration>, Error> {
+    let is_migrated =
+        sqlx::query_scalar!(r#"select to_regclass($1::text) is not null as "is_migrated!""#, failure::MIGRATIONS_TABLE)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failure::failed)?;
+    match is_migrated {
+        true => connection.list_applied_migrations(failure::MIGRATIONS_TABLE).await.map_err(failure::not_migrated),
+        false => Ok(Vec::new()),
     }
 }
 

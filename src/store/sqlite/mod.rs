@@ -22,7 +22,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -127,20 +127,10 @@ impl Sqlite {
         // change only reads where nothing may be written.
         let mut tx = sqlx::Connection::begin_with(&mut *connection, BEGIN).await.map_err(failure::unreachable)?;
         sqlx::query("create table cf_written (a)").execute(&mut *tx).await.map_err(failure::unreachable)?;
-        let is_migrated = sqlx::query_scalar!(
-            r#"select exists (select 1 from sqlite_master where type = 'table' and name = ?1) as "is_migrated!: bool""#,
-            failure::MIGRATIONS_TABLE
-        )
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(failure::unreachable)?;
-        let applied = match is_migrated {
-            true => tx.list_applied_migrations(failure::MIGRATIONS_TABLE).await.map_err(failure::not_migrated)?,
-            false => Vec::new(),
-        };
+        let applied = applied(&mut tx).await?;
         tx.rollback().await.map_err(failure::failed)?;
         // A copy by `VACUUM INTO` or out of a dump is in the mode in which readers and writers wait for each other.
-        if let Some(file) = self.file.as_ref().filter(|_| is_migrated) {
+        if let Some(file) = self.file.as_ref().filter(|_| !applied.is_empty()) {
             let mode: String =
                 sqlx::query_scalar("pragma journal_mode").fetch_one(&mut *connection).await.map_err(failure::failed)?;
             if mode != "wal" {
@@ -158,9 +148,10 @@ impl Sqlite {
         let mut connection = self.connect().await?;
         // One process at a time, and all migrations or none.
         let mut tx = sqlx::Connection::begin_with(&mut *connection, BEGIN).await.map_err(failure::unreachable)?;
-        let applied = failure::apply(&migrator(), &mut *tx).await?;
+        let before = applied(&mut tx).await?;
+        let missing = failure::apply(&migrator(), &before, &mut *tx).await?;
         tx.commit().await.map_err(failure::failed)?;
-        Ok(applied)
+        Ok(missing)
     }
 
     async fn time(&self) -> Result<DateTime<Utc>, sqlx::Error> {
@@ -208,6 +199,21 @@ impl Sqlite {
 fn is_recent(version: &str) -> bool {
     let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
     parts.next().zip(parts.next()) >= Some(VERSION_MIN)
+}
+
+/// The migrations that were applied.
+async fn applied(connection: &mut SqliteConnection) -> Result<Vec<AppliedMigration>, Error> {
+    let is_migrated = sqlx::query_scalar!(
+        r#"select exists (select 1 from sqlite_master where type = 'table' and name = ?1) as "is_migrated!: bool""#,
+        failure::MIGRATIONS_TABLE
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failure::unreachable)?;
+    match is_migrated {
+        true => connection.list_applied_migrations(failure::MIGRATIONS_TABLE).await.map_err(failure::not_migrated),
+        false => Ok(Vec::new()),
+    }
 }
 
 fn migrator() -> Migrator {
