@@ -97,8 +97,12 @@ async fn it_is_whole() {
     // Each operation says what it is for, in words of its own.
     let operations =
         document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    let mut ids = BTreeSet::new();
     for operation in operations {
         assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{operation}");
+        assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{operation}");
+        // A body that may be left out is no `null`.
+        assert!(!operation["requestBody"]["content"].to_string().contains("\"null\""), "{operation}");
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) enum Audience {
 #[derive(Deserialize, ToSchema)]
 struct TokenRequest {
     /// Whom the tokens are to speak for: nobody who logs in here, and no client.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
     subject: Subject,
     /// Space-separated; none where not given.
     #[schema(value_type = Option<String>)]

@@ -30,8 +30,10 @@ pub(super) struct RecordsQuery {
     /// Where the page begins: from the link of the page before.
     cursor: Option<String>,
     /// `access` or `refresh`.
+    #[param(pattern = "^(access|refresh)$")]
     r#type: Option<String>,
     /// `live`, `revoked` or `expired`.
+    #[param(pattern = "^(live|revoked|expired)$")]
     state: Option<String>,
     /// The id of a session.
     session: Option<String>,

@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 /// What every error answer looks like.
@@ -103,6 +104,9 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
     for item in document.paths.paths.values_mut() {
         let changing = [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in changing.into_iter().flatten() {
+            if let Some(RefOr::T(body)) = &mut operation.request_body {
+                leave_out(body);
+            }
             if takes_json(operation) {
                 OF_JSON.into_iter().for_each(|(status, description)| add(operation, status, description));
             }
@@ -113,6 +117,19 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
         let all = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in all.into_iter().flatten().filter(|operation| takes(operation, "bearer")) {
             add(operation, OF_TOKENS.0, OF_TOKENS.1);
+        }
+    }
+}
+
+/// A body that may be left out can't be `null` for that.
+fn leave_out(body: &mut RequestBody) {
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
+            && let Some(body_schema) = either.items.iter().find(|item| matches!(item, RefOr::Ref(_))).cloned()
+        {
+            content.schema = Some(body_schema);
+            body.required = Some(Required::False);
         }
     }
 }

@@ -13,12 +13,12 @@ use crate::token::{Act, Actor, TokenType};
 
 /// The routes of this topic.
 pub(super) fn routes() -> Vec<Route> {
-    routes![revoke_token]
+    routes![revoke_for_client]
 }
 
 /// The documentation of these routes.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(revoke_token))]
+#[openapi(paths(revoke_for_client))]
 pub(super) struct Api;
 
 #[derive(ToSchema)]
@@ -45,7 +45,7 @@ struct RevokeForm {
     (status = 503, description = "`registry_unavailable`", body = OAuthErrorBody),
 ), security(("client" = []), ("bearer" = [])))]
 #[post("/oauth/revoke", data = "<form>")]
-async fn revoke_token(form: ClientForm, device: Device<'_>, registry: &State<Registry>) -> Result<(), ApiError> {
+async fn revoke_for_client(form: ClientForm, device: Device<'_>, registry: &State<Registry>) -> Result<(), ApiError> {
     let ClientForm { caller, fields } = form;
     let token = fields.require("token")?;
     // Also one that is revoked already: by this it becomes so for good. What was never issued opens nothing, so that

@@ -92,6 +92,7 @@ async fn label_token(
 #[schema(as = PersonalTokenRequest)]
 struct Create {
     /// What it is for, 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100)]
     label: String,
     /// Space-separated; all that the presenting token has, as far as the user still has them, where not given.
     #[schema(value_type = Option<String>)]
