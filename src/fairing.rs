@@ -94,7 +94,8 @@ impl Fairing {
     }
 
     /// With a registry that is open already, its settings and clock included. Its background tasks are this fairing's
-    /// from then on ([`run`](Registry::run)): a registry goes to one application of a process.
+    /// from then on ([`run`](Registry::run)), and Rocket manages it, so that the application does not: a registry goes
+    /// to one application of a process.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
         self
@@ -108,6 +109,9 @@ impl Fairing {
     }
 
     async fn open(&self, rocket: &Rocket<Build>) -> Result<Registry, Error> {
+        if rocket.state::<Registry>().is_some() {
+            return Err(Error::config("the application manages a registry already: give it to the fairing instead"));
+        }
         if let Some(registry) = &self.registry {
             return Ok(registry.clone());
         }

@@ -95,6 +95,14 @@ async fn a_registry_that_is_open_already_is_used() {
 }
 
 #[rocket::async_test]
+async fn a_registry_that_the_application_manages_itself_stops_a_launch() {
+    let registry = Registry::open(Settings::for_tests(), ManualClock::here()).await.unwrap();
+    let app = quiet().manage(registry.clone()).attach(counterfoil::fairing().registry(registry));
+    let error = app.ignite().await.map(|_| ()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::FailedFairings(_)), "{error}");
+}
+
+#[rocket::async_test]
 async fn a_shutdown_ends_the_tasks_and_leaves_the_database_open() {
     let client =
         Client::untracked(whole_app().attach(counterfoil::fairing().settings(Settings::for_tests()))).await.unwrap();
