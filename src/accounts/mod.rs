@@ -23,9 +23,6 @@ use password::{Passwords, Turn, Verdict};
 /// The scope of administrators.
 pub(crate) const ADMIN_SCOPE: &str = "registry:admin";
 
-/// How long to wait where there are too many log-ins at once.
-const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
-
 /// The server's users. A cheap handle: clones share everything.
 #[derive(Clone)]
 pub(crate) struct Accounts {
@@ -194,7 +191,7 @@ impl Accounts {
         act: &Act,
     ) -> Result<(), Error> {
         self.passwords.check_new(new, "password")?;
-        let (_, hash) = self.passwords.hash(self.turn_or_unavailable().await?, new).await?;
+        let (_, hash) = self.passwords.hash(self.turn().await?, new).await?;
         let ends = (!keep_sessions).then_some(EndSessions { keep: None });
         let now = self.registry.seconds();
         let store = self.registry.store()?;
@@ -286,11 +283,7 @@ impl Accounts {
         Ok(self.failed(attempt).await?)
     }
 
-    async fn turn(&self) -> Result<Turn, LoginFailure> {
-        self.passwords.turn().await.ok_or(LoginFailure::Limited { retry_after: CROWDED_RETRY_AFTER })
-    }
-
-    async fn turn_or_unavailable(&self) -> Result<Turn, Error> {
+    async fn turn(&self) -> Result<Turn, Error> {
         self.passwords.turn().await.ok_or_else(|| Error::unavailable("too many passwords are being hashed just now"))
     }
 
@@ -306,7 +299,7 @@ impl Accounts {
     }
 
     async fn new_user(&self, username: &Subject, password: &str, scope: &Scopes) -> Result<StoredUser, Error> {
-        let (_, password_hash) = self.passwords.hash(self.turn_or_unavailable().await?, password).await?;
+        let (_, password_hash) = self.passwords.hash(self.turn().await?, password).await?;
         let now = self.registry.seconds();
         Ok(StoredUser {
             username: username.clone(),
