@@ -1,5 +1,6 @@
 //! Refresh tokens that are good for one use: a retry gets the same again, and theft ends the session.
 
+use crate::support::feed::{events, service};
 use crate::support::forge::{claims_of, jti_of, sid_of};
 use crate::support::{ClientSecret, Pair, Server, Value, json, on_both};
 
@@ -82,6 +83,24 @@ on_both! {
         }
         is_refused(&server, &third.refresh).await;
         was_ended_for_theft(&server, &third).await;
+    }
+
+    async fn what_was_revoked_before_it_was_replaced_is_told_of_once(server: Server) {
+        let service = service(&server).await;
+        let first = server.login().await;
+        let (lost, again) = (refresh(&server, &first.refresh).await, refresh(&server, &first.refresh).await);
+        let path = format!("/auth/tokens/revoke/{}", jti_of(&lost.access));
+        server.put(&path).bearer(&first.access).send().await.says("Token successfully revoked");
+        server.advance(11);
+        refresh(&server, &first.refresh).await;
+        let told = events(&server, &service, 0).await;
+        let told_of = |pair: &Pair| told.iter().filter(|event| event["jti"] == jti_of(&pair.access)).count();
+        assert_eq!((told_of(&lost), told_of(&again)), (1, 1), "{told:?}");
+        // It is as final as the other.
+        for pair in [&lost, &again] {
+            let undo = format!("/auth/tokens/unrevoke/{}", jti_of(&pair.access));
+            server.put(&undo).bearer(&first.access).send().await.error(409, "revocation_final");
+        }
     }
 
     async fn a_token_whose_successor_was_used_is_in_two_hands(server: Server) {

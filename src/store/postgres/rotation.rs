@@ -217,19 +217,25 @@ async fn replace(
     )
     .execute(&mut *connection)
     .await?;
+    // One that was revoked already becomes final, which is nothing new to anybody.
     let gone = sqlx::query!(
-        "update cf_tokens set revoked_at = coalesce(revoked_at, $3), revoked_by_kind = coalesce(revoked_by_kind, 'system'),
+        r#"with due as (
+            select jti, revoked_at is null as was_live from cf_tokens
+            where sid = $1 and issued_with = $2 and not revoked_final for no key update
+        )
+        update cf_tokens t set revoked_at = coalesce(revoked_at, $3), revoked_by_kind = coalesce(revoked_by_kind, 'system'),
             revoked_by = coalesce(revoked_by, 'rotation'), revoked_reason = coalesce(revoked_reason, 'replaced'),
             revoked_final = true
-        where sid = $1 and issued_with = $2 and not revoked_final
-        returning jti, expires_at",
+        from due where t.jti = due.jti
+        returning t.jti, t.expires_at, due.was_live as "was_live!""#,
         asked.sid.as_uuid(),
         successor,
         asked.now
     )
     .fetch_all(&mut *connection)
     .await?;
-    let changes = gone.iter().map(|row| Change::token(row.jti, Action::Revoked, row.expires_at)).collect();
+    let told = gone.iter().filter(|row| row.was_live);
+    let changes = told.map(|row| Change::token(row.jti, Action::Revoked, row.expires_at)).collect();
     Ok((gone.into_iter().map(|row| Jti::from(row.jti)).collect(), changes))
 }
 
