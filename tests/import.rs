@@ -107,6 +107,27 @@ on_both! {
         assert!(claims_of(refreshed["access_token"].as_str().unwrap())["csrf"].is_string());
     }
 
+    async fn an_id_that_is_known_leaves_nothing_of_another_subject(database: Database) {
+        let server = Server::start(database, accepting).await;
+        let (jti, header) = ("7f0d6f5e-54a5-4d0c-9a0c-30d2d52b4a0a", json!({ "alg": "HS256", "typ": "JWT" }));
+        let token = |subject: &str| {
+            let claims = json!({ "sub": subject, "jti": jti, "exp": server.now() + 600 });
+            sign_hs256(OLD_SECRET.as_bytes(), &header, &claims)
+        };
+        server.registry.import(&token("first")).await.unwrap();
+        server.issue("third", "").await;
+        for subject in ["second", "third"] {
+            assert!(server.registry.import(&token(subject)).await.unwrap_err().is_conflict());
+        }
+        let subjects = async |name: &str| {
+            server.count(&format!("select count(*) from cf_subjects where subject = '{name}'")).await
+        };
+        assert_eq!((subjects("first").await, subjects("second").await, subjects("third").await), (1, 0, 1));
+        // So a user of that name ends nothing of anybody.
+        server.add_user("second", crate::support::PASSWORD, &[]);
+        assert_eq!(server.count("select count(*) from cf_subject_endings where subject = 'second'").await, 0);
+    }
+
     async fn an_accepted_key_vouches_for_imported_tokens_alone(database: Database) {
         let server = Server::start(database, accepting).await;
         // Whoever still holds the old secret can't make tokens in the form of the registry's own.

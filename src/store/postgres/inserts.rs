@@ -4,11 +4,34 @@ use sqlx::postgres::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::Postgres;
+use super::purge::forget_subjects;
 use crate::store::rows;
 use crate::store::{Insert, Inserted, NewToken, Premise, Rotation, Within};
 
 impl Postgres {
     pub(super) async fn insert(&self, inserts: &[Insert]) -> Result<Vec<Inserted>, sqlx::Error> {
+        let mut added = Vec::new();
+        let outcomes = self.insert_adding(inserts, &mut added).await?;
+        if !added.is_empty() && outcomes.iter().any(|outcome| *outcome != Inserted::Stored) {
+            // Those for whom nothing was stored go again: nothing would ever remove them. What was stored is, even
+            // where this fails.
+            let _ = self.forget_added(&added).await;
+        }
+        Ok(outcomes)
+    }
+
+    async fn forget_added(&self, subjects: &[String]) -> Result<(), sqlx::Error> {
+        let mut tx = self.begin().await?;
+        // The insert that has just failed may still hold them for a moment: an error is told before all is undone.
+        sqlx::query!("select from cf_subjects where subject = any($1) order by subject for update", subjects)
+            .execute(&mut *tx)
+            .await?;
+        forget_subjects(&mut tx, subjects).await?;
+        tx.commit().await
+    }
+
+    /// Inserts, with the names of the subjects that had to be added first.
+    async fn insert_adding(&self, inserts: &[Insert], added: &mut Vec<String>) -> Result<Vec<Inserted>, sqlx::Error> {
         let mut outcomes = vec![Inserted::Superseded; inserts.len()];
         let is_new = |insert: &Insert| matches!(insert.within, Within::New(..));
         let (mut new, joining): (Vec<usize>, Vec<usize>) =
@@ -31,6 +54,7 @@ impl Postgres {
             if !new.is_empty() {
                 let subjects: Vec<&str> = new.iter().map(|place| inserts[*place].subject.as_str()).collect();
                 self.inserter.with(async |connection| add_subjects(connection, &subjects).await).await?;
+                added.extend(subjects.into_iter().map(str::to_owned));
             }
             tries_left -= 1;
         }

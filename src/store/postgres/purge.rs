@@ -183,8 +183,9 @@ impl Postgres {
 }
 
 /// Removes those of these subjects that nothing is left of. A subject loses its last row in a purge or never, so those
-/// of what goes are all there is to look at. They are locked first and looked at again by the next statement.
-async fn forget_subjects(connection: &mut PgConnection, bereft: &[String]) -> Result<u64, sqlx::Error> {
+/// of what goes are all there is to look at, with those for whom nothing was stored after all. They are locked first and
+/// looked at again by the next statement.
+pub(super) async fn forget_subjects(connection: &mut PgConnection, bereft: &[String]) -> Result<u64, sqlx::Error> {
     let idle = sqlx::query_scalar!(
         "select subject from cf_subjects where subject = any($1) order by subject for update skip locked",
         bereft
