@@ -5,7 +5,7 @@ use counterfoil::Actor;
 
 use crate::support::feed::{events, limited_service, place, service};
 use crate::support::forge::{claims_of, jti_of, sid_of};
-use crate::support::{Server, Value, json, on_both};
+use crate::support::{ISSUER, Server, Value, json, on_both};
 
 fn application() -> Actor {
     Actor::application("test")
@@ -260,6 +260,72 @@ on_both! {
         assert_eq!(events(&server, &everybody, start).await.len(), 4 * 2 + 2 + 2 + 1);
         // It is not held up by what it does not see.
         assert_eq!(place(&server, &limited).await, place(&server, &everybody).await);
+    }
+
+    async fn imported_tokens_are_told_of_to_whoever_introspection_shows_them(server: Server) {
+        let everybody = service(&server).await;
+        let open = server.add_client("open", &["--scope", "tokens:introspect"]);
+        let mut limited = Vec::new();
+        for (name, audience) in [("issuer", ISSUER), ("api", "api"), ("other", "other")] {
+            let client = server.add_client(name, &["--scope", "tokens:introspect", "--serves", audience]);
+            let token = server.client_token(&client).await;
+            limited.push((name, client, token));
+        }
+        let now = server.now();
+        let foreign = json!({ "sub": "", "jti": "", "exp": now + 600 });
+        let own = json!({
+            "sub": "", "jti": "", "exp": now + 600, "iss": ISSUER, "nbf": now, "iat": now, "type": "access",
+            "fresh": false, "sid": uuid::Uuid::new_v4(), "client_id": "counterfoil",
+        });
+        // As the application before may have had it: all but one that our own form has.
+        let mut alike = own.clone();
+        alike.as_object_mut().unwrap().remove("client_id");
+        let mut elsewhere = own.clone();
+        elsewhere["iss"] = json!("https://elsewhere.example");
+        let unlike = json!({ "alg": "EdDSA", "typ": "JWT" });
+        let cases = [
+            (&unlike, &foreign, None, &["issuer"][..]),
+            (&unlike, &foreign, Some(json!("api")), &["issuer"]),
+            (&unlike, &foreign, Some(json!(["api", "other"])), &["issuer"]),
+            (&unlike, &foreign, Some(json!({ "api": "other" })), &["issuer"]),
+            (&unlike, &alike, Some(json!("api")), &["issuer"]),
+            (&unlike, &elsewhere, Some(json!("api")), &["issuer"]),
+            (&server.key.header(), &own, Some(json!("api")), &["api"]),
+            (&server.key.header(), &own, Some(json!(["api", "other"])), &["api", "other"]),
+        ];
+        for (place_of_case, (header, claims, aud, whom)) in cases.into_iter().enumerate() {
+            for what in ["token", "session", "subject"] {
+                let (mut claims, case) = (claims.clone(), format!("{what}-{place_of_case}"));
+                (claims["sub"], claims["jti"]) = (json!(case), json!(uuid::Uuid::new_v4()));
+                if let Some(aud) = &aud {
+                    claims["aud"] = aud.clone();
+                }
+                let token = server.key.sign(header, &claims);
+                server.registry.import(&token).await.unwrap();
+                let said = server.introspect(&open, &token).await;
+                let id = |name: &str| said[name].as_str().unwrap();
+                let mut shown = Vec::new();
+                for (name, client, _) in &limited {
+                    if server.introspect(client, &token).await["active"] == json!(true) {
+                        shown.push(*name);
+                    }
+                }
+                assert_eq!(shown, whom, "{case}");
+                let start = place(&server, &everybody).await;
+                let by = application();
+                match what {
+                    "token" => server.registry.revoke(id("jti").parse().unwrap(), by).await.unwrap(),
+                    "session" => drop(server.registry.end_session(id("sid").parse().unwrap(), by).await.unwrap()),
+                    _ => drop(server.registry.revoke_all(&case.parse().unwrap(), None, by).await.unwrap()),
+                }
+                let all = events(&server, &everybody, start).await;
+                assert!(!all.is_empty(), "{case}");
+                for (name, _, token) in &limited {
+                    let due = if whom.contains(name) { &all[..] } else { &[] };
+                    assert_eq!(events(&server, token, start).await, due, "{case} for {name}");
+                }
+            }
+        }
     }
 
     async fn a_limited_client_is_not_told_of_others_once_their_records_have_gone(server: Server) {

@@ -109,7 +109,9 @@ impl Registry {
         let begun = self.clock().steady();
         let mut after = after;
         loop {
-            let Some(page) = self.store()?.feed(after, limit, serves, self.seconds()).await? else { return Ok(None) };
+            let issuer = self.settings().issuer();
+            let page = self.store()?.feed(after, limit, serves, issuer, self.seconds()).await?;
+            let Some(page) = page else { return Ok(None) };
             // The events of others are passed over a part at a time, so that nobody waits for a long log, nor for the
             // database that reads it.
             if page.is_last || !page.events.is_empty() || self.clock().steady().saturating_sub(begun) >= LOOKED_FOR {

@@ -29,7 +29,8 @@ macro_rules! implement_store {
                 fn mark_out(ids: &[Uuid], untold: Position) -> ();
                 fn hold_job(job: Job, holder: Uuid, now: i64, until: i64) -> bool;
                 fn release_job(job: Job, holder: Uuid) -> ();
-                fn feed(after: Option<i64>, limit: u16, serves: Option<&[String]>, now: i64) -> Option<FeedPage>;
+                fn feed(after: Option<i64>, limit: u16, serves: Option<&[String]>, issuer: &str, now: i64)
+                    -> Option<FeedPage>;
                 fn audit(filter: &AuditFilter) -> Vec<AuditEvent>;
                 // Looking closely.
                 fn particulars(jti: Jti) -> Option<Particulars>;

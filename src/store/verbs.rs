@@ -102,12 +102,14 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     /// The first `limit` events after a number, or from now on; `None` where that number is older than what is kept, or
     /// there is no such number yet. `serves` are the audiences that the asker is limited to: it is told of what is
-    /// about their tokens, of keys, and of what has no record left to tell by before it has expired.
+    /// about their tokens, of keys, and of what has no record left to tell by before it has expired. Imported tokens of
+    /// another form than our own are for the `issuer`.
     async fn feed(
         &self,
         after: Option<i64>,
         limit: u16,
         serves: Option<&[String]>,
+        issuer: &str,
         now: i64,
     ) -> Result<Option<FeedPage>, Error>;
 

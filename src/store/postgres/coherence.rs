@@ -181,15 +181,25 @@ impl Postgres {
         after: Option<i64>,
         limit: u16,
         serves: Option<&[String]>,
+        issuer: &str,
         now: i64,
     ) -> Result<Option<FeedPage>, sqlx::Error> {
-        // One statement, so one snapshot: what it does not see has a larger number than the position that it sees.
+        // One statement, so one snapshot: what it does not see has a larger number than the position that it sees. An
+        // imported token that has not all that one of our own form has is for the issuer, as whoever checks it says.
         // Claims may have a NUL in a text, which jsonb refuses; written as another character it leaves all else as it
         // is, an escaped backslash before it too.
         let found = sqlx::query_as!(
             FeedRow,
             r#"with looked as materialized (
                 select c.* from cf_changes c where c.seq > $1 and c.action is not null order by c.seq limit $5
+            ), aimed as not materialized (
+                select t.jti, t.sid, t.subject, t.issued_at, t.expires_at, coalesce(case
+                    when t.imported and (m.claims ->> 'iss' = $7
+                        and m.claims ?& '{sub, aud, exp, nbf, iat, jti, type, sid, client_id}') is not true
+                        then to_jsonb($7::text)
+                    else coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
+                        m.claims -> 'aud') end ?| $3, false) as is_for
+                from cf_tokens t cross join lateral (select replace(t.claims, '\u0000', '\u0001')::jsonb as claims) m
             )
             select p.seq as "position!",
                 ($1::bigint is null or $1 = p.seq
@@ -200,20 +210,14 @@ impl Postgres {
             from cf_position p left join (
                 select c.* from looked c
                 where ($3::text[] is null or coalesce(case c.kind
-                        when 'token' then (
-                            select bool_or(coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
-                                replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3)
-                            from cf_tokens t where t.jti = c.target::uuid)
+                        when 'token' then (select bool_or(t.is_for) from aimed t where t.jti = c.target::uuid)
                         when 'session' then (
                             select case when count(*) = $6 then true else bool_or(is_for) end from (
-                                select coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
-                                    replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3 as is_for
-                                from cf_tokens t where t.sid = c.target::uuid and t.expires_at > c.at limit $6) a)
+                                select t.is_for from aimed t where t.sid = c.target::uuid and t.expires_at > c.at limit $6) a)
                         when 'subject' then (
                             select case when count(*) = $6 then true else bool_or(is_for) end from (
-                                select coalesce(nullif(replace(t.granted, '\u0000', '\u0001')::jsonb -> 'audience', '[]'),
-                                    replace(t.claims, '\u0000', '\u0001')::jsonb -> 'aud') ?| $3 as is_for
-                                from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at
+                                select t.is_for from aimed t
+                                where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at
                                 order by t.issued_at desc limit $6) a)
                         end, c.kind = 'key' or c.expires_at > $4))
                 order by c.seq limit $2
@@ -224,7 +228,8 @@ impl Postgres {
             serves,
             now,
             i64::from(notice::looked_max(limit, serves)),
-            i64::from(notice::READ_MAX)
+            i64::from(notice::READ_MAX),
+            issuer
         )
         .fetch_all(&self.pool)
         .await?;

@@ -129,15 +129,27 @@ impl Sqlite {
         after: Option<i64>,
         limit: u16,
         serves: Option<&[String]>,
+        issuer: &str,
         now: i64,
     ) -> Result<Option<FeedPage>, sqlx::Error> {
         let looked_max = notice::looked_max(limit, serves);
         let serves = serves.map(|serves| rows::json(&serves)).transpose()?;
-        // One statement, so one snapshot: what it does not see has a larger number than the position that it sees.
+        // One statement, so one snapshot: what it does not see has a larger number than the position that it sees. An
+        // imported token that has not all that one of our own form has is for the issuer, as whoever checks it says.
         let found = sqlx::query_as!(
             FeedRow,
             r#"with looked as materialized (
                 select c.* from cf_changes c where c.seq > ?1 and c.action is not null order by c.seq limit ?5
+            ), aimed as not materialized (
+                select t.jti, t.sid, t.subject, t.issued_at, t.expires_at, exists (
+                    select 1 from json_each(case
+                        when t.imported and (t.claims ->> '$.iss' = ?7 and (
+                            select count(*) from json_each(t.claims) m
+                            where m.key in ('sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'type', 'sid', 'client_id')) = 9) is not true
+                            then json_array(?7)
+                        else coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud') end) a
+                    where a.value in (select value from json_each(?3))) as is_for
+                from cf_tokens t
             )
             select p.seq as "position!: i64",
                 (?1 is null or ?1 = p.seq
@@ -148,20 +160,14 @@ impl Sqlite {
             from cf_position p left join (
                 select c.* from looked c
                 where (?3 is null or coalesce(case c.kind
-                        when 'token' then (
-                            select max(exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
-                                where a.value in (select value from json_each(?3))))
-                            from cf_tokens t where t.jti = unhex(c.target))
+                        when 'token' then (select max(t.is_for) from aimed t where t.jti = unhex(c.target))
                         when 'session' then (
                             select case when count(*) = ?6 then 1 else max(is_for) end from (
-                                select exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
-                                    where a.value in (select value from json_each(?3))) as is_for
-                                from cf_tokens t where t.sid = unhex(c.target) and t.expires_at > c.at limit ?6))
+                                select t.is_for from aimed t where t.sid = unhex(c.target) and t.expires_at > c.at limit ?6))
                         when 'subject' then (
                             select case when count(*) = ?6 then 1 else max(is_for) end from (
-                                select exists (select 1 from json_each(coalesce(nullif(t.granted -> '$.audience', '[]'), t.claims -> '$.aud')) a
-                                    where a.value in (select value from json_each(?3))) as is_for
-                                from cf_tokens t where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at
+                                select t.is_for from aimed t
+                                where t.subject = c.target and t.issued_at <= c.at and t.expires_at > c.at
                                 order by t.issued_at desc limit ?6))
                         end, c.kind = 'key' or c.expires_at > ?4))
                 order by c.seq limit ?2
@@ -172,7 +178,8 @@ impl Sqlite {
             serves,
             now,
             looked_max,
-            notice::READ_MAX
+            notice::READ_MAX,
+            issuer
         )
         .fetch_all(&self.readers)
         .await?;
