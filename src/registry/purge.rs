@@ -183,8 +183,8 @@ impl Registry {
         let mut stop = pin!(stop);
         // The rows below these bounds have gone; not looking there again spares walking over their dead index entries.
         let (mut from, mut sessions_from) = (i64::MIN, i64::MIN);
-        // Up to when sessions are to go before more tokens do.
-        let (mut bereft, mut batches) = (None::<i64>, 0_u64);
+        // Up to when sessions are to go before more tokens do, and whether no tokens are left before that.
+        let (mut bereft, mut batches) = (None::<(i64, bool)>, 0_u64);
         let (mut now, mut cutoff, mut renewed_at) = (0, 0, None::<Instant>);
         loop {
             if renewed_at.is_none_or(|at| at.elapsed() >= RENEWED_EVERY) {
@@ -212,20 +212,20 @@ impl Registry {
                     // A session lasts as long as its last token: while tokens are left, it is enough to look before
                     // them.
                     if batch.tokens < batch_rows {
-                        bereft = Some(cutoff);
+                        bereft = Some((cutoff, true));
                     } else if batches % TOKENS_PER_SESSION == 0 {
-                        bereft = Some(from);
+                        bereft = Some((from, false));
                     }
                     false
                 }
-                Some(to) => {
+                Some((to, is_last)) => {
                     let sessions = store.purge_sessions(&(sessions_from..to), settings.batch_rows).await?;
                     let are_left = sessions == batch_rows;
                     match are_left {
-                        true => bereft = Some(to),
+                        true => bereft = Some((to, is_last)),
                         false => sessions_from = to,
                     }
-                    !are_left && to == cutoff
+                    !are_left && is_last
                 }
             };
             if is_through && self.purge_rest(now, cutoff, settings.batch_rows).await? < batch_rows {

@@ -16,6 +16,15 @@ impl Clock for Ahead {
 }
 
 on_both! {
+    async fn a_purge_ends_however_long_it_rests_between_batches(database: Database) {
+        // Longer than what it takes for its cutoff to move on, which it does by the machine's clock.
+        let registry = open_with(database, "purge.pause = '1100ms'").await;
+        let settings = Settings::for_tests_with(&registry.settings).unwrap();
+        let registry = Registry::open(settings, SystemClock).await.unwrap();
+        let purge = tokio::time::timeout(std::time::Duration::from_secs(30), registry.purge());
+        assert!(purge.await.expect("it ends").unwrap().complete);
+    }
+
     async fn the_purge_takes_what_has_expired_for_every_checker_and_nothing_else(database: Database) {
         let registry = open_with(database, "leeway = '30s'\npurge.retain = '1m'\npurge.batch = 2\npurge.pause = '0s'").await;
         let mut access = Vec::new();
