@@ -261,17 +261,30 @@ fn mask(_: &str) -> String {
 /// Hides the password of a database URL, wherever it stands in it. What is in doubt is hidden too.
 fn mask_url(url: &str) -> String {
     let credentials = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
-    let shown = match credentials.and_then(|(scheme, (user, host))| Some((scheme, user.split_once(':')?.0, host))) {
-        Some((scheme, user, host)) => format!("{scheme}://{user}:{MASK}@{host}"),
-        None => url.to_owned(),
+    let shown = match credentials {
+        // It may be in the password that is an option, which then goes on behind it.
+        Some((scheme, (before, _))) if before.split('&').any(|part| password_at(part).is_some()) => {
+            return format!("{scheme}://{MASK}");
+        }
+        Some((scheme, (user, host))) if user.contains(':') => {
+            let name = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{name}:{MASK}@{host}")
+        }
+        _ => url.to_owned(),
     };
-    shown
-        .split_inclusive(['?', '&'])
-        .map(|option| match option.split_once('=') {
-            Some((name, value)) if name.eq_ignore_ascii_case("password") => {
-                format!("{name}={MASK}{}", if value.ends_with('&') { "&" } else { "" })
-            }
-            _ => option.to_owned(),
-        })
-        .collect()
+    let hidden = shown.split('&').map(|part| match password_at(part) {
+        Some(at) => format!("{}{MASK}", &part[..at]),
+        None => part.to_owned(),
+    });
+    hidden.collect::<Vec<_>>().join("&")
+}
+
+/// Where in a part of a URL between two `&` the password begins that it has as an option.
+fn password_at(part: &str) -> Option<usize> {
+    const OPTION: &str = "password=";
+    let lower = part.to_ascii_lowercase();
+    if lower.starts_with(OPTION) {
+        return Some(OPTION.len());
+    }
+    lower.find(&format!("?{OPTION}")).map(|at| at + 1 + OPTION.len())
 }

@@ -137,7 +137,7 @@ fn the_header_of_a_proxy_is_rockets_where_ours_is_not_written() {
     assert_eq!(shown("[default.counterfoil]\nip_header = \"X-Real-IP\"", &[]), real());
     assert_eq!(shown("[default]\nip_header = \"X-Real-IP\"\n[default.counterfoil]\nip_header = false", &[]), off());
     assert_eq!(shown("[default.counterfoil]\nip_header = false", &[("COUNTERFOIL_IP_HEADER", "X-Real-IP")]), real());
-    for none in ["", "false"] {
+    for none in ["", "false", "False", "off"] {
         assert_eq!(shown("[default]\nip_header = \"X-Real-IP\"", &[("COUNTERFOIL_IP_HEADER", none)]), off());
     }
 }
@@ -283,6 +283,9 @@ fn a_value_that_makes_no_sense_is_refused_by_its_key() {
         ("operations.port", "operations.port = 8000"),
         ("ip_header", "ip_header = \"X Real IP\""),
         ("ip_header", "ip_header = true"),
+        ("ip_header", "ip_header = \"TRUE\""),
+        ("ip_header", "ip_header = \"none\""),
+        ("ip_header", "ip_header = \"0\""),
         ("first_admin", "first_admin = \"yes\""),
         ("first_admin_password_file", "first_admin_password_file = \"/nowhere/at/all\""),
         ("body_limit", "body_limit = 1"),
@@ -370,6 +373,10 @@ fn the_password_of_the_database_is_never_shown() {
         ("postgres://db/x?user=a@b&password=p&port=1", "postgres://db/x?user=a@b&password=********&port=1"),
         ("postgres://db/x?user=u&password=p", "postgres://db/x?user=u&password=********"),
         ("sqlite://counterfoil.db?mode=ro", "sqlite://counterfoil.db?mode=ro"),
+        // Where what is not encoded makes it doubtful where it ends.
+        ("postgres://h:5432/db?password=hunter@tail", "postgres://********"),
+        ("postgres://h/db?user=u&password=hunter@tail", "postgres://********"),
+        ("postgres://h/db?password=one?two&port=1", "postgres://h/db?password=********&port=1"),
     ] {
         let all = explained("", &[("DATABASE_URL", url)]);
         assert_eq!(find(&all, "database_url").value, json!(shown));

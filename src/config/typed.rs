@@ -50,9 +50,10 @@ impl Reader {
     pub(super) fn header_or_false(&mut self, key: &'static str) -> Result<Option<String>, Error> {
         let parse = |value: &Value| match value {
             Value::Bool(false) => Some(Some(String::new())),
-            Value::String(text) if text.is_empty() || text == "false" => Some(Some(String::new())),
-            // What an environment variable has for a flag.
-            Value::String(text) if text == "true" => None,
+            // As an environment variable has it, and as other settings are switched off.
+            Value::String(text) if is_word(text, &["", "false", "off"]) => Some(Some(String::new())),
+            // No header has a name like these: whoever writes one means something else.
+            Value::String(text) if is_word(text, &["true", "on", "yes", "no", "none", "0", "1"]) => None,
             Value::String(name) => Some(Some(name.clone())),
             _ => None,
         };
@@ -310,4 +311,9 @@ fn duration_text(duration: Duration) -> String {
         .iter()
         .find(|(unit, _)| millis.is_multiple_of(*unit))
         .map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
+}
+
+/// Whether a text is one of these words, however it is written.
+fn is_word(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.trim().eq_ignore_ascii_case(word))
 }
