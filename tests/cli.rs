@@ -1,5 +1,6 @@
 //! The command line, by running the binary: what it says to people and to programs, and its exit status.
 
+use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -455,4 +456,28 @@ fn a_reader_that_stops_reading_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0));
+}
+
+/// Runs a command whose reader goes away before there is anything to read.
+fn run_unread(home: &Home, args: &[&str], input: &str) -> std::process::Output {
+    let mut child = home.command(args).stdin(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_verdict_and_a_secret_that_nobody_reads_are_told_by_the_exit_status() {
+    let home = Home::sqlite().migrated();
+    let issued = issue(&home, "alice", &["--no-refresh"]);
+    let token = issued["access_token"].as_str().unwrap();
+    assert_eq!(run_unread(&home, &["token", "verify"], token).status.code(), Some(0));
+    home.run(&["token", "revoke", &jti(&issued, 0)]).ok();
+    assert_eq!(run_unread(&home, &["token", "verify"], token).status.code(), Some(1));
+    assert_eq!(run_unread(&home, &["token", "import"], "no token\n").status.code(), Some(1));
+    let added = run_unread(&home, &["client", "add", "shop"], "");
+    let said = String::from_utf8(added.stderr).unwrap();
+    assert!(added.status.code() == Some(1) && said.contains("it is not shown again"), "{said}");
+    // What can be asked for again is no failure, as with `head`.
+    assert_eq!(run_unread(&home, &["client", "list"], "").status.code(), Some(0));
 }

@@ -72,6 +72,15 @@ on_both! {
         assert!(is_let_in(&server, &encoded).await);
     }
 
+    async fn a_secret_before_is_not_good_for_ever(server: Server) {
+        server.add_client("shop", &[]);
+        let rotate = |overlap| server.command(&["client", "rotate-secret", "shop", "--overlap", overlap], "");
+        rotate("30d").ok();
+        for longer in ["30d 1s", "99999999999y"] {
+            assert!(rotate(longer).code(1).sentence().contains("30d at most"), "{longer}");
+        }
+    }
+
     async fn a_secret_is_rotated_with_an_overlap(server: Server) {
         let old = server.add_client("shop", &["--scope", "tokens:introspect"]);
         assert!(is_let_in(&server, &old).await);

@@ -33,7 +33,7 @@ pub(super) enum ClientCommand {
     RotateSecret {
         /// The client's id or name.
         client: String,
-        /// For how long the secret before is good beside it.
+        /// For how long the secret before is good beside it, 30d at most.
         #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
         overlap: Duration,
         #[command(flatten)]
@@ -133,7 +133,7 @@ async fn act_on(command: ClientCommand, clients: &Clients, output: &Output) -> R
                 first_party: add.first_party,
             };
             let (client, secret) = clients.add(new, &act(add.why.reason)?).await?;
-            output.answer(&with_secret(&client, &secret)?, || {
+            output.answer_once(&with_secret(&client, &secret)?, || {
                 let id = ("client_id", Some(client.id().to_owned()));
                 describe(&[id, ("client_secret", Some(secret.clone()))])
             })
@@ -167,7 +167,7 @@ async fn act_on(command: ClientCommand, clients: &Clients, output: &Output) -> R
             let client = clients.find(&client).await?;
             let NewSecret { client, secret, in_force } =
                 clients.rotate_secret(&client, overlap, &act(why.reason)?).await?;
-            output.answer(&with_secret(&client, &secret)?, || {
+            output.answer_once(&with_secret(&client, &secret)?, || {
                 let id = ("client_id", Some(client.id().to_owned()));
                 let old_until = client
                     .old_secret_until()

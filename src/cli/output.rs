@@ -20,6 +20,13 @@ pub(super) enum Failure {
     Output(io::Error),
 }
 
+impl Failure {
+    /// Whether whoever read the answer has gone.
+    fn is_unread(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Refused(error)
@@ -63,6 +70,22 @@ impl Output {
         self.text(&text)
     }
 
+    /// Answers no, and gives what the exit status says: also where nobody reads more than that.
+    pub(super) fn answer_no(&self, value: &impl Serialize, human: impl FnOnce() -> String) -> Failure {
+        match self.answer(value, human) {
+            Err(failure) if !failure.is_unread() => failure,
+            _ => Failure::Answered,
+        }
+    }
+
+    /// Answers with what is not to be had again: where nobody reads it, that is a failure.
+    pub(super) fn answer_once(&self, value: &impl Serialize, human: impl FnOnce() -> String) -> Result<(), Failure> {
+        self.answer(value, human).map_err(|failure| match failure.is_unread() {
+            true => Failure::Output(io::Error::other("nobody reads it, and it is not shown again")),
+            false => failure,
+        })
+    }
+
     /// Writes text as it is.
     pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
@@ -92,7 +115,7 @@ impl Output {
         let (code, sentence) = match failure {
             Failure::Answered => return ExitCode::FAILURE,
             // Whoever reads has read enough, as `head` does.
-            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            failure if failure.is_unread() => return ExitCode::SUCCESS,
             Failure::Output(error) => ("output", format!("standard output can't be written: {error}")),
             Failure::Refused(error) => (error_code(error), error.in_full()),
         };

@@ -266,15 +266,14 @@ async fn verify(token: &str, registry: &Registry, output: &Output) -> Result<(),
         "final": revocation.map(|revocation| revocation.is_final),
         "record": record,
     });
-    output.answer(&answer, || {
+    Err(output.answer_no(&answer, || {
         let mut text = format!("The token is not live: {}.\n", why(&denial));
         if let Some(record) = &record {
             text.push('\n');
             text.push_str(&describe_record(record, registry));
         }
         text
-    })?;
-    Err(Failure::Answered)
+    }))
 }
 
 /// Why a token is not live, for an operator.
@@ -309,7 +308,8 @@ async fn import(registry: &Registry, output: &Output) -> Result<(), Failure> {
         .iter()
         .map(|(line, error)| json!({ "line": line, "error": error_code(error), "msg": error.to_string() }))
         .collect();
-    output.answer(&json!({ "imported": imported, "known": known, "refused": report }), || {
+    let answer = json!({ "imported": imported, "known": known, "refused": report });
+    let told = || {
         let mut text = format!("Imported {}", count(imported, "token"));
         if known > 0 {
             text.push_str(&format!("; {known} on the registry already"));
@@ -319,8 +319,8 @@ async fn import(registry: &Registry, output: &Output) -> Result<(), Failure> {
             text.push_str(&format!("Line {line}: {error}\n"));
         }
         text
-    })?;
-    if refused.is_empty() { Ok(()) } else { Err(Failure::Answered) }
+    };
+    if refused.is_empty() { output.answer(&answer, told) } else { Err(output.answer_no(&answer, told)) }
 }
 
 fn describe_record(record: &Record, registry: &Registry) -> String {

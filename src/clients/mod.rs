@@ -23,6 +23,9 @@ use crate::token::{Act, Scopes, Target, checked_audiences};
 /// The most clients that are remembered; where there are more, all are asked for anew from time to time.
 const REMEMBERED_MAX: usize = 1_024;
 
+/// The longest that the secret before is good beside another.
+const OVERLAP_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// The longest name of a client, in characters.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -252,13 +255,16 @@ impl Clients {
         }
     }
 
-    /// Gives a client another secret, beside which the one before is good for `overlap`.
+    /// Gives a client another secret, beside which the one before is good for `overlap`, 30 days at most.
     pub(crate) async fn rotate_secret(
         &self,
         client: &Client,
         overlap: Duration,
         act: &Act,
     ) -> Result<NewSecret, Error> {
+        if overlap > OVERLAP_MAX {
+            return Err(Error::invalid("overlap", "overlap must be 30d at most"));
+        }
         let secret = random_secret()?;
         let now = self.registry.seconds();
         let overlap = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
