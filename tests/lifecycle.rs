@@ -263,6 +263,14 @@ async fn the_operators_routes_can_have_a_port_of_their_own() {
     assert_eq!(server.wait(), Some(0), "{}", server.log());
 }
 
+#[test]
+fn a_server_without_threads_is_refused_with_one_sentence() {
+    for variable in ["ROCKET_WORKERS", "ROCKET_MAX_BLOCKING"] {
+        let refused = Home::sqlite().env(variable, "0").run(&["serve"]).code(1);
+        assert!(refused.sentence().contains("must be 1 at least"), "{refused:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_request_leaves_one_line_and_no_secret_in_the_log() {
     let home = Home::sqlite().env("RUST_LOG", "trace").set("LOCATIONS", r#"["header","query"]"#).migrated();
@@ -312,7 +320,8 @@ async fn a_request_leaves_one_line_and_no_secret_in_the_log() {
 #[tokio::test]
 async fn what_only_looked_and_was_answered_is_logged_for_who_asks_for_it_alone() {
     const EACH: &str = "info,counterfoil::request=debug";
-    for (filter, is_each) in [(None, false), (Some(EACH), true)] {
+    // An empty filter is none.
+    for (filter, is_each) in [(None, false), (Some(""), false), (Some(EACH), true)] {
         let home = Home::sqlite().migrated();
         let home = match filter {
             Some(filter) => home.env("RUST_LOG", filter),

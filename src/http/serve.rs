@@ -35,6 +35,9 @@ pub(crate) fn serve(figment: Figment, settings: Settings) -> Result<(), Error> {
         ));
     }
     let config = Config::try_from(&figment).map_err(|error| Error::config(error.to_string()))?;
+    if config.workers == 0 || config.max_blocking == 0 {
+        return Err(Error::config("workers and max_blocking must be 1 at least"));
+    }
     let runtime = rocket::tokio::runtime::Builder::new_multi_thread()
         // By this name Rocket recognises a runtime of its own kind.
         .thread_name("rocket-worker-thread")
