@@ -93,11 +93,13 @@ fn a_table_of_clients_that_is_emptied_locks_the_position_last() {
             .execute(&mut *change)
             .await
             .unwrap();
+        // Not in that transaction, which would see the activity of its first look again and again.
+        let mut looks = PgConnection::connect(&url).await.unwrap();
         let emptied = tokio::spawn(async move { server.try_sql("truncate cf_clients, cf_repeats").await });
         let waits = "select exists (select from pg_stat_activity
             where datname = current_database() and wait_event_type = 'Lock' and query like 'truncate%')";
         until("it waits for the subject", async || {
-            sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut *change).await.unwrap()
+            sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut looks).await.unwrap()
         })
         .await;
         sqlx::query("update cf_position set seq = seq + 1, change = gen_random_uuid()")

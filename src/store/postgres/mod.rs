@@ -241,11 +241,16 @@ impl Postgres {
 
 /// The migrations that were applied.
 async fn applied(connection: &mut PgConnection) -> Result<Vec<AppliedMigration>, Error> {
-    let is_migrated =
-        sqlx::query_scalar!(r#"select to_regclass($1::text) is not null as "is_migrated!""#, failure::MIGRATIONS_TABLE)
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(failure::failed)?;
+    // As any other query: `to_regclass` may not have heard yet of what another process has just made.
+    let is_migrated = sqlx::query_scalar!(
+        r#"select exists (
+            select from pg_tables where schemaname = current_schema() and tablename = $1
+        ) as "is_migrated!""#,
+        failure::MIGRATIONS_TABLE
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failure::failed)?;
     match is_migrated {
         true => connection.list_applied_migrations(failure::MIGRATIONS_TABLE).await.map_err(failure::not_migrated),
         false => Ok(Vec::new()),
