@@ -315,5 +315,5 @@ fn duration_text(duration: Duration) -> String {
 
 /// Whether a text is one of these words, however it is written.
 fn is_word(text: &str, words: &[&str]) -> bool {
-    words.iter().any(|word| text.trim().eq_ignore_ascii_case(word))
+    words.iter().any(|word| text.eq_ignore_ascii_case(word))
 }

@@ -1,7 +1,7 @@
 //! One log line per request, and the request id that ties it to the answer.
 //!
 //! A request that only looked and was answered has its line at `debug`: checks come by the ten thousand a second, their
-//! lines would take a tenth of the server's time, and what they came to is counted.
+//! lines would take a tenth of the server's time or more, and what they came to is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

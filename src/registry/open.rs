@@ -220,9 +220,9 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where the database refuses the log-in, is missing or has another encoding than
-    /// UTF8; [`is_schema`](Error::is_schema) where it has migrations that this program does not know;
-    /// [`is_unavailable`](Error::is_unavailable) where it can't be reached.
+    /// [`is_config`](Error::is_config) where the database refuses the log-in, is missing, has another encoding than
+    /// UTF8, or has its registry behind another schema of the path; [`is_schema`](Error::is_schema) where it has
+    /// migrations that this program does not know; [`is_unavailable`](Error::is_unavailable) where it can't be reached.
     pub async fn migrate(settings: &Settings) -> Result<Vec<String>, Error> {
         let store = connect(settings)?;
         let applied = store.migrate().await;

@@ -7,8 +7,9 @@ use super::*;
 pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     // The database itself.
 
-    /// Compares the schema with this program's. A database that is not there at all, refuses the log-in, or is in
-    /// another encoding than UTF8 is `Kind::Config`; one that can't be reached is `Kind::Unavailable`.
+    /// Compares the schema with this program's. A database that is not there at all, refuses the log-in, is in
+    /// another encoding than UTF8, or has its registry behind another schema of the path, is `Kind::Config`; one that
+    /// can't be reached is `Kind::Unavailable`.
     async fn schema(&self) -> Result<Schema, Error>;
     /// Applies the missing migrations, one process at a time, and names them.
     async fn migrate(&self) -> Result<Vec<String>, Error>;
